@@ -1,0 +1,4 @@
+export * from "./dtype.ts";
+export * from "./errors.ts";
+export * from "./tensor.ts";
+export * from "./float.ts";
