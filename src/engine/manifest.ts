@@ -1,0 +1,97 @@
+/**
+ * What an engine says about itself: the program as tables of numbers, its inputs and outputs, its profiles, and what it
+ * was made from and for. Everything here depends on model, options, processor and tuning cache alone.
+ */
+import type { DType } from "../base/index.ts";
+import type { DimJson, GraphJson } from "../ir/index.ts";
+
+export const ENGINE_FORMAT = 1;
+
+/** An index into `Manifest.dims`. */
+export type DimIndex = number;
+
+export interface ManifestValue {
+  readonly name: string;
+  readonly dtype: DType;
+  /** Absent when the rank is unknown. */
+  readonly dims?: readonly DimJson[];
+  /** Index of its storage; absent for host-only values (strings, sequences, optionals). */
+  readonly storage?: number;
+  /** Number under which a host-only value is kept while running. */
+  readonly host?: number;
+  /** Elements given by dimension expressions. */
+  readonly elements?: readonly DimIndex[];
+}
+
+export interface ManifestStorage {
+  readonly place: "arena" | "weights" | "input" | "output";
+  readonly size: DimIndex;
+  /** Of weights: byte offset in the weight section. */
+  readonly offset?: number;
+}
+
+/** [0, dim]: a size; [1, storage, dim]: an address at a byte offset in a storage; [2, offset]: an address in the weight section. */
+export type ManifestParam = readonly [0, DimIndex] | readonly [1, number, DimIndex] | readonly [2, number];
+
+export interface ManifestKernel {
+  readonly kind: "kernel";
+  /** Byte offset of the entry in the code section. */
+  readonly code: number;
+  readonly params: readonly ManifestParam[];
+  readonly tiles: DimIndex;
+  readonly scratchBytes: number;
+  readonly flops: DimIndex;
+  readonly bytes: DimIndex;
+  readonly label: ManifestLabel;
+}
+
+export interface ManifestReference {
+  readonly kind: "reference";
+  readonly graph: GraphJson;
+  readonly inputs: readonly ManifestSource[];
+  readonly outputs: readonly ManifestValue[];
+  readonly label: ManifestLabel;
+  readonly reason: string;
+}
+
+/** A value a reference step reads: its type, dims and where it lies. */
+export type ManifestSource = ManifestValue;
+
+export interface ManifestLabel {
+  readonly name: string;
+  readonly operators: readonly string[];
+  readonly origins: readonly string[];
+  readonly tactic: string;
+}
+
+export type ManifestStep = ManifestKernel | ManifestReference;
+
+export interface SymbolRange {
+  readonly min: number;
+  readonly opt: number;
+  readonly max: number;
+}
+
+export interface ManifestProfile {
+  readonly symbols: Readonly<Record<string, SymbolRange>>;
+  readonly arenaBytes: number;
+  /** Byte offset of each arena storage; -1 when its size has no bound and it is allocated while running. */
+  readonly offsets: readonly number[];
+}
+
+export interface Manifest {
+  readonly format: number;
+  readonly version: string;
+  readonly model: { readonly name: string; readonly producer: string; readonly opset: number; readonly digest: string; readonly metadata: Readonly<Record<string, string>> };
+  readonly target: { readonly arch: "x64"; readonly isa: string; readonly cpu: string; readonly features: readonly string[] };
+  readonly precision: "fp32";
+  readonly level: number;
+  readonly inputs: readonly ManifestValue[];
+  readonly outputs: readonly ManifestValue[];
+  readonly profiles: readonly ManifestProfile[];
+  readonly dims: readonly DimJson[];
+  readonly storages: readonly ManifestStorage[];
+  readonly steps: readonly ManifestStep[];
+  /** Bytes of the model's weights as it stored them. */
+  readonly modelWeightBytes: number;
+}

@@ -1,0 +1,140 @@
+/**
+ * Element expressions of values: a value in memory is a load; one that is not is its operator's expression over the
+ * elements of its inputs. Fusion is nothing more than this substitution.
+ */
+import { assert, type DType } from "../base/index.ts";
+import { type Axis, type Buffer, type Dim, dimsEqual, type Expr, type ScalarType, type Value } from "../ir/index.ts";
+import { lowerings, opKey } from "../ops/index.ts";
+import { matchGroups, reshapeView, type View } from "./view.ts";
+
+/** The type a stored element is computed with; undefined for what kernels cannot hold. */
+export function computeType(dtype: DType): ScalarType | undefined {
+  switch (dtype) {
+    case "float32": case "float16": case "bfloat16": return "f32";
+    case "float64": return "f64";
+    case "int8": case "int16": case "int32": case "uint8": case "uint16": return "i32";
+    case "uint32": return "u32";
+    case "int64": return "i64";
+    case "uint64": return "u64";
+    case "bool": return "bool";
+    default: return undefined;
+  }
+}
+
+export const i64 = (value: number): Expr => ({ kind: "const", type: "i64", value });
+export const dimExpr = (value: Dim): Expr => (typeof value === "number" ? i64(value) : { kind: "dim", type: "i64", value });
+export const axisExpr = (axis: Axis): Expr => ({ kind: "axis", type: "i64", axis });
+export const op = (name: "add" | "mul" | "div" | "mod" | "sub", a: Expr, b: Expr): Expr => ({ kind: "op", type: "i64", op: name, args: [a, b] });
+
+export function axesOf(dims: readonly Dim[], prefix = "i"): Axis[] {
+  return dims.map((extent, i) => ({ name: `${prefix}${i}`, extent }));
+}
+
+/** Row-major position of an index, and back. Groups of axes are matched so that common axes pass through unchanged. */
+export function reshapeIndex(from: readonly Dim[], to: readonly Dim[], index: readonly Expr[]): Expr[] {
+  const groups = matchGroups(from, to) ?? [{ from: from.map((_, i) => i), to: to.map((_, i) => i) }];
+  const result: Expr[] = new Array(to.length).fill(i64(0));
+  for (const group of groups) {
+    const source = group.from.filter((axis) => from[axis] !== 1);
+    const target = group.to.filter((axis) => to[axis] !== 1);
+    if (target.length === 0) continue;
+    let linear: Expr = i64(0);
+    for (const [n, axis] of source.entries()) linear = n === 0 ? index[axis]! : op("add", op("mul", linear, dimExpr(from[axis]!)), index[axis]!);
+    for (const [n, axis] of [...target].reverse().entries()) {
+      const outermost = n === target.length - 1;
+      result[axis] = outermost ? linear : op("mod", linear, dimExpr(to[axis]!));
+      if (!outermost) linear = op("div", linear, dimExpr(to[axis]!));
+    }
+  }
+  return result;
+}
+
+/** An index of one shape that is the row-major image of an index of another shape; lets loads of contiguous values skip the arithmetic. */
+export interface ReshapedIndex {
+  readonly from: readonly Dim[];
+  readonly fromIndex: readonly Expr[];
+  readonly to: readonly Dim[];
+  readonly toIndex: readonly Expr[];
+}
+
+/** What expressions are built over: where values lie, and buffers for them. */
+export interface ExpressionContext {
+  /** The value's memory; undefined when it is computed where it is used. */
+  viewOf(value: Value): View | undefined;
+  bufferOf(view: View): Buffer;
+  /** Values given by an expression of their own, such as a contraction's accumulator. */
+  readonly given?: ReadonlyMap<Value, Expr>;
+  readonly reshaped?: readonly ReshapedIndex[];
+  /** Called for each operator that is put inside. */
+  onInline?(value: Value): void;
+}
+
+export function elementOf(value: Value, index: readonly Expr[], context: ExpressionContext): Expr {
+  const given = context.given?.get(value);
+  if (given) return given;
+  if (value.elements && !value.constant && !context.viewOf(value)) return elementOfDims(value.elements, index);
+  const scalar = scalarConstant(value);
+  if (scalar) return scalar;
+  const view = context.viewOf(value);
+  if (view) return loadView(view, index, context);
+  const node = value.producer;
+  assert(node, `value "${value.name}" has neither memory nor a producer`);
+  const lowering = lowerings.get(opKey(node));
+  assert(lowering, `operator ${opKey(node)} has no expression`);
+  context.onInline?.(value);
+  return lowering.element(node, node.outputs.indexOf(value), index, (input, at) => {
+    const source = node.inputs[input];
+    assert(source, `input ${input} of ${opKey(node)} is absent`);
+    return elementOf(source, at, context);
+  });
+}
+
+function loadView(view: View, index: readonly Expr[], context: ExpressionContext): Expr {
+  const type = computeType(view.dtype);
+  assert(type, `kernel over ${view.dtype}`);
+  for (const reshape of context.reshaped ?? []) {
+    if (!dimsEqual(view.dims, reshape.to) || !index.every((item, i) => item === reshape.toIndex[i])) continue;
+    const straight = reshapeView(view, reshape.from);
+    if (straight) return { kind: "load", type, buffer: context.bufferOf(straight), index: reshape.fromIndex };
+  }
+  return { kind: "load", type, buffer: context.bufferOf(view), index };
+}
+
+/** Element of a small integer tensor whose elements are dimension expressions. */
+function elementOfDims(elements: readonly Dim[], index: readonly Expr[]): Expr {
+  const at = index[0];
+  if (!at || elements.length === 1) return dimExpr(elements[0]!);
+  if (at.kind === "const") return dimExpr(elements[Number(at.value)]!);
+  let result = dimExpr(elements[elements.length - 1]!);
+  for (let i = elements.length - 2; i >= 0; i--) {
+    const condition: Expr = { kind: "op", type: "bool", op: "eq", args: [at, i64(i)] };
+    result = { kind: "select", type: "i64", condition, then: dimExpr(elements[i]!), else: result };
+  }
+  return result;
+}
+
+/** One-element float, integer or bool constants become literals. */
+function scalarConstant(value: Value): Expr | undefined {
+  if (!value.constant || !value.dtype || !value.dims?.every((dim) => dim === 1)) return undefined;
+  const { bytes } = value.constant;
+  const data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  switch (value.dtype) {
+    case "float32": return { kind: "const", type: "f32", value: data.getFloat32(0, true) };
+    case "float64": return { kind: "const", type: "f64", value: data.getFloat64(0, true) };
+    case "int32": return { kind: "const", type: "i32", value: data.getInt32(0, true) };
+    case "int8": return { kind: "const", type: "i32", value: data.getInt8(0) };
+    case "uint8": return { kind: "const", type: "i32", value: data.getUint8(0) };
+    case "bool": return { kind: "const", type: "bool", value: data.getUint8(0) };
+    case "int64": {
+      const item = data.getBigInt64(0, true);
+      return { kind: "const", type: "i64", value: Number.isSafeInteger(Number(item)) ? Number(item) : item };
+    }
+    default: return undefined;
+  }
+}
+
+/** Whether the index passes through unchanged in the trailing axes that both shapes share. */
+export function sameDims(a: Value, b: Value): boolean {
+  return a.dims !== undefined && b.dims !== undefined && dimsEqual(a.dims, b.dims);
+}
+

@@ -1,0 +1,4 @@
+export { schedule } from "./scheduler.ts";
+export * from "./plan.ts";
+export * from "./memory.ts";
+export type { Storage, View } from "./view.ts";

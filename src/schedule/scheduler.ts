@@ -1,0 +1,400 @@
+/**
+ * Graph to plan: walks the nodes in order, gives memory to what needs it, and emits one step per kernel.
+ *
+ * A node's results are either inlined (computed where they are used), an alias (a strided view of memory that exists),
+ * or written by a step. Contractions carry their epilogue chain; they are emitted where the last node of it stands,
+ * when everything the epilogue reads exists.
+ */
+import { assert, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
+import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, type Epilogue, type Expr, Graph, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, product, type StridedOperand, sub, subgraphsOf, type Value } from "../ir/index.ts";
+import { lowerings, opKey } from "../ops/index.ts";
+import { aliasView } from "./alias.ts";
+import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
+import { convPads, decideFusion, type Fusion, isReshape } from "./fusion.ts";
+import type { HostSource, HostTarget, OutputSource, Plan, Step } from "./plan.ts";
+import { contiguousView, expandView, isContiguous, reshapeView, type Storage, transposeView, type View } from "./view.ts";
+
+export function schedule(graph: Graph): Plan {
+  return new Scheduler(graph).run();
+}
+
+class Scheduler {
+  private readonly graph: Graph;
+  private readonly fusion: Fusion;
+  private readonly steps: Step[] = [];
+  private readonly viewOfValue = new Map<Value, View>();
+  private readonly bufferViews = new Map<Buffer, View>();
+  private readonly buffersByKey = new Map<string, Buffer>();
+  private readonly constants = new Map<Storage, Value>();
+  private readonly outputStorage = new Map<Value, Storage>();
+  /** Host-only values: sequences, optionals, strings. */
+  private readonly hostValues = new Set<Value>();
+  private readonly emitAt = new Map<Node, Node>();
+  private counter = 0;
+
+  constructor(graph: Graph) {
+    this.graph = graph;
+    this.fusion = decideFusion(graph);
+    for (const [contraction, chain] of this.fusion.chains) this.emitAt.set(chain[chain.length - 1] ?? contraction, contraction);
+  }
+
+  run(): Plan {
+    const inputs = this.graph.inputs.map((value) => this.bindInput(value));
+    this.reserveOutputs();
+    for (const node of this.graph.nodes) this.emit(node);
+    const outputs = this.graph.outputs.map((value) => this.bindOutput(value));
+    return { graph: this.graph, steps: this.steps, views: this.bufferViews, inputs, outputs, constants: this.constants };
+  }
+
+  private bindInput(value: Value): View | undefined {
+    if (!isMemory(value)) {
+      this.hostValues.add(value);
+      return undefined;
+    }
+    const view = this.newView(value, "input");
+    this.viewOfValue.set(value, view);
+    return view;
+  }
+
+  /** Outputs that a step writes go straight to the caller's memory; a value that is an output twice is copied. */
+  private reserveOutputs(): void {
+    for (const value of new Set(this.graph.outputs)) {
+      if (!isMemory(value) || value.constant || !value.producer || this.graph.inputs.includes(value)) continue;
+      this.outputStorage.set(value, this.newStorage(value, "output"));
+    }
+  }
+
+  private bindOutput(value: Value): OutputSource {
+    if (this.hostValues.has(value)) return { kind: "host", value };
+    const own = this.outputStorage.get(value);
+    const view = this.viewOfValue.get(value);
+    if (own && view?.storage === own) return { kind: "view", view, value };
+    if (value.elements && !value.constant && !view) return { kind: "dims", value, elements: value.elements };
+    const target = contiguousView(own ?? this.newStorage(value, "output"), value.dtype!, value.dims!);
+    this.emitLoop(value, target, value.producer?.origins ?? []);
+    return { kind: "view", view: target, value };
+  }
+
+  // ---- memory -------------------------------------------------------------------------------------------------
+
+  private newStorage(value: Value, place: Storage["place"]): Storage {
+    const bits = DTYPE_BITS[value.dtype!];
+    const count = product(value.dims!);
+    const sizeBytes = bits >= 8 ? mul(count, bits / 8) : typeof count === "number" ? Math.ceil((count * bits) / 8) : count;
+    return { name: `${this.counter++}:${value.name}`, place, sizeBytes };
+  }
+
+  private newView(value: Value, place: Storage["place"] = "arena"): View {
+    const storage = this.outputStorage.get(value) ?? this.newStorage(value, place);
+    return contiguousView(storage, value.dtype!, value.dims!);
+  }
+
+  /** The value's memory, if it has any by now; constants get theirs on first use. */
+  private readonly viewOf = (value: Value): View | undefined => {
+    const known = this.viewOfValue.get(value);
+    if (known || !value.constant || !isMemory(value)) return known;
+    const view = contiguousView(this.newStorage(value, "weights"), value.dtype!, value.dims!);
+    this.constants.set(view.storage, value);
+    this.viewOfValue.set(value, view);
+    return view;
+  };
+
+  private readonly bufferOf = (view: View): Buffer => {
+    const key = `${view.storage.name}|${view.dtype}|${view.dims.map(String)}|${view.strides.map(String)}|${view.offset}`;
+    let buffer = this.buffersByKey.get(key);
+    if (!buffer) {
+      buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }) };
+      this.buffersByKey.set(key, buffer);
+      this.bufferViews.set(buffer, view);
+    }
+    return buffer;
+  };
+
+  /** The value in memory, computed now if it was to be inlined. */
+  private materialize(value: Value): View {
+    const known = this.viewOf(value);
+    if (known) return known;
+    const view = this.newView(value);
+    this.emitLoop(value, view, value.producer?.origins ?? []);
+    this.viewOfValue.set(value, view);
+    return view;
+  }
+
+  private materializeContiguous(value: Value): View {
+    const view = this.materialize(value);
+    if (isContiguous(view)) return view;
+    const copy = contiguousView(this.newStorage(value, "arena"), value.dtype!, value.dims!);
+    this.emitLoop(value, copy, value.producer?.origins ?? []);
+    return copy;
+  }
+
+  // ---- steps --------------------------------------------------------------------------------------------------
+
+  private emit(node: Node): void {
+    const contraction = this.emitAt.get(node);
+    if (contraction) return this.emitContraction(contraction, this.fusion.chains.get(contraction)!);
+    const role = this.fusion.roles.get(node);
+    if (role === "dead" || role === "shape" || role === "contraction") return;
+    if (role === "reference") return this.emitReference(node);
+    for (const value of node.outputs) {
+      if (!value || this.fusion.inlined.has(value) || !this.isRead(value)) continue;
+      if (value.elements && !this.outputStorage.has(value)) continue;
+      if (this.makeAlias(node, value)) continue;
+      if (node.op === "Concat" && node.domain === "") this.emitConcat(node, value);
+      else this.writeLoop(value);
+    }
+  }
+
+  private isRead(value: Value): boolean {
+    return this.fusion.users.has(value) || this.graph.outputs.includes(value);
+  }
+
+  private makeAlias(node: Node, value: Value): boolean {
+    if (this.outputStorage.has(value)) return false;
+    const source = node.inputs[0];
+    if (!source || !this.viewOf(source)) return false;
+    const view = aliasView(node, value, this.viewOf(source)!);
+    if (view) this.viewOfValue.set(value, view);
+    return view !== undefined;
+  }
+
+  private writeLoop(value: Value): void {
+    const view = this.newView(value);
+    this.emitLoop(value, view, value.producer!.origins);
+    this.viewOfValue.set(value, view);
+  }
+
+  /** A loop kernel that writes every element of `value` to `target`, whose dims are the value's. */
+  private emitLoop(value: Value, target: View, origins: readonly string[]): void {
+    const axes = axesOf(value.dims!);
+    const trace = new InlineTrace();
+    const context: ExpressionContext = { viewOf: this.viewOf, bufferOf: this.bufferOf, onInline: trace.note };
+    const kernel: LoopKernel = { kind: "loop", name: value.producer?.op ?? "Copy", axes, outputs: [{ buffer: this.bufferOf(target), value: elementOf(value, axes.map(axisExpr), context) }] };
+    this.push(kernel, [...trace.origins, ...origins], trace.operators);
+  }
+
+  /** Each input is written to its place in the result; what can be computed on the way is. */
+  private emitConcat(node: Node, value: Value): void {
+    const target = this.newView(value);
+    const rank = value.dims!.length;
+    const axis = (((node.attributes["axis"] as number) % rank) + rank) % rank;
+    let start: Dim = 0;
+    for (const input of node.inputs) {
+      if (!input) continue;
+      const size = input.dims![axis]!;
+      const part: View = { ...target, dims: input.dims!, offset: addDims(target.offset, mul(start, target.strides[axis]!)) };
+      this.emitLoop(input, part, node.origins);
+      start = addDims(start, size);
+    }
+    this.viewOfValue.set(value, target);
+  }
+
+  private push(kernel: Kernel, origins: readonly string[], operators: readonly string[]): void {
+    this.steps.push({ kind: "kernel", kernel, origins: [...new Set(origins)], operators });
+  }
+
+  private emitReference(node: Node): void {
+    const graph = new Graph(node.name);
+    graph.nodes = [node];
+    const read = [...node.inputs, ...subgraphsOf(node).flatMap((subgraph) => [...captures(subgraph)])];
+    graph.inputs = [...new Set(read)].filter((value) => value !== undefined).filter((value) => !value.constant);
+    graph.outputs = node.outputs.filter((value) => value !== undefined).filter((value) => this.isRead(value));
+    const inputs = graph.inputs.map((value) => this.hostSource(value));
+    const outputs = graph.outputs.map((value) => this.hostTarget(value));
+    const reason = lowerings.has(opKey(node)) ? "these types, attributes or run-time parameters have no native form" : "the operator has no native form";
+    this.steps.push({ kind: "reference", graph, inputs, outputs, origins: node.origins, operators: [node.op], reason });
+  }
+
+  private hostTarget(value: Value): HostTarget {
+    if (!isMemory(value)) {
+      this.hostValues.add(value);
+      return { kind: "host", value };
+    }
+    const view = this.newView(value);
+    this.viewOfValue.set(value, view);
+    return { kind: "view", view, value };
+  }
+
+  private hostSource(value: Value): HostSource {
+    if (this.hostValues.has(value)) return { kind: "host", value };
+    if (value.elements && !this.viewOf(value)) return { kind: "dims", value, elements: value.elements };
+    return { kind: "view", view: this.materializeContiguous(value) };
+  }
+
+  // ---- contractions -------------------------------------------------------------------------------------------
+
+  private emitContraction(node: Node, chain: readonly Node[]): void {
+    const trace = new InlineTrace();
+    if (node.op === "MatMul") this.emitMatmul(node, chain, trace);
+    else if (node.op === "Conv") this.emitConv(node, chain, trace);
+    else this.emitAttention(node, chain, trace);
+  }
+
+  /** Where a contraction's results go: the last value of its chain, with the axes of the contraction's own output dims. */
+  private target(node: Node, chain: readonly Node[]): { result: Value; written: View; own: View } {
+    const last = chain[chain.length - 1] ?? node;
+    const result = last.outputs[0]!;
+    const written = this.newView(result);
+    let straight = written;
+    if (last.op === "Transpose" && last !== node) straight = transposeView(written, inverse(last.attributes["perm"] as number[]));
+    const own = reshapeView(straight, node.outputs[0]!.dims!);
+    assert(own, `the results of ${node.name} cannot be placed`);
+    return { result, written, own };
+  }
+
+  private epilogue(node: Node, chain: readonly Node[], ownDims: readonly Dim[], bias: ((axes: readonly Axis[]) => Expr) | undefined, trace: InlineTrace): Epilogue | undefined {
+    const pointwise = chain.filter((item) => item.op !== "Transpose");
+    if (!bias && !pointwise.some((item) => !isReshape(item))) return undefined;
+    const axes = axesOf(ownDims, "o");
+    const accumulator: Expr = { kind: "accumulator", type: "f32" };
+    const start: Expr = bias ? { kind: "op", type: "f32", op: "add", args: [accumulator, bias(axes)] } : accumulator;
+    const value = node.outputs[0]!;
+    let dims: readonly Dim[] = value.dims!;
+    const ownIndex = axes.map(axisExpr);
+    let index = reshapeIndex(ownDims, dims, ownIndex);
+    const reshaped: ReshapedIndex[] = [{ from: ownDims, fromIndex: ownIndex, to: dims, toIndex: index }];
+    const given = new Map<Value, Expr>([[value, start]]);
+    let result: Expr = start;
+    for (const item of pointwise) {
+      const output = item.outputs[0]!;
+      if (isReshape(item)) {
+        index = reshapeIndex(ownDims, output.dims!, ownIndex);
+        dims = output.dims!;
+        reshaped.push({ from: ownDims, fromIndex: ownIndex, to: dims, toIndex: index });
+      } else {
+        const context: ExpressionContext = { viewOf: this.viewOf, bufferOf: this.bufferOf, given, reshaped, onInline: trace.note };
+        result = elementOf(output, index, context);
+      }
+      given.set(output, result);
+    }
+    return { axes, value: result };
+  }
+
+  private emitMatmul(node: Node, chain: readonly Node[], trace: InlineTrace): void {
+    const operands = matmulOperands(this.materialize(node.inputs[0]!), this.materialize(node.inputs[1]!), node.outputs[0]!.dims!);
+    const { result, written, own } = this.target(node, chain);
+    const ownDims = [...operands.batch, operands.m, operands.n];
+    const output = reshapeView(own, ownDims);
+    assert(output, `the results of ${node.name} cannot be placed`);
+    const epilogue = this.epilogue(node, chain, ownDims, undefined, trace);
+    const kernel: MatmulKernel = {
+      kind: "matmul", name: node.name, batch: operands.batch, m: operands.m, n: operands.n, k: operands.k,
+      a: this.matmulOperand(operands.a), b: this.matmulOperand(operands.b), output: this.bufferOf(output), ...(epilogue ? { epilogue } : {}),
+    };
+    this.finish(kernel, node, chain, trace, result, written);
+  }
+
+  private matmulOperand(view: View): MatmulOperand {
+    const rank = view.dims.length;
+    return { buffer: this.bufferOf(view), batchStrides: view.strides.slice(0, rank - 2), rowStride: view.strides[rank - 2]!, columnStride: view.strides[rank - 1]! };
+  }
+
+  private finish(kernel: Kernel, node: Node, chain: readonly Node[], trace: InlineTrace, result: Value, written: View): void {
+    this.viewOfValue.set(result, written);
+    this.push(kernel, [...node.origins, ...trace.origins, ...chain.flatMap((item) => item.origins)], [node.op, ...trace.operators]);
+  }
+
+  private emitConv(node: Node, chain: readonly Node[], trace: InlineTrace): void {
+    const [input, weights, bias] = node.inputs;
+    const { result, written, own } = this.target(node, chain);
+    const spatial = weights!.dims!.length - 2;
+    const channelsFirst = node.attributes["inputLayout"] === "NCHW";
+    const biasBuffer = bias && this.bufferOf(this.materializeContiguous(bias));
+    const addBias = biasBuffer && ((axes: readonly Axis[]): Expr => ({ kind: "load", type: "f32", buffer: biasBuffer, index: [axisExpr(axes[axes.length - 1]!)] }));
+    const source = this.materializeContiguous(input!);
+    const epilogue = this.epilogue(node, chain, node.outputs[0]!.dims!, addBias, trace);
+    const kernel: ConvKernel = {
+      kind: "conv", name: node.name, input: this.bufferOf(source), weights: this.bufferOf(this.materializeContiguous(weights!)), output: this.bufferOf(own),
+      groups: (node.attributes["group"] as number | undefined) ?? 1,
+      kernel: weights!.dims!.slice(2) as number[],
+      strides: (node.attributes["strides"] as number[] | undefined) ?? new Array(spatial).fill(1),
+      dilations: (node.attributes["dilations"] as number[] | undefined) ?? new Array(spatial).fill(1),
+      pads: convPads(node)!,
+      ...(channelsFirst ? { inputChannelsFirst: true } : {}),
+      ...(epilogue ? { epilogue } : {}),
+    };
+    this.finish(kernel, node, chain, trace, result, written);
+  }
+
+  private emitAttention(node: Node, chain: readonly Node[], trace: InlineTrace): void {
+    const [q, k, v] = node.inputs.slice(0, 3).map((value) => this.attentionOperand(value!));
+    const mask = node.inputs[3];
+    const maskView = mask && this.materialize(mask);
+    const { result, written, own } = this.target(node, chain);
+    const [batch, heads, queries, headSize] = q!.dims as [Dim, Dim, Dim, Dim];
+    const keys = k!.dims[2]!;
+    const kvHeads = k!.dims[1]!;
+    const headsPerKv = dimEqual(heads, kvHeads) ? 1 : Number(heads) / Number(kvHeads);
+    if (!Number.isInteger(headsPerKv)) throw new UnsupportedError("unsupported", `Attention "${node.name}" has ${heads} query heads and ${kvHeads} key heads; the first must be a multiple of the second.`);
+    const kernel: AttentionKernel = {
+      kind: "attention", name: node.name, batch, heads, headsPerKv, queries, keys, headSize, valueSize: v!.dims[3]!,
+      q: this.strided(q!), k: this.strided(k!), v: this.strided(v!), output: this.strided(own),
+      scale: (node.attributes["scale"] as number | undefined) ?? 1,
+      ...(node.attributes["causal"] ? { causalOffset: sub(keys, queries) } : {}),
+      ...(maskView ? { mask: this.maskOf(maskView, [batch, heads, queries, keys]) } : {}),
+    };
+    this.finish(kernel, node, chain, trace, result, written);
+  }
+
+  /** q, k and v are read through strides; rows must be contiguous, except that keys may be transposed. */
+  private attentionOperand(value: Value): View {
+    const view = this.materialize(value);
+    const last = view.strides[view.strides.length - 1]!;
+    return last === 1 || last === 0 ? view : this.materializeContiguous(value);
+  }
+
+  private strided(view: View): StridedOperand {
+    return { buffer: this.bufferOf(view), strides: view.strides as [Dim, Dim, Dim, Dim] };
+  }
+
+  private maskOf(view: View, dims: readonly Dim[]): Epilogue {
+    const axes = axesOf(dims, "s");
+    const expanded = expandView(view, dims);
+    assert(expanded, "an attention mask that does not broadcast to the scores");
+    return { axes, value: { kind: "load", type: "f32", buffer: this.bufferOf(expanded), index: axes.map(axisExpr) } };
+  }
+}
+
+/** Collects what was put inside a kernel. */
+class InlineTrace {
+  readonly origins: string[] = [];
+  readonly operators: string[] = [];
+  private readonly seen = new Set<Value>();
+  readonly note = (value: Value): void => {
+    if (this.seen.has(value)) return;
+    this.seen.add(value);
+    this.operators.push(value.producer!.op);
+    this.origins.push(...value.producer!.origins);
+  };
+}
+
+function isMemory(value: Value): boolean {
+  return value.kind === "tensor" && value.dtype !== undefined && value.dtype !== "string" && value.dims !== undefined;
+}
+
+function inverse(permutation: readonly number[]): number[] {
+  const result = new Array<number>(permutation.length);
+  for (const [i, axis] of permutation.entries()) result[axis] = i;
+  return result;
+}
+
+function addDims(a: Dim, b: Dim): Dim {
+  return sub(a, mul(b, -1));
+}
+
+/** numpy's matmul rules; batch dims of A join M when B has none and A's rows follow each other. */
+function matmulOperands(a: View, b: View, outputDims: readonly Dim[]): { a: View; b: View; batch: Dim[]; m: Dim; n: Dim; k: Dim } {
+  const left = a.dims.length === 1 ? reshapeView(a, [1, a.dims[0]!])! : a;
+  const right = b.dims.length === 1 ? { ...b, dims: [b.dims[0]!, 1], strides: [b.strides[0]!, 1] } : b;
+  const [k, n] = right.dims.slice(-2) as [Dim, Dim];
+  if (right.dims.length === 2 && left.dims.length > 2) {
+    const rows = product(left.dims.slice(0, -1));
+    const flat = reshapeView(left, [rows, k]);
+    if (flat) return { a: flat, b: right, batch: [], m: rows, n, k };
+  }
+  const vectors = (a.dims.length === 1 ? 1 : 0) + (b.dims.length === 1 ? 1 : 0);
+  const batch = outputDims.slice(0, outputDims.length - 2 + vectors);
+  const m = left.dims[left.dims.length - 2]!;
+  return { a: expandView(left, [...batch, m, k])!, b: expandView(right, [...batch, k, n])!, batch, m, n, k };
+}
+
