@@ -1,0 +1,4 @@
+export * from "./manifest.ts";
+export * from "./layout.ts";
+export * from "./write.ts";
+export * from "./read.ts";

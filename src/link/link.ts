@@ -1,0 +1,184 @@
+/**
+ * The linker: a plan and its compiled kernels become the content of an engine file. Equal machine code, equal packed
+ * weights and equal dimension expressions are stored once; only weights that some kernel reads are stored at all.
+ */
+import { assert, byteLength, elementCount } from "../base/index.ts";
+import type { EngineContent, Manifest, ManifestKernel, ManifestParam, ManifestProfile, ManifestReference, ManifestSource, ManifestStep, ManifestStorage, ManifestValue, WeightPiece } from "../engine/index.ts";
+import { type CompiledKernel, type Dim, dimKey, dimToJson, type DimJson, graphToJson, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
+import { type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type Storage, type View } from "../schedule/index.ts";
+
+const CODE_ALIGNMENT = 64;
+const WEIGHT_ALIGNMENT = 64;
+
+/** A profile as sizes of the model's dimension symbols. */
+export interface SymbolProfile {
+  readonly symbols: Readonly<Record<string, { readonly min: number; readonly opt: number; readonly max: number }>>;
+}
+
+export type ManifestIdentity = Pick<Manifest, "version" | "model" | "target" | "precision" | "level" | "modelWeightBytes">;
+
+export interface LinkInput {
+  readonly plan: Plan;
+  /** One per kernel step, in order of `plan.steps`; undefined for reference steps. */
+  readonly kernels: readonly (CompiledKernel | undefined)[];
+  readonly profiles: readonly SymbolProfile[];
+  readonly identity: ManifestIdentity;
+  readonly report: unknown;
+}
+
+export function link(input: LinkInput): EngineContent {
+  return new Linker(input).run();
+}
+
+class Linker {
+  private readonly input: LinkInput;
+  private readonly dims: DimJson[] = [];
+  private readonly dimIndex = new Map<string, number>();
+  private readonly storages: Storage[] = [];
+  private readonly storageIndex = new Map<Storage, number>();
+  private readonly storageOffsets = new Map<Storage, number>();
+  private readonly code: Uint8Array[] = [];
+  private readonly codeIndex = new Map<string, number>();
+  private codeBytes = 0;
+  private readonly pieces: WeightPiece[] = [];
+  private readonly packedOffsets = new Map<string, number>();
+  private weightBytes = 0;
+  private readonly hosts = new Map<Value, number>();
+
+  constructor(input: LinkInput) {
+    this.input = input;
+  }
+
+  run(): EngineContent {
+    const { plan, identity } = this.input;
+    const inputs = plan.graph.inputs.map((value, i) => this.value(value, plan.inputs[i]));
+    const steps = plan.steps.map((step, i): ManifestStep => (step.kind === "kernel" ? this.kernel(step, this.input.kernels[i]!) : this.reference(step)));
+    const outputs = plan.outputs.map((output): ManifestValue => {
+      if (output.kind === "dims") return { ...this.value(output.value, undefined), elements: output.elements.map((dim) => this.dim(dim)) };
+      return this.value(output.value, output.kind === "view" ? output.view : undefined);
+    });
+    const placements = lifetimes(plan);
+    const storages = this.storages.map((storage): ManifestStorage => {
+      const offset = this.storageOffsets.get(storage);
+      return { place: storage.place, size: this.dim(storage.sizeBytes), ...(offset === undefined ? {} : { offset }) };
+    });
+    const profiles = this.input.profiles.map((profile): ManifestProfile => {
+      const layout = layoutArena(placements, new Map<string, Range>(Object.entries(profile.symbols)));
+      return { symbols: profile.symbols, arenaBytes: layout.sizeBytes, offsets: this.storages.map((storage) => layout.offsets.get(storage) ?? -1) };
+    });
+    const manifest: Manifest = { format: 1, ...identity, inputs, outputs, profiles, dims: this.dims, storages, steps };
+    return { manifest, report: this.input.report, code: concat(this.code, this.codeBytes), weights: this.pieces, weightBytes: this.weightBytes };
+  }
+
+  private dim(dim: Dim): number {
+    const key = dimKey(dim);
+    let index = this.dimIndex.get(key);
+    if (index === undefined) {
+      index = this.dims.push(dimToJson(dim)) - 1;
+      this.dimIndex.set(key, index);
+    }
+    return index;
+  }
+
+  private storage(storage: Storage): number {
+    let index = this.storageIndex.get(storage);
+    if (index === undefined) {
+      index = this.storages.push(storage) - 1;
+      this.storageIndex.set(storage, index);
+      const constant = this.input.plan.constants.get(storage);
+      if (constant) this.storageOffsets.set(storage, this.rawWeights(constant));
+    }
+    return index;
+  }
+
+  private value(value: Value, view: View | undefined): ManifestValue {
+    assert(value.dtype, `value "${value.name}" without a type`);
+    const dims = value.dims ? { dims: value.dims.map(dimToJson) } : {};
+    const where = view ? { storage: this.storage(view.storage) } : { host: this.host(value) };
+    return { name: value.name, dtype: value.dtype, ...dims, ...where };
+  }
+
+  private host(value: Value): number {
+    const known = this.hosts.get(value) ?? this.hosts.size;
+    this.hosts.set(value, known);
+    return known;
+  }
+
+  private kernel(step: KernelStep, compiled: CompiledKernel): ManifestKernel {
+    return {
+      kind: "kernel", code: this.placeCode(compiled.code),
+      params: compiled.params.map((param) => this.param(param, compiled.packed)),
+      tiles: this.dim(compiled.tiles), scratchBytes: compiled.scratchBytes, flops: this.dim(compiled.flops), bytes: this.dim(compiled.bytes),
+      label: { name: compiled.name, operators: step.operators, origins: step.origins, tactic: compiled.tactic },
+    };
+  }
+
+  private param(param: Param, packed: readonly PackedData[]): ManifestParam {
+    if (param.kind === "dim") return [0, this.dim(param.value)];
+    if (param.kind === "packed") return [2, this.packedWeights(packed[param.index]!)];
+    const view = this.input.plan.views.get(param.buffer);
+    assert(view, `buffer "${param.buffer.name}" has no place`);
+    return [1, this.storage(view.storage), this.dim(mul(view.offset, byteLength(view.dtype, 1)))];
+  }
+
+  private reference(step: ReferenceStep): ManifestReference {
+    const source = (item: ReferenceStep["inputs"][number], value: Value): ManifestSource => {
+      if (item.kind === "dims") return { ...this.value(value, undefined), elements: item.elements.map((dim) => this.dim(dim)) };
+      return this.value(value, item.kind === "view" ? item.view : undefined);
+    };
+    const graph = graphToJson(step.graph, (bytes) => this.append({ sizeBytes: bytes.byteLength, bytes }));
+    return {
+      kind: "reference", graph, reason: step.reason,
+      inputs: step.inputs.map((item, i) => source(item, step.graph.inputs[i]!)),
+      outputs: step.outputs.map((item, i) => this.value(step.graph.outputs[i]!, item.kind === "view" ? item.view : undefined)),
+      label: { name: step.graph.name, operators: step.operators, origins: step.origins, tactic: "reference" },
+    };
+  }
+
+  private placeCode(code: Uint8Array): number {
+    const key = Buffer.from(code.buffer, code.byteOffset, code.byteLength).toString("latin1");
+    let offset = this.codeIndex.get(key);
+    if (offset === undefined) {
+      offset = this.codeBytes;
+      this.codeIndex.set(key, offset);
+      const padded = new Uint8Array(Math.ceil(code.byteLength / CODE_ALIGNMENT) * CODE_ALIGNMENT).fill(0xcc);
+      padded.set(code);
+      this.code.push(padded);
+      this.codeBytes += padded.byteLength;
+    }
+    return offset;
+  }
+
+  private rawWeights(value: Value): number {
+    const { bytes } = value.constant!;
+    const needed = byteLength(value.dtype!, elementCount(value.dims as readonly number[]));
+    assert(bytes.byteLength >= needed, `constant "${value.name}" is too short`);
+    return this.append({ sizeBytes: needed, bytes: bytes.subarray(0, needed) });
+  }
+
+  private packedWeights(packed: PackedData): number {
+    let offset = this.packedOffsets.get(packed.key);
+    if (offset === undefined) {
+      offset = this.append({ sizeBytes: packed.sizeBytes, write: (into) => packed.write(into) });
+      this.packedOffsets.set(packed.key, offset);
+    }
+    return offset;
+  }
+
+  private append(piece: Omit<WeightPiece, "offset">): number {
+    const offset = this.weightBytes;
+    this.pieces.push({ ...piece, offset });
+    this.weightBytes = Math.ceil((offset + piece.sizeBytes) / WEIGHT_ALIGNMENT) * WEIGHT_ALIGNMENT;
+    return offset;
+  }
+}
+
+function concat(parts: readonly Uint8Array[], sizeBytes: number): Uint8Array {
+  const whole = new Uint8Array(sizeBytes);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.byteLength;
+  }
+  return whole;
+}
