@@ -1,0 +1,82 @@
+/**
+ * Files as memory: a read-only mapping of a file, shared by all processes that map it, and nameless files in memory
+ * that one process hands to another.
+ *
+ * The size is taken once, when the file is opened, and every access is checked against it, so a file that grows later
+ * is seen as it was. A file that is cut short while mapped kills the process: map only files that nobody rewrites.
+ * Sources: mmap(2), memfd_create(2).
+ */
+import { closeSync, fstatSync, openSync } from "node:fs";
+import { assert, SinterError, UserError } from "../base/index.ts";
+import { errnoName, libc, viewMemory } from "./koffi.ts";
+import { MAP, MAX_VIEW_BYTES, mmap, munmap, PROT } from "./memory.ts";
+
+export class MappedFile {
+  readonly path: string;
+  readonly size: number;
+  readonly address: bigint;
+  #closed = false;
+
+  private constructor(path: string, size: number, address: number) {
+    this.path = path;
+    this.size = size;
+    this.address = BigInt(address);
+  }
+
+  /** Maps the whole file. @throws UserError when it cannot be read */
+  static open(path: string): MappedFile {
+    const fd = openFile(path);
+    try {
+      const stat = fstatSync(fd);
+      if (!stat.isFile()) throw new UserError("file-io", `${path}: not a regular file; give the path of a file.`);
+      const address = stat.size === 0 ? 0 : mmap(0, stat.size, PROT.read, MAP.shared, fd);
+      if (address === -1) throw new UserError("file-io", `${path}: could not be mapped (${errnoName()}).`);
+      return new MappedFile(path, stat.size, address);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** A view of bytes in the file, without a copy; not to be used after `close`. At most 4 GiB. */
+  bytes(offset = 0, length = this.size - offset): Uint8Array<ArrayBuffer> {
+    assert(!this.#closed, `${this.path} read after close`);
+    assert(Number.isSafeInteger(offset) && Number.isSafeInteger(length), `${this.path}: range [${offset}, +${length})`);
+    if (offset < 0 || length < 0 || offset + length > this.size) {
+      throw new UserError("file-io", `${this.path}: bytes ${offset} to ${offset + length} asked for, but the file has ${this.size}.`);
+    }
+    assert(length <= MAX_VIEW_BYTES, `view of ${length} bytes; at most ${MAX_VIEW_BYTES}`);
+    if (length === 0) return new Uint8Array(0);
+    return new Uint8Array(viewMemory(this.address + BigInt(offset), length));
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.size > 0) munmap(Number(this.address), this.size);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function openFile(path: string): number {
+  try {
+    return openSync(path, "r");
+  } catch (cause) {
+    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+  }
+}
+
+/** A nameless file in memory of `sizeBytes`; the caller closes it. The name shows in `/proc`. */
+export function createMemoryFile(name: string, sizeBytes: number): number {
+  const closeOnExec = 1;
+  const fd = Number(libc("int memfd_create(const char *name, unsigned int flags)")(name, closeOnExec));
+  if (fd < 0) throw new SinterError("limit-exceeded", `Memory file ${name}: refused by the system (${errnoName()}).`);
+  if (Number(libc("int ftruncate(int fd, int64_t length)")(fd, sizeBytes)) !== 0) {
+    const reason = errnoName();
+    closeSync(fd);
+    throw new SinterError("limit-exceeded", `Memory file ${name}: could not grow to ${sizeBytes} bytes (${reason}).`);
+  }
+  return fd;
+}
