@@ -5,3 +5,4 @@ export * from "./loop.ts";
 export * from "./kernel.ts";
 export * from "./expr.ts";
 export * from "./interpret-loop.ts";
+export * from "./print-kernel.ts";

@@ -5,15 +5,11 @@
 import { assert, byteLength, elementCount } from "../base/index.ts";
 import type { EngineContent, Manifest, ManifestKernel, ManifestParam, ManifestProfile, ManifestReference, ManifestSource, ManifestStep, ManifestStorage, ManifestValue, WeightPiece } from "../engine/index.ts";
 import { type CompiledKernel, type Dim, dimKey, dimToJson, type DimJson, graphToJson, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
-import { type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type Storage, type View } from "../schedule/index.ts";
+import { type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
 
 const CODE_ALIGNMENT = 64;
 const WEIGHT_ALIGNMENT = 64;
 
-/** A profile as sizes of the model's dimension symbols. */
-export interface SymbolProfile {
-  readonly symbols: Readonly<Record<string, { readonly min: number; readonly opt: number; readonly max: number }>>;
-}
 
 export type ManifestIdentity = Pick<Manifest, "version" | "model" | "target" | "precision" | "level" | "modelWeightBytes">;
 

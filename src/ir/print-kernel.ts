@@ -1,0 +1,88 @@
+/**
+ * Kernels as text. Buffers and axes are numbered in order of appearance, so that two kernels that compute the same over
+ * other memory have the same text: it names a kernel in the timing cache, and shows it in `inspect`.
+ */
+import { dimKey, type Dim } from "./dim.ts";
+import type { Epilogue, Kernel, MatmulOperand, StridedOperand } from "./kernel.ts";
+import type { Axis, Buffer, Expr } from "./loop.ts";
+
+export function printKernel(kernel: Kernel): string {
+  return new Printer().kernel(kernel);
+}
+
+const list = (dims: readonly Dim[]): string => `[${dims.map(dimKey).join(", ")}]`;
+
+class Printer {
+  private readonly buffers = new Map<Buffer, string>();
+  private readonly axes = new Map<Axis, string>();
+  /** Subexpressions used more than once are printed once. */
+  private readonly shared = new Map<Expr, string>();
+
+  kernel(kernel: Kernel): string {
+    switch (kernel.kind) {
+      case "loop":
+        return `loop ${kernel.axes.map((axis) => this.axis(axis)).join(", ")}: ${kernel.outputs.map((output) => `${this.buffer(output.buffer)}${output.index ? `[${output.index.map((item) => this.expr(item)).join(", ")}]` : ""} = ${this.expr(output.value)}`).join("; ")}`;
+      case "matmul":
+        return `matmul batch ${list(kernel.batch)} m ${dimKey(kernel.m)} n ${dimKey(kernel.n)} k ${dimKey(kernel.k)} a ${this.operand(kernel.a)} b ${this.operand(kernel.b)} out ${this.buffer(kernel.output)}${this.epilogue(kernel.epilogue)}`;
+      case "conv":
+        return `conv ${this.buffer(kernel.input)} * ${this.buffer(kernel.weights)} out ${this.buffer(kernel.output)} groups ${kernel.groups} kernel ${list(kernel.kernel)} strides ${list(kernel.strides)} dilations ${list(kernel.dilations)} pads ${list(kernel.pads)}${kernel.inputChannelsFirst ? " channels-first" : ""}${this.epilogue(kernel.epilogue)}`;
+      case "attention":
+        return `attention batch ${dimKey(kernel.batch)} heads ${dimKey(kernel.heads)}/${kernel.headsPerKv} queries ${dimKey(kernel.queries)} keys ${dimKey(kernel.keys)} sizes ${dimKey(kernel.headSize)}/${dimKey(kernel.valueSize)} q ${this.strided(kernel.q)} k ${this.strided(kernel.k)} v ${this.strided(kernel.v)} out ${this.strided(kernel.output)} scale ${kernel.scale}${kernel.causalOffset === undefined ? "" : ` causal ${dimKey(kernel.causalOffset)}`}${this.epilogue(kernel.mask)}`;
+    }
+  }
+
+  private operand(operand: MatmulOperand): string {
+    return `${this.buffer(operand.buffer)} strides ${list([...operand.batchStrides, operand.rowStride, operand.columnStride])}`;
+  }
+
+  private strided(operand: StridedOperand): string {
+    return `${this.buffer(operand.buffer)} strides ${list(operand.strides)}`;
+  }
+
+  private epilogue(epilogue: Epilogue | undefined): string {
+    if (!epilogue) return "";
+    return ` with ${epilogue.axes.map((axis) => this.axis(axis)).join(", ")}: ${this.expr(epilogue.value)}`;
+  }
+
+  private buffer(buffer: Buffer): string {
+    let text = this.buffers.get(buffer);
+    if (text === undefined) {
+      text = `b${this.buffers.size}`;
+      this.buffers.set(buffer, text);
+      return `${text}:${buffer.dtype}${list(buffer.dims)}${buffer.strides ? `/${list(buffer.strides)}` : ""}`;
+    }
+    return text;
+  }
+
+  private axis(axis: Axis): string {
+    let text = this.axes.get(axis);
+    if (text === undefined) {
+      text = `i${this.axes.size}`;
+      this.axes.set(axis, text);
+      return `${text}<${dimKey(axis.extent)}`;
+    }
+    return text;
+  }
+
+  private expr(expr: Expr): string {
+    const known = this.shared.get(expr);
+    if (known) return known;
+    const text = this.fresh(expr);
+    if (text.length > 24) this.shared.set(expr, `e${this.shared.size}`);
+    return this.shared.has(expr) ? `(${this.shared.get(expr)}: ${text})` : text;
+  }
+
+  private fresh(expr: Expr): string {
+    switch (expr.kind) {
+      case "const": return `${Object.is(expr.value, -0) ? "-0" : expr.value}${expr.type}`;
+      case "dim": return `{${dimKey(expr.value)}}`;
+      case "axis": return this.axis(expr.axis);
+      case "load": return `${this.buffer(expr.buffer)}[${expr.index.map((item) => this.expr(item)).join(", ")}]`;
+      case "op": return `${expr.op}.${expr.type}(${expr.args.map((item) => this.expr(item)).join(", ")})`;
+      case "cast": return `${expr.type}(${this.expr(expr.arg)})`;
+      case "select": return `(${this.expr(expr.condition)} ? ${this.expr(expr.then)} : ${this.expr(expr.else)})`;
+      case "reduce": return `${expr.op}[${expr.axes.map((axis) => this.axis(axis)).join(", ")}](${this.expr(expr.body)})`;
+      case "accumulator": return "acc";
+    }
+  }
+}
