@@ -1,3 +1,8 @@
 export { errnoName, libc, nativeFunction, type NativeFunction, viewMemory } from "./koffi.ts";
 export * from "./memory.ts";
 export * from "./mapped-file.ts";
+export * from "./cpu.ts";
+export * from "./cpu-budget.ts";
+export * from "./threads.ts";
+export * from "./poll.ts";
+export { at, type Label, StubAssembler, type Register } from "./stub-assembler.ts";

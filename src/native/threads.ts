@@ -1,0 +1,77 @@
+/**
+ * Threads of the operating system and what they wait on. Threads made here run generated code only, never JavaScript.
+ * Sources: pthread_create(3), futex(2), eventfd(2), setpriority(2), setenv(3).
+ */
+import { SinterError } from "../base/index.ts";
+import { errnoName, libc } from "./koffi.ts";
+import { NativeMemory } from "./memory.ts";
+
+const SIGSET_BYTES = 128;
+const SIG_SETMASK = 2;
+const PTHREAD_SIGMASK = "int pthread_sigmask(int how, int64_t set, int64_t old)";
+
+/**
+ * Starts a detached thread at `entry(argument)`. It takes no signals: handlers belong to the threads that run JavaScript.
+ * @throws SinterError when the system refuses another thread
+ */
+export function startThread(entry: bigint | number, argument: bigint | number): void {
+  using scratch = NativeMemory.allocate(2 * SIGSET_BYTES + 8);
+  const all = scratch.address;
+  const previous = all + BigInt(SIGSET_BYTES);
+  const thread = previous + BigInt(SIGSET_BYTES);
+  scratch.view(0, SIGSET_BYTES).fill(0xff);
+  libc(PTHREAD_SIGMASK)(SIG_SETMASK, all, previous);
+  const status = Number(
+    libc("int pthread_create(int64_t thread, int64_t attributes, int64_t entry, int64_t argument)")(thread, 0, entry, argument),
+  );
+  libc(PTHREAD_SIGMASK)(SIG_SETMASK, previous, 0);
+  if (status !== 0) throw new SinterError("limit-exceeded", `Thread: the system refused another one (error ${status}); raise the limit on processes.`);
+  const handle = new BigUint64Array(scratch.view(2 * SIGSET_BYTES, 8).buffer)[0]!;
+  libc("int pthread_detach(uint64_t thread)")(handle);
+}
+
+/** The calling thread's id. */
+export function threadId(): number {
+  return Number(libc("int gettid()")());
+}
+
+/** Whether a thread of this process has this id. */
+export function threadExists(id: number): boolean {
+  return Number(libc("int tgkill(int group, int thread, int signal)")(process.pid, id, 0)) === 0;
+}
+
+/**
+ * Sets one thread's nice value, from -20 (first) to 19 (last). Raising it again may need a privilege.
+ * @returns whether the system allowed it
+ */
+export function setThreadPriority(id: number, nice: number): boolean {
+  const whichProcess = 0;
+  return Number(libc("int setpriority(int which, unsigned int who, int nice)")(whichProcess, id, nice)) === 0;
+}
+
+/** An event counter that does not block; the caller closes the descriptor. */
+export function createEventFd(): number {
+  const closeOnExec = 0x8_0000;
+  const nonBlocking = 0x800;
+  const fd = Number(libc("int eventfd(unsigned int initial, int flags)")(0, closeOnExec | nonBlocking));
+  if (fd < 0) throw new SinterError("limit-exceeded", `Event descriptor: refused by the system (${errnoName()}); raise the limit on open files.`);
+  return fd;
+}
+
+/** Wakes up to `count` threads that wait on the 32-bit word at `address`. @returns how many woke */
+export function futexWake(address: bigint | number, count: number): number {
+  const futex = 202;
+  const wakePrivate = 129;
+  return Number(libc("int64_t syscall(int64_t number, int64_t a, int64_t b, int64_t c)")(futex, address, wakePrivate, count));
+}
+
+/** Sets a variable in the process's own environment, which native libraries read and workers share. */
+export function setEnvironment(name: string, value: string): void {
+  libc("int setenv(const char *name, const char *value, int overwrite)")(name, value, 1);
+}
+
+/** Reads a variable of the process's own environment. */
+export function getEnvironment(name: string): string | undefined {
+  const value = libc("const char *getenv(const char *name)")(name) as unknown;
+  return typeof value === "string" ? value : undefined;
+}
