@@ -1,0 +1,71 @@
+/**
+ * Quantisation: QuantizeLinear, DequantizeLinear (per tensor, axis or block) and DynamicQuantizeLinear.
+ * One rounding rule: half to even, then saturate.
+ */
+import type { DType } from "../../base/index.ts";
+import { castTo, type Dim, type Expr, f32, i64, type Node, op, reduceOver, axisIndex } from "../../ir/index.ts";
+import type { LoadInput, Lowering, OpKey } from "../contract.ts";
+import { hasInput, inputDims, normalizeAxis, numberAttribute, outputDtype, outputType } from "./operand.ts";
+import { axesOver } from "./reduce.ts";
+
+const RANGES: Readonly<Partial<Record<DType, readonly [number, number]>>> = {
+  int8: [-128, 127], uint8: [0, 255], int16: [-32768, 32767], uint16: [0, 65535],
+};
+
+/** Index of the scale that belongs to the element at `index`. */
+function scaleIndex(node: Node, index: readonly Expr[]): Expr[] {
+  const dims: readonly Dim[] = inputDims(node, 1);
+  if (dims.length === 0) return [];
+  const axis = normalizeAxis(numberAttribute(node, "axis", 1), index.length);
+  const block = numberAttribute(node, "block_size", 0);
+  if (block > 0) return index.map((e, i) => (i === axis ? op("div", e, i64(block)) : e));
+  return dims[0] === 1 ? [i64(0)] : [index[axis]!];
+}
+
+function saturate(value: Expr, dtype: DType): Expr {
+  const [low, high] = RANGES[dtype]!;
+  return castTo("i32", op("max", op("min", value, f32(high)), f32(low)));
+}
+
+const quantize: Lowering = {
+  kind: "pointwise",
+  supports: (node) => RANGES[outputDtype(node)] !== undefined && inputDims(node, 1).length <= Math.max(1, inputDims(node, 0).length),
+  element(node, _output, index, load) {
+    const at = scaleIndex(node, index);
+    const rounded = op("round", op("div", castTo("f32", load(0, index)), castTo("f32", load(1, at))));
+    const shifted = hasInput(node, 2) ? op("add", rounded, castTo("f32", load(2, at))) : rounded;
+    return saturate(shifted, outputDtype(node));
+  },
+};
+
+const dequantize: Lowering = {
+  kind: "pointwise",
+  element(node, _output, index, load) {
+    const at = scaleIndex(node, index);
+    const x = castTo("i32", load(0, index));
+    const centered = hasInput(node, 2) ? op("sub", x, castTo("i32", load(2, at))) : x;
+    return castTo(outputType(node), op("mul", castTo("f32", centered), castTo("f32", load(1, at))));
+  },
+};
+
+/** y, y_scale, y_zero_point of a whole tensor; its range always contains 0. */
+function dynamicQuantized(node: Node, output: number, index: readonly Expr[], load: LoadInput): Expr {
+  const dims = inputDims(node, 0);
+  const axes = axesOver(dims, dims.map((_, i) => i));
+  const x = load(0, axes.map(axisIndex));
+  const low = op("min", reduceOver("min", axes, x), f32(0));
+  const high = op("max", reduceOver("max", axes, x), f32(0));
+  const scale = op("div", op("sub", high, low), f32(255));
+  if (output === 1) return scale;
+  const zero = op("round", op("max", op("min", op("div", op("neg", low), scale), f32(255)), f32(0)));
+  if (output === 2) return castTo("i32", zero);
+  return saturate(op("add", op("round", op("div", load(0, index), scale)), zero), "uint8");
+}
+
+const dynamicQuantize: Lowering = { kind: "reduction", element: dynamicQuantized };
+
+export const QUANTIZERS: readonly (readonly [OpKey, Lowering])[] = [
+  ["QuantizeLinear", quantize],
+  ["DequantizeLinear", dequantize],
+  ["DynamicQuantizeLinear", dynamicQuantize],
+];
