@@ -1,0 +1,84 @@
+/**
+ * A compiled kernel with memory of its own: code made executable, parameter block filled for one shape, constants packed,
+ * scratch at hand. For timing tactics and for testing generated code; engines bind kernels in the runtime.
+ */
+import { DTYPE_BITS } from "../base/index.ts";
+import { type Bindings, type Buffer, type CompiledKernel, evaluate } from "../ir/index.ts";
+import { allocateExecutable, type NativeFunction, nativeFunction, NativeMemory } from "../native/index.ts";
+
+/** How many elements a buffer spans at the bound shape, gaps included. */
+export function spanOf(buffer: Buffer, bindings: Bindings): number {
+  const dims = buffer.dims.map((dim) => evaluate(dim, bindings));
+  if (dims.includes(0)) return 0;
+  if (!buffer.strides) return dims.reduce((product, dim) => product * dim, 1);
+  return buffer.strides.reduce<number>((last, stride, i) => last + (dims[i]! - 1) * evaluate(stride, bindings), 1);
+}
+
+export function spanBytes(buffer: Buffer, bindings: Bindings): number {
+  return Math.ceil((spanOf(buffer, bindings) * DTYPE_BITS[buffer.dtype]) / 8);
+}
+
+export interface BindOptions {
+  /** Gives the memory of a size; `NativeMemory.allocate` when absent. Owned by the bound kernel. */
+  readonly allocate?: (sizeBytes: number) => NativeMemory;
+}
+
+export class BoundKernel {
+  readonly tiles: number;
+  readonly #owned: NativeMemory[] = [];
+  readonly #buffers = new Map<Buffer, NativeMemory>();
+  readonly #call: NativeFunction;
+  readonly #block: bigint;
+  readonly #scratch: bigint;
+
+  constructor(kernel: CompiledKernel, bindings: Bindings, options: BindOptions = {}) {
+    const allocate = options.allocate ?? ((sizeBytes: number) => NativeMemory.allocate(sizeBytes));
+    const own = (memory: NativeMemory): NativeMemory => {
+      this.#owned.push(memory);
+      return memory;
+    };
+    this.tiles = evaluate(kernel.tiles, bindings);
+    const packed = kernel.packed.map((data) => {
+      const memory = own(allocate(roundUp(data.sizeBytes)));
+      data.write(memory.view(0, data.sizeBytes));
+      return memory;
+    });
+    const values = kernel.params.map((param): bigint => {
+      if (param.kind === "dim") return BigInt(evaluate(param.value, bindings));
+      if (param.kind === "packed") return packed[param.index]!.address;
+      const known = this.#buffers.get(param.buffer);
+      if (known) return known.address;
+      const memory = own(allocate(spanBytes(param.buffer, bindings)));
+      this.#buffers.set(param.buffer, memory);
+      return memory.address;
+    });
+    const block = own(NativeMemory.allocate(Math.max(8, 8 * values.length)));
+    new BigInt64Array(block.view().buffer).set(values);
+    this.#block = block.address;
+    this.#scratch = own(allocate(roundUp(kernel.scratchBytes))).address;
+    const code = own(allocateExecutable(kernel.code));
+    this.#call = nativeFunction(code.address, "void kernel(int64_t params, int64_t tileBegin, int64_t tileEnd, int64_t scratch)");
+  }
+
+  /** Memory of a buffer the kernel reads or writes; undefined when it touches none of it. */
+  memory(buffer: Buffer): NativeMemory | undefined {
+    return this.#buffers.get(buffer);
+  }
+
+  get buffers(): IterableIterator<Buffer> {
+    return this.#buffers.keys();
+  }
+
+  run(tileBegin = 0, tileEnd = this.tiles): void {
+    this.#call(this.#block, tileBegin, tileEnd, this.#scratch);
+  }
+
+  dispose(): void {
+    for (const memory of this.#owned.splice(0)) memory.dispose();
+  }
+}
+
+/** Scratch and constants come in whole cache lines. */
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / 64) * 64;
+}

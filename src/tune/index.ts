@@ -1,0 +1,4 @@
+export * from "./bound-kernel.ts";
+export * from "./cpu-device.ts";
+export * from "./timing-cache.ts";
+export * from "./tune.ts";

@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { UserError } from "../base/index.ts";
+import type { CompiledKernel, Tactic } from "../ir/index.ts";
+import { TimingCache } from "./timing-cache.ts";
+import { tune, type TuneDevice, type TuneOptions } from "./tune.ts";
+
+/** A tactic whose simulated time is its first number, estimate its second. */
+function tactic(name: string, estimate: number, scratchBytes = 0): Tactic {
+  const kernel: CompiledKernel = { name: "k", code: new Uint8Array(), params: [], packed: [], tiles: 1, scratchBytes, flops: 0, bytes: 0, tactic: name };
+  return { name, estimate, compile: () => kernel };
+}
+
+interface Simulation { readonly device: TuneDevice; readonly runs: Map<string, number>; live: number }
+
+function simulate(times: Readonly<Record<string, number>>): Simulation {
+  const simulation = { runs: new Map<string, number>(), live: 0, device: undefined as unknown as TuneDevice };
+  simulation.device = {
+    identity: "simulated, 1 threads",
+    prepare(kernel) {
+      simulation.live++;
+      return {
+        time() {
+          simulation.runs.set(kernel.tactic, (simulation.runs.get(kernel.tactic) ?? 0) + 1);
+          return times[kernel.tactic]!;
+        },
+        dispose() { simulation.live--; },
+      };
+    },
+  };
+  return simulation;
+}
+
+const TACTICS = [tactic("a", 1), tactic("b", 2), tactic("c", 3), tactic("d", 4)];
+const TIMES = { a: 300, b: 100, c: 110, d: 1000 };
+
+function options(device: TuneDevice, more: Partial<TuneOptions> = {}): TuneOptions {
+  return { device, level: 3, now: () => 0, ...more };
+}
+
+test("the fastest candidate wins, hopeless ones run least, and all memory is given back", () => {
+  const simulation = simulate(TIMES);
+  const tuned = tune("mm", TACTICS, new Map(), options(simulation.device));
+  assert.equal(tuned.tactic, "b");
+  assert.ok(simulation.runs.get("d")! < simulation.runs.get("c")!);
+  assert.equal(simulation.live, 0);
+  assert.deepEqual(tuned.report.map((row) => [row.tactic, row.outcome]), [["b", "chosen"], ["c", "slower"], ["a", "slower"], ["d", "slower"]]);
+});
+
+test("level 0 takes the best estimate and measures nothing", () => {
+  const simulation = simulate(TIMES);
+  const tuned = tune("mm", TACTICS, new Map(), options(simulation.device, { level: 0 }));
+  assert.equal(tuned.tactic, "a");
+  assert.equal(simulation.runs.size, 0);
+  assert.equal(tuned.report[1]!.outcome, "skipped");
+});
+
+test("with every time in the cache the choice follows from the cache alone", () => {
+  const cache = new TimingCache();
+  const first = simulate(TIMES);
+  tune("mm", TACTICS, new Map(), options(first.device, { cache }));
+  const second = simulate({ a: 1, b: 2, c: 3, d: 4 });
+  const tuned = tune("mm", TACTICS, new Map(), options(second.device, { cache }));
+  assert.equal(tuned.tactic, "b");
+  assert.equal(second.runs.size, 0);
+});
+
+test("tactics above the workspace limit are refused with the reason; the smallest runs when all are", () => {
+  const tactics = [tactic("a", 1, 5000), tactic("b", 2, 100)];
+  const tuned = tune("mm", tactics, new Map(), options(simulate({ a: 1, b: 9 }).device, { workspaceBytes: 1000 }));
+  assert.equal(tuned.tactic, "b");
+  assert.match(tuned.report.find((row) => row.tactic === "a")!.reason!, /5000 bytes of workspace/);
+  assert.equal(tune("mm", tactics, new Map(), options(simulate({ a: 1, b: 9 }).device, { workspaceBytes: 10 })).tactic, "b");
+});
+
+test("a spent budget keeps the best so far", () => {
+  let clock = 0;
+  const tuned = tune("mm", TACTICS, new Map(), options(simulate(TIMES).device, { budgetMs: 1.5, now: () => clock++ }));
+  assert.ok(tuned.report.some((row) => row.outcome === "skipped"));
+  assert.equal(tuned.report[0]!.outcome, "chosen");
+});
+
+test("an aborted signal ends the search with an error", () => {
+  const simulation = simulate(TIMES);
+  assert.throws(() => tune("mm", TACTICS, new Map(), options(simulation.device, { signal: AbortSignal.abort() })), (error) => error instanceof UserError && error.code === "aborted");
+  assert.equal(simulation.live, 0);
+});
+
+test("cache files merge, are byte-identical for equal contents, and refuse other files", () => {
+  const folder = mkdtempSync(join(tmpdir(), "timing-"));
+  try {
+    const path = join(folder, "deep", "cache.json");
+    const [one, two] = [new TimingCache(), new TimingCache()];
+    one.set("k1", "x", 10);
+    two.set("k1", "y", 20);
+    two.set("k0", "z", 30);
+    one.save(path);
+    two.save(path);
+    const merged = TimingCache.load(path);
+    assert.deepEqual(merged.get("k1"), { x: 10, y: 20 });
+    const text = readFileSync(path, "utf8");
+    merged.save(path);
+    assert.equal(readFileSync(path, "utf8"), text);
+    assert.equal(TimingCache.load(join(folder, "none.json")).get("k1"), undefined);
+    writeFileSync(path, "{\"kernels\": 3}");
+    assert.throws(() => TimingCache.load(path), (error) => error instanceof UserError && error.code === "file-io");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});

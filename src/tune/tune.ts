@@ -1,0 +1,229 @@
+/**
+ * Chooses one of several tactics for a kernel by timing them on the device.
+ *
+ * Candidates are timed in order of their estimate. One that is far behind the best after its first run is not run again.
+ * The best few are then timed in turns, so that a slow moment of the machine hits all of them alike, and the
+ * smallest median wins. With every time in the cache nothing is measured, and the choice follows from the cache alone.
+ */
+import { assert, UserError } from "../base/index.ts";
+import type { Bindings, CompiledKernel, Tactic } from "../ir/index.ts";
+import type { TimingCache } from "./timing-cache.ts";
+
+/** How hard to search. Level 0 measures nothing. */
+export type TuneLevel = 0 | 1 | 2 | 3 | 4 | 5;
+
+/** A kernel made ready to run on the device: memory, constants and code in place. */
+export interface PreparedKernel {
+  /** Runs it once at the bound shape. @returns nanoseconds */
+  time(): number;
+  dispose(): void;
+}
+
+/** The processor as the tuner sees it. */
+export interface TuneDevice {
+  /** Names processor, instruction set and threads: part of every cache key. */
+  readonly identity: string;
+  prepare(kernel: CompiledKernel, bindings: Bindings): PreparedKernel;
+}
+
+export interface TuneOptions {
+  readonly device: TuneDevice;
+  readonly level: TuneLevel;
+  readonly cache?: TimingCache;
+  /** For one kernel; the best found so far is taken when it is spent. */
+  readonly budgetMs?: number;
+  /** Tactics that need more scratch memory than this are refused. */
+  readonly workspaceBytes?: number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (done: number, total: number, tactic: string) => void;
+  /** Milliseconds since some moment; for the budget. */
+  readonly now?: () => number;
+}
+
+export interface TacticReport {
+  readonly tactic: string;
+  /** Median nanoseconds; absent when it was not run. */
+  readonly ns?: number;
+  readonly outcome: "chosen" | "slower" | "refused" | "skipped";
+  readonly reason?: string;
+}
+
+export interface Tuned {
+  readonly kernel: CompiledKernel;
+  readonly tactic: string;
+  readonly report: readonly TacticReport[];
+}
+
+/** Candidates tried, by level. */
+const TRIED: Readonly<Record<TuneLevel, number>> = { 0: 1, 1: 3, 2: 6, 3: 12, 4: 32, 5: Number.POSITIVE_INFINITY };
+/** Candidates timed again in turns, and how often. */
+const FINALISTS = 4;
+const FINAL_ROUNDS = 7;
+/** A first run this many times slower than the best ends a candidate. */
+const HOPELESS = 1.5;
+/** In the cache: refused or skipped, so that the next build leaves it out as this one did. */
+const NOT_TIMED = -1;
+const DEFAULT_BUDGET_MS = 2000;
+
+interface Candidate {
+  readonly tactic: Tactic;
+  compiled?: CompiledKernel;
+  prepared?: PreparedKernel;
+  samples: number[];
+  ns?: number;
+  refused?: string;
+}
+
+/**
+ * @param description equal for kernels that compute the same; with the device's identity it is the cache's key
+ * @param tactics at least one; the first that can be used is the choice at level 0
+ * @throws UserError "aborted" when the signal fires
+ */
+export function tune(description: string, tactics: readonly Tactic[], bindings: Bindings, options: TuneOptions): Tuned {
+  assert(tactics.length > 0, `kernel "${description}" has no tactic`);
+  const search = new Search(description, tactics, bindings, options);
+  try {
+    return search.run();
+  } finally {
+    search.dispose();
+  }
+}
+
+class Search {
+  readonly #candidates: Candidate[];
+  readonly #key: string;
+  readonly #bindings: Bindings;
+  readonly #options: TuneOptions;
+  readonly #deadline: number;
+
+  constructor(description: string, tactics: readonly Tactic[], bindings: Bindings, options: TuneOptions) {
+    const ordered = [...tactics].sort((a, b) => a.estimate - b.estimate);
+    this.#candidates = ordered.map((tactic) => ({ tactic, samples: [] }));
+    this.#key = `${options.device.identity} | ${description}`;
+    this.#bindings = bindings;
+    this.#options = options;
+    this.#deadline = this.#now() + (options.budgetMs ?? DEFAULT_BUDGET_MS);
+  }
+
+  run(): Tuned {
+    const limit = TRIED[this.#options.level];
+    const wanted = this.#candidates.slice(0, Math.min(limit, this.#candidates.length));
+    if (limit > 1 && wanted.length > 1 && !this.#fromCache(wanted)) this.#measure(wanted);
+    return this.#choose(limit > 1);
+  }
+
+  dispose(): void {
+    for (const candidate of this.#candidates) this.#release(candidate);
+  }
+
+  #now(): number {
+    return (this.#options.now ?? (() => performance.now()))();
+  }
+
+  /** True when the cache knows all that would be measured. */
+  #fromCache(wanted: readonly Candidate[]): boolean {
+    const timings = this.#options.cache?.get(this.#key);
+    if (!timings || !wanted.every((candidate) => timings[candidate.tactic.name] !== undefined)) return false;
+    for (const candidate of wanted) {
+      const ns = timings[candidate.tactic.name]!;
+      if (ns !== NOT_TIMED) candidate.ns = ns;
+    }
+    return wanted.some((candidate) => candidate.ns !== undefined);
+  }
+
+  #measure(wanted: readonly Candidate[]): void {
+    let best = Number.POSITIVE_INFINITY;
+    wanted.forEach((candidate, index) => {
+      this.#checkAborted();
+      if (index > 0 && best < Number.POSITIVE_INFINITY && this.#now() > this.#deadline) return;
+      this.#options.onProgress?.(index, wanted.length, candidate.tactic.name);
+      if (!this.#prepare(candidate)) return;
+      const prepared = candidate.prepared!;
+      prepared.time();
+      candidate.samples.push(prepared.time());
+      if (candidate.samples[0]! < best * HOPELESS) candidate.samples.push(prepared.time(), prepared.time());
+      candidate.ns = median(candidate.samples);
+      best = Math.min(best, candidate.ns);
+      if (candidate.ns > best * HOPELESS) this.#release(candidate);
+    });
+    this.#playOff(wanted);
+    for (const candidate of wanted) {
+      this.#options.cache?.set(this.#key, candidate.tactic.name, candidate.ns === undefined ? NOT_TIMED : Math.round(candidate.ns));
+    }
+  }
+
+  #playOff(wanted: readonly Candidate[]): void {
+    const finalists = wanted.filter((candidate) => candidate.prepared).sort(byTime).slice(0, FINALISTS);
+    if (finalists.length < 2) return;
+    for (const candidate of finalists) candidate.samples = [];
+    for (let round = 0; round < FINAL_ROUNDS; round++) {
+      this.#checkAborted();
+      if (round >= 3 && this.#now() > this.#deadline) break;
+      for (const candidate of finalists) candidate.samples.push(candidate.prepared!.time());
+    }
+    const slowest = Math.max(...finalists.map((candidate) => (candidate.ns = median(candidate.samples))));
+    // Those left out of the play-off were slower than every finalist; noise of single runs must not make them win.
+    for (const candidate of wanted) {
+      if (candidate.ns !== undefined && !finalists.includes(candidate)) candidate.ns = Math.max(candidate.ns, slowest + 1);
+    }
+  }
+
+  #prepare(candidate: Candidate): boolean {
+    const compiled = this.#compile(candidate);
+    if (!compiled) return false;
+    candidate.prepared = this.#options.device.prepare(compiled, this.#bindings);
+    return true;
+  }
+
+  #compile(candidate: Candidate): CompiledKernel | undefined {
+    if (candidate.refused) return undefined;
+    candidate.compiled ??= candidate.tactic.compile();
+    const limit = this.#options.workspaceBytes ?? Number.POSITIVE_INFINITY;
+    if (candidate.compiled.scratchBytes <= limit) return candidate.compiled;
+    candidate.refused = `needs ${candidate.compiled.scratchBytes} bytes of workspace, the limit is ${limit}`;
+    return undefined;
+  }
+
+  #release(candidate: Candidate): void {
+    candidate.prepared?.dispose();
+    delete candidate.prepared;
+  }
+
+  #checkAborted(): void {
+    if (this.#options.signal?.aborted) throw new UserError("aborted", "Tuning was cancelled.");
+  }
+
+  #choose(measured: boolean): Tuned {
+    const order = measured ? [...this.#candidates].sort(byTime) : this.#candidates;
+    const chosen = order.find((candidate) => this.#compile(candidate)) ?? this.#smallest();
+    return {
+      kernel: chosen.compiled!,
+      tactic: chosen.tactic.name,
+      report: order.map((candidate) => this.#report(candidate, candidate === chosen)),
+    };
+  }
+
+  /** When the workspace limit refuses every tactic, the one that needs least runs all the same. */
+  #smallest(): Candidate {
+    return this.#candidates.reduce((a, b) => (a.compiled!.scratchBytes <= b.compiled!.scratchBytes ? a : b));
+  }
+
+  #report(candidate: Candidate, chosen: boolean): TacticReport {
+    const tactic = candidate.tactic.name;
+    const timed = candidate.ns === undefined ? {} : { ns: Math.round(candidate.ns) };
+    if (chosen) return { tactic, ...timed, outcome: "chosen" };
+    if (candidate.refused) return { tactic, ...timed, outcome: "refused", reason: candidate.refused };
+    if (candidate.ns === undefined) return { tactic, outcome: "skipped", reason: "not tried at this level or within the time budget" };
+    return { tactic, ...timed, outcome: "slower" };
+  }
+}
+
+function byTime(a: Candidate, b: Candidate): number {
+  return (a.ns ?? Number.POSITIVE_INFINITY) - (b.ns ?? Number.POSITIVE_INFINITY) || a.tactic.estimate - b.tactic.estimate;
+}
+
+function median(samples: readonly number[]): number {
+  const sorted = [...samples].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1]!;
+}
+
