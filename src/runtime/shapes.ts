@@ -4,7 +4,7 @@
  */
 import { UserError } from "../base/index.ts";
 import type { Manifest, ManifestProfile, ManifestValue } from "../engine/index.ts";
-import { type Bindings, type Dim, dimFromJson, evaluate, symbolsOf } from "../ir/index.ts";
+import { type Bindings, type Dim, dimFromJson, type DimJson, evaluate, symbolsOf } from "../ir/index.ts";
 
 /** Solves input dims for symbols, in an order such that each expression has at most one unknown of its own. */
 export class ShapeBinder {
@@ -81,6 +81,10 @@ export class DimTable {
   /** Values by index; NaN where a symbol is not known yet. */
   evaluate(bindings: Bindings): Float64Array {
     return Float64Array.from(this.dims, (dim, i) => (typeof dim === "number" ? dim : this.known(i, bindings) ? evaluate(dim, bindings) : Number.NaN));
+  }
+
+  evaluateOne(dim: DimJson, bindings: Bindings): number {
+    return evaluate(dimFromJson(dim), bindings);
   }
 
   private known(index: number, bindings: Bindings): boolean {

@@ -1,0 +1,214 @@
+/**
+ * The whole compiler on one page: import, infer, passes, schedule, code generation and tuning, link, write.
+ */
+import { createHash } from "node:crypto";
+import { UnsupportedError, UserError } from "./base/index.ts";
+import { attentionTactics, compileLoop, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
+import { writeEngine } from "./engine/index.ts";
+import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, type Tactic } from "./ir/index.ts";
+import { link, type ManifestIdentity } from "./link/index.ts";
+import { detectCpu, type Cpu } from "./native/index.ts";
+import { type ImportedModel, importModel } from "./onnx/index.ts";
+import { inferTypes } from "./ops/index.ts";
+import { runPasses } from "./passes/index.ts";
+import { evaluateNode } from "./reference/index.ts";
+import { type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
+import { createTuneDevice, type TacticReport, TimingCache, tune, type TuneLevel } from "./tune/index.ts";
+import { VERSION } from "./version.ts";
+
+export type BuildStage = "import" | "optimize" | "plan" | "tune" | "write";
+
+export interface BuildProgress {
+  readonly stage: BuildStage;
+  /** Work done and known to be there, in units of the stage (kernels when tuning). */
+  readonly done: number;
+  readonly total: number;
+  /** What is being worked on. */
+  readonly detail: string;
+  readonly elapsedMs: number;
+  /** Estimated from the pace so far; absent while unknown. */
+  readonly remainingMs?: number;
+}
+
+export interface BuildOptions {
+  /** Engine file to write; replaced by rename. */
+  readonly output: string;
+  readonly precision?: "fp32";
+  /** Shapes the engine must serve; a dimension that no profile names gets a documented default range. */
+  readonly profiles?: readonly Profile[];
+  /** How hard to tune, 0 to 5; 3 by default. Level 0 measures nothing. */
+  readonly level?: TuneLevel;
+  /** Most scratch memory one kernel may take per thread, in bytes. */
+  readonly workspaceBytes?: number;
+  /** File of measured times, read and updated. */
+  readonly timingCache?: string;
+  /** Refuse a model that needs a reference step; by default it is built and the report says so. */
+  readonly strict?: boolean;
+  readonly onProgress?: (progress: BuildProgress) => void;
+  readonly signal?: AbortSignal;
+  /** Environment variables; SINTER_CPU limits the instruction set. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+/** What the build did to one step of the program. */
+export interface StepReport {
+  readonly name: string;
+  readonly kind: "loop" | "matmul" | "conv" | "attention" | "reference";
+  readonly description: string;
+  readonly tactics: readonly TacticReport[];
+}
+
+export interface BuildReport {
+  readonly passes: unknown;
+  readonly nodesBefore: number;
+  readonly nodesAfter: number;
+  readonly steps: readonly StepReport[];
+  readonly referenceSteps: readonly string[];
+}
+
+export interface BuildResult {
+  readonly output: string;
+  readonly report: BuildReport;
+  readonly elapsedMs: number;
+}
+
+/**
+ * Compiles an ONNX model into an engine file for this processor.
+ * @param model path of the model, or its bytes
+ * @throws UserError for a broken model or profile and when aborted; UnsupportedError for what Sinter does not have
+ */
+export async function build(model: string | Uint8Array, options: BuildOptions): Promise<BuildResult> {
+  const started = performance.now();
+  const cpu = detectCpu(options.env ?? process.env);
+  const progress = new Progress(options, started);
+  await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
+  const imported = importModel(model);
+  try {
+    const { graph } = imported;
+    const nodesBefore = graph.nodes.length;
+    const identity = identityOf(imported, model, cpu, options);
+    await progress.report("optimize", 0, 1, `${nodesBefore} nodes`);
+    inferTypes(graph);
+    const passes = runPasses(graph, { evaluate: evaluateNode });
+    await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
+    const profiles = resolveProfiles(graph, options.profiles ?? []);
+    const plan = schedule(graph);
+    refuseReferences(plan, options);
+    const compiled = await compileKernels(plan, profiles[0]!, cpu, options, progress);
+    const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])) };
+    await progress.report("write", 0, 1, options.output);
+    writeEngine(options.output, link({ plan, kernels: compiled.kernels, profiles, identity, report }));
+    return { output: options.output, report, elapsedMs: performance.now() - started };
+  } finally {
+    imported.close();
+  }
+}
+
+/** Graph passes without code generation: what `inspect` shows of a model. */
+export function optimizeModel(model: string | Uint8Array): { imported: ImportedModel; graph: Graph; passes: unknown } {
+  const imported = importModel(model);
+  inferTypes(imported.graph);
+  const passes = runPasses(imported.graph, { evaluate: evaluateNode });
+  return { imported, graph: imported.graph, passes };
+}
+
+function refuseReferences(plan: Plan, options: BuildOptions): void {
+  const steps = plan.steps.filter((step) => step.kind === "reference");
+  if (!options.strict || steps.length === 0) return;
+  const named = steps.slice(0, 10).map((step) => `${step.operators[0]} "${step.graph.name}": ${step.reason}`);
+  throw new UnsupportedError("unsupported", `${steps.length} operators of the model would run on the reference, not as native code:\n  ${named.join("\n  ")}\nBuild with --keep-going to accept that.`);
+}
+
+interface CompiledPlan {
+  readonly kernels: (CompiledKernel | undefined)[];
+  readonly reports: StepReport[];
+}
+
+async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, options: BuildOptions, progress: Progress): Promise<CompiledPlan> {
+  const isa = isaOf(cpu.features);
+  const cache = options.timingCache ? TimingCache.load(options.timingCache) : new TimingCache();
+  const device = createTuneDevice(cpu, isa);
+  const bindings = optimumOf(profile);
+  const constants = (buffer: Buffer): Uint8Array | undefined => {
+    const view = plan.views.get(buffer);
+    return view && plan.constants.get(view.storage)?.constant?.bytes;
+  };
+  const kernels: (CompiledKernel | undefined)[] = [];
+  const reports: StepReport[] = [];
+  for (const [index, step] of plan.steps.entries()) {
+    if (step.kind === "reference") {
+      kernels.push(undefined);
+      reports.push({ name: step.graph.name, kind: "reference", description: step.reason, tactics: [] });
+      continue;
+    }
+    await progress.report("tune", index, plan.steps.length, nameOf(step));
+    const description = printKernel(step.kernel);
+    const tactics = tacticsFor(step.kernel, isa, constants, bindings);
+    const tuned = tune(description, tactics, bindings, {
+      device, cache, level: options.level ?? 3,
+      ...(options.workspaceBytes === undefined ? {} : { workspaceBytes: options.workspaceBytes }),
+      ...(options.signal ? { signal: options.signal } : {}),
+    });
+    kernels.push(tuned.kernel);
+    reports.push({ name: nameOf(step), kind: step.kernel.kind, description, tactics: tuned.report });
+  }
+  if (options.timingCache) cache.save(options.timingCache);
+  return { kernels, reports };
+}
+
+function nameOf(step: KernelStep): string {
+  return step.kernel.name || step.operators.join("+");
+}
+
+function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uint8Array | undefined, bindings: Bindings): Tactic[] {
+  switch (kernel.kind) {
+    case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
+    case "matmul": return matmulTactics(kernel, isa, constants, bindings);
+    case "conv": return convTactics(kernel, isa, constants, bindings);
+    case "attention": return attentionTactics(kernel, isa, constants, bindings);
+  }
+}
+
+function optimumOf(profile: SymbolProfile): Map<string, number> {
+  return new Map(Object.entries(profile.symbols).map(([name, range]) => [name, range.opt]));
+}
+
+function identityOf(imported: ImportedModel, model: string | Uint8Array, cpu: Cpu, options: BuildOptions): ManifestIdentity {
+  const { metadata, graph } = imported;
+  return {
+    version: VERSION, precision: options.precision ?? "fp32", level: options.level ?? 3,
+    model: { name: graph.name, producer: metadata.producer, opset: metadata.opsets[""] ?? 0, digest: createHash("sha256").update(imported.bytes).digest("hex"), metadata: metadata.metadataProps },
+    target: { arch: "x64", isa: isaOf(cpu.features).name, cpu: cpu.id, features: [...cpu.features] },
+    modelWeightBytes: weightBytesOf(graph),
+  };
+}
+
+function weightBytesOf(graph: Graph): number {
+  const constants = new Set(graph.nodes.flatMap((node) => node.inputs).filter((value) => value?.constant));
+  return [...constants].reduce((sum, value) => sum + value!.constant!.bytes.byteLength, 0);
+}
+
+/** Reports progress, estimates what is left, and gives the event loop a turn so that signals arrive. */
+class Progress {
+  private readonly options: BuildOptions;
+  private readonly started: number;
+  private stageStarted = 0;
+  private stage: BuildStage | undefined;
+
+  constructor(options: BuildOptions, started: number) {
+    this.options = options;
+    this.started = started;
+  }
+
+  async report(stage: BuildStage, done: number, total: number, detail: string): Promise<void> {
+    const now = performance.now();
+    if (stage !== this.stage) {
+      this.stage = stage;
+      this.stageStarted = now;
+    }
+    const remaining = done > 0 ? { remainingMs: ((now - this.stageStarted) / done) * (total - done) } : {};
+    this.options.onProgress?.({ stage, done, total, detail, elapsedMs: now - this.started, ...remaining });
+    await new Promise((resolve) => setImmediate(resolve));
+    if (this.options.signal?.aborted) throw new UserError("aborted", "The build was cancelled; nothing was written.");
+  }
+}

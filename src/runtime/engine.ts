@@ -1,0 +1,206 @@
+/**
+ * The runtime's public face, in the shapes of onnxruntime's: an `Engine` is shared and immutable, an `ExecutionContext`
+ * runs one inference at a time in its own arena.
+ */
+import { type DType, Tensor, UserError } from "../base/index.ts";
+import type { Manifest, ManifestValue } from "../engine/index.ts";
+import { dimFromJson } from "../ir/index.ts";
+import { availableThreads, detectCpu } from "../native/index.ts";
+import { Executor, type Feeds, type Results } from "./executor.ts";
+import { LoadedEngine } from "./loaded-engine.ts";
+import { allocateTensor } from "./native-tensors.ts";
+import { ReferenceWorker } from "./reference-worker.ts";
+
+export interface EngineOptions {
+  /** Native threads per run, 1 up to the processors this process may use; all of them by default. */
+  readonly threads?: number;
+  /** Environment variables; SINTER_CPU limits the instruction set. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+export interface RunOptions {
+  /** Gives up a run that has not started. */
+  readonly signal?: AbortSignal;
+  /** Tensors to put results in, by output name. */
+  readonly outputs?: Readonly<Record<string, Tensor>>;
+}
+
+/** An input or output: a dimension is a number, or an expression of the model's dimension names. */
+export interface ValueInfo {
+  readonly name: string;
+  readonly type: DType;
+  readonly dims: readonly (number | string)[] | undefined;
+}
+
+export class Engine {
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+  readonly threads: number;
+  private readonly loaded: LoadedEngine;
+  private readonly worker: ReferenceWorker | undefined;
+  private readonly contexts = new Set<ExecutionContext>();
+  private readonly idle: ExecutionContext[] = [];
+  private disposed = false;
+
+  private constructor(loaded: LoadedEngine, threads: number, env: EngineOptions["env"]) {
+    this.loaded = loaded;
+    this.threads = threads;
+    this.inputs = loaded.manifest.inputs.map(valueInfo);
+    this.outputs = loaded.manifest.outputs.map(valueInfo);
+    this.worker = loaded.hasReferenceSteps ? new ReferenceWorker(loaded.path, threads, env) : undefined;
+  }
+
+  /**
+   * Maps an engine file and makes its code executable.
+   * @throws UserError for a damaged file, UnsupportedError for an engine of another processor
+   */
+  static async load(path: string, options: EngineOptions = {}): Promise<Engine> {
+    return Engine.loadSync(path, options);
+  }
+
+  static loadSync(path: string, options: EngineOptions = {}): Engine {
+    const most = availableThreads();
+    const threads = options.threads ?? most;
+    if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new UserError("option-invalid", `threads is ${threads}; expected a whole number from 1 (this process may use ${most} processors).`);
+    const env = options.env ?? process.env;
+    return new Engine(LoadedEngine.open(path, detectCpu(env)), threads, env);
+  }
+
+  /** What the engine was made from and for. */
+  get metadata(): Manifest {
+    return this.loaded.manifest;
+  }
+
+  /** Whether some operators run on the plain reference, in a worker. */
+  get hasReferenceSteps(): boolean {
+    return this.loaded.hasReferenceSteps;
+  }
+
+  /** A context with its own arena; the caller disposes it, or the engine does. */
+  createContext(): ExecutionContext {
+    this.checkAlive();
+    const context = new ExecutionContext(this.loaded, this.threads, this.worker, () => this.contexts.delete(context));
+    this.contexts.add(context);
+    return context;
+  }
+
+  /** Runs on a context of the engine's own; runs at the same time get one each. */
+  async run(feeds: Feeds, options: RunOptions = {}): Promise<Results> {
+    this.checkAlive();
+    const context = this.idle.pop() ?? this.createContext();
+    try {
+      return await context.run(feeds, options);
+    } finally {
+      if (this.disposed) context.dispose();
+      else this.idle.push(context);
+    }
+  }
+
+  /** Memory for an input or output that runs use where it lies. @param dims its shape */
+  allocate(name: string, dims: readonly number[]): Tensor {
+    this.checkAlive();
+    const value = [...this.inputs, ...this.outputs].find((item) => item.name === name);
+    if (!value) throw new UserError("input-invalid", `The model has no input or output "${name}"; it has ${[...this.inputs, ...this.outputs].map((item) => item.name).join(", ")}.`);
+    return allocateTensor(value.type, dims);
+  }
+
+  /** Frees contexts, code and mapping once runs in flight have ended. */
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    const busy = [...this.contexts].map((context) => context.dispose());
+    const worker = this.worker?.dispose();
+    if (busy.some((wait) => wait) || worker) void Promise.all([...busy, worker]).then(() => this.loaded.dispose());
+    else this.loaded.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  private checkAlive(): void {
+    if (this.disposed) throw new UserError("disposed", `The engine ${this.loaded.path} was disposed.`);
+  }
+}
+
+export class ExecutionContext {
+  private readonly loaded: LoadedEngine;
+  private readonly threads: number;
+  private readonly worker: ReferenceWorker | undefined;
+  private readonly released: () => void;
+  private readonly workerContext: number;
+  private executor: Executor | undefined;
+  /** Settles when the last run asked for has ended. */
+  private last: Promise<unknown> | undefined;
+  private disposed = false;
+
+  constructor(loaded: LoadedEngine, threads: number, worker: ReferenceWorker | undefined, released: () => void) {
+    this.loaded = loaded;
+    this.threads = threads;
+    this.worker = worker;
+    this.released = released;
+    this.workerContext = worker ? worker.createContext() : -1;
+  }
+
+  /** @throws UserError for wrong inputs, a shape outside the profiles, or an aborted wait */
+  async run(feeds: Feeds, options: RunOptions = {}): Promise<Results> {
+    this.checkAlive();
+    const before = this.last;
+    const mine = this.afterwards(before, feeds, options);
+    this.last = mine.catch(() => undefined);
+    const settled = this.last;
+    try {
+      return await mine;
+    } finally {
+      if (this.last === settled) this.last = undefined;
+    }
+  }
+
+  /** Runs on the calling thread and holds it. */
+  runSync(feeds: Feeds, options: Omit<RunOptions, "signal"> = {}): Results {
+    this.checkAlive();
+    if (this.last) throw new UserError("input-invalid", "runSync on a context whose run is in flight; use another context.");
+    return this.own().runSync(feeds, options.outputs);
+  }
+
+  /** Bytes of arena and staging memory, reserved; pages are taken as they are used. */
+  get memoryBytes(): number {
+    return this.executor?.memoryBytes ?? this.loaded.arenaBytes;
+  }
+
+  /** Frees the context's memory, after its run in flight. @returns a promise when there is one */
+  dispose(): Promise<void> | undefined {
+    if (this.disposed) return undefined;
+    this.disposed = true;
+    this.released();
+    this.worker?.disposeContext(this.workerContext);
+    const free = (): void => this.executor?.dispose();
+    if (this.last) return this.last.then(free);
+    free();
+    return undefined;
+  }
+
+  [Symbol.dispose](): void {
+    void this.dispose();
+  }
+
+  private async afterwards(before: Promise<unknown> | undefined, feeds: Feeds, options: RunOptions): Promise<Results> {
+    if (before) await before;
+    if (options.signal?.aborted) throw new UserError("aborted", "The run was cancelled before it started.");
+    if (this.worker) return this.worker.run(this.workerContext, feeds, options.outputs ?? {});
+    return this.own().run(feeds, options.outputs);
+  }
+
+  private own(): Executor {
+    this.executor ??= new Executor(this.loaded, this.threads);
+    return this.executor;
+  }
+
+  private checkAlive(): void {
+    if (this.disposed) throw new UserError("disposed", "The execution context was disposed.");
+  }
+}
+
+function valueInfo(value: ManifestValue): ValueInfo {
+  return { name: value.name, type: value.dtype, dims: value.dims?.map((dim) => (typeof dim === "number" ? dim : String(dimFromJson(dim)))) };
+}

@@ -1,0 +1,374 @@
+/**
+ * Runs an engine: binds shapes, places memory, walks native segments and reference steps. One inference at a time.
+ *
+ * A bound shape is every size and address of the program filled in; it is made once per shape and kept. What data
+ * decides (the count of NonZero's results) is bound when the step that makes it has run; such segments are bound per
+ * value. The caller's memory is used where it lies when it is native.
+ */
+import { assert, byteLength, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
+import type { ManifestKernel, ManifestValue } from "../engine/index.ts";
+import { type Dim, dimFromJson } from "../ir/index.ts";
+import { NativeMemory, viewMemory } from "../native/index.ts";
+import { Program } from "../program/index.ts";
+import { type HostValue, interpret } from "../reference/index.ts";
+import type { LoadedEngine, Segment } from "./loaded-engine.ts";
+import { nativeAddress } from "./native-tensors.ts";
+import { chooseProfile, describe } from "./shapes.ts";
+
+export type Feeds = Readonly<Record<string, HostValue>>;
+export type Results = Record<string, HostValue>;
+
+/** Bound programs kept per context; the least recently used goes first. */
+const MAX_BOUND_SEGMENTS = 256;
+/** Most memory that values of data-dependent size may take, together, per context. */
+const MAX_DYNAMIC_BYTES = 4 * 2 ** 30;
+
+/** A slot that holds an address which changes from run to run. */
+interface Patch {
+  readonly step: number;
+  readonly slot: number;
+  readonly storage: number;
+  readonly byteOffset: number;
+}
+
+interface BoundSegment {
+  readonly program: Program;
+  readonly patches: readonly Patch[];
+  /** Short enough to run at once on the calling thread. */
+  readonly inline: boolean;
+}
+
+/** Runs predicted to be shorter than this are done inline: handing them to another thread costs as much. */
+const INLINE_NS = 50_000;
+/** What one core does at least, for that prediction: operations and bytes per nanosecond, and nanoseconds per kernel. */
+const PREDICTION = { opsPerNs: 40, bytesPerNs: 10, perKernelNs: 150 };
+
+/** One run in the making. */
+interface Run {
+  readonly bindings: Map<string, number>;
+  values: Float64Array;
+  readonly profile: number;
+  /** Part of the keys of bound segments. */
+  key: string;
+  /** Addresses of input and output storages. */
+  readonly external: Map<number, bigint>;
+  readonly hosts: Map<number, HostValue>;
+  readonly given: Readonly<Record<string, Tensor>>;
+}
+
+export class Executor {
+  private readonly engine: LoadedEngine;
+  private readonly threads: number;
+  private readonly arena: NativeMemory;
+  private readonly staging = new Map<number, NativeMemory>();
+  private readonly dynamic = new Map<number, NativeMemory>();
+  private readonly bound = new Map<string, BoundSegment>();
+  private readonly inputDims: readonly (readonly Dim[] | undefined)[];
+
+  constructor(engine: LoadedEngine, threads: number) {
+    this.engine = engine;
+    this.threads = threads;
+    this.arena = NativeMemory.allocate(engine.arenaBytes);
+    this.inputDims = engine.manifest.inputs.map((input) => input.dims?.map(dimFromJson));
+  }
+
+  /** All steps on native threads. For engines without reference steps: those would hold the event loop. */
+  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Promise<Results> {
+    assert(!this.engine.hasReferenceSteps, "an asynchronous run with a reference step");
+    const run = this.begin(feeds, outputs);
+    for (const [index, segment] of this.engine.segments.entries()) {
+      if (segment.kind !== "native") continue;
+      const { program, inline } = this.boundSegment(index, segment, run);
+      if (inline) program.runSync({ threads: 1 });
+      else await program.run({ threads: this.threads });
+    }
+    return this.results(run);
+  }
+
+  /** The same on the calling thread, with the pool's help when there is more than one thread. */
+  runSync(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Results {
+    const run = this.begin(feeds, outputs);
+    for (const [index, segment] of this.engine.segments.entries()) {
+      if (segment.kind === "reference") {
+        this.runReference(segment, run);
+        continue;
+      }
+      const { program, inline } = this.boundSegment(index, segment, run);
+      program.runSync({ threads: inline ? 1 : this.threads });
+    }
+    return this.results(run);
+  }
+
+  /** Bytes of arena, staging and data-dependent values this context holds. */
+  get memoryBytes(): number {
+    return this.arena.sizeBytes + sumBytes(this.staging) + sumBytes(this.dynamic);
+  }
+
+  dispose(): void {
+    for (const { program } of this.bound.values()) program.dispose();
+    this.bound.clear();
+    for (const memory of [this.arena, ...this.staging.values(), ...this.dynamic.values()]) memory.dispose();
+  }
+
+  // ---- before and after ---------------------------------------------------------------------------------------
+
+  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>): Run {
+    const { manifest } = this.engine;
+    checkNames(feeds, manifest.inputs);
+    const shapes = manifest.inputs.map((input, i) => checkFeed(input, feeds[input.name], this.inputDims[i]));
+    const bindings = this.engine.binder.bind(shapes);
+    const profile = chooseProfile(manifest.profiles, bindings);
+    const run: Run = { bindings, values: this.engine.dims.evaluate(bindings), profile, key: `${profile}|${[...bindings.values()]}`, external: new Map(), hosts: new Map(), given };
+    for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
+    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run);
+    return run;
+  }
+
+  private bindInput(input: ManifestValue, value: HostValue, run: Run): void {
+    if (input.storage === undefined) {
+      run.hosts.set(input.host!, value);
+      return;
+    }
+    const tensor = value as Tensor;
+    const address = nativeAddress(tensor);
+    if (address !== undefined) {
+      run.external.set(input.storage, address);
+      return;
+    }
+    const memory = this.stage(input.storage, tensor.bytes.byteLength);
+    memory.view(0, tensor.bytes.byteLength).set(tensor.bytes);
+    run.external.set(input.storage, memory.address);
+  }
+
+  private bindOutput(output: ManifestValue, run: Run): void {
+    const storage = output.storage!;
+    if (this.engine.manifest.storages[storage]!.place !== "output") return;
+    const size = run.values[this.engine.manifest.storages[storage]!.size]!;
+    const given = run.given[output.name];
+    const address = given && nativeAddress(given);
+    if (address !== undefined) run.external.set(storage, address);
+    else if (!Number.isNaN(size)) run.external.set(storage, this.stage(storage, size).address);
+  }
+
+  private results(run: Run): Results {
+    const results: Results = {};
+    for (const output of this.engine.manifest.outputs) results[output.name] = this.result(output, run);
+    return results;
+  }
+
+  private result(output: ManifestValue, run: Run): HostValue {
+    if (output.elements) return dimsTensor(output, run.values);
+    if (output.storage === undefined) return run.hosts.get(output.host!);
+    const dims = this.dimsOf(output, run);
+    const given = run.given[output.name];
+    if (given) {
+      checkGiven(output, given, dims);
+      if (nativeAddress(given) === undefined) given.bytes.set(this.bytesOf(output, dims, run));
+      return given;
+    }
+    return Tensor.fromBytes(output.dtype as Exclude<ManifestValue["dtype"], "string">, this.bytesOf(output, dims, run).slice(), dims);
+  }
+
+  private dimsOf(value: ManifestValue, run: Run): number[] {
+    const dims = value.dims!.map((dim) => (typeof dim === "number" ? dim : this.engine.dims.evaluateOne(dim, run.bindings)));
+    assert(dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0), `dims [${dims}] of "${value.name}"`);
+    return dims;
+  }
+
+  /** A view of a value in memory, valid until the next run. */
+  private bytesOf(value: ManifestValue, dims: readonly number[], run: Run): Uint8Array {
+    const sizeBytes = byteLength(value.dtype, elementCount(dims));
+    const storage = value.storage!;
+    const { place, offset } = this.engine.manifest.storages[storage]!;
+    if (place === "weights") return this.engine.file.weights(offset!, sizeBytes);
+    if (place === "arena") {
+      const at = this.engine.manifest.profiles[run.profile]!.offsets[storage]!;
+      return at >= 0 ? this.arena.view(at, sizeBytes) : this.dynamicMemory(storage, sizeBytes).view(0, sizeBytes);
+    }
+    const staged = this.staging.get(storage);
+    assert(staged, `memory of "${value.name}"`);
+    return staged.view(0, sizeBytes);
+  }
+
+  // ---- memory -------------------------------------------------------------------------------------------------
+
+  private stage(storage: number, sizeBytes: number): NativeMemory {
+    return grow(this.staging, storage, sizeBytes);
+  }
+
+  private dynamicMemory(storage: number, sizeBytes: number): NativeMemory {
+    if (sizeBytes + sumBytes(this.dynamic) > MAX_DYNAMIC_BYTES) {
+      throw new SinterError("limit-exceeded", `A value of data-dependent size needs ${sizeBytes} bytes; all of them together may take ${MAX_DYNAMIC_BYTES}.`);
+    }
+    return grow(this.dynamic, storage, sizeBytes);
+  }
+
+  private addressOf(storage: number, run: Run): bigint {
+    const { place, offset, size } = this.engine.manifest.storages[storage]!;
+    if (place === "weights") return this.engine.file.weightsAddress + BigInt(offset!);
+    if (place === "arena") {
+      const at = this.engine.manifest.profiles[run.profile]!.offsets[storage]!;
+      return at >= 0 ? this.arena.address + BigInt(at) : this.dynamicMemory(storage, run.values[size]!).address;
+    }
+    let address = run.external.get(storage);
+    if (address === undefined) {
+      address = this.stage(storage, run.values[size]!).address;
+      run.external.set(storage, address);
+    }
+    return address;
+  }
+
+  /** Whether a storage's address may differ in the next run of the same shape. */
+  private moves(storage: number, run: Run): boolean {
+    const { place } = this.engine.manifest.storages[storage]!;
+    return place === "input" || place === "output" || (place === "arena" && this.engine.manifest.profiles[run.profile]!.offsets[storage]! < 0);
+  }
+
+  // ---- native segments ----------------------------------------------------------------------------------------
+
+  private boundSegment(index: number, segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {
+    const key = `${index}|${run.key}`;
+    let bound = this.bound.get(key);
+    if (bound) this.bound.delete(key);
+    else bound = this.bindSegment(segment, run);
+    this.bound.set(key, bound);
+    this.evict();
+    for (const patch of bound.patches) bound.program.setParam(patch.step, patch.slot, this.addressOf(patch.storage, run) + BigInt(patch.byteOffset));
+    return bound;
+  }
+
+  private evict(): void {
+    while (this.bound.size > MAX_BOUND_SEGMENTS) {
+      const [oldest, { program }] = this.bound.entries().next().value!;
+      this.bound.delete(oldest);
+      program.dispose();
+    }
+  }
+
+  private bindSegment(segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {
+    const program = new Program(segment.kernels.map((kernel) => ({
+      code: this.engine.code.address + BigInt(kernel.code), params: kernel.params.length, tiles: run.values[kernel.tiles]!, scratchBytes: kernel.scratchBytes,
+    })));
+    const patches: Patch[] = [];
+    for (const [step, kernel] of segment.kernels.entries()) this.fillParams(program, step, kernel, run, patches);
+    return { program, patches, inline: predictedNs(segment.kernels, run.values) < INLINE_NS };
+  }
+
+  private fillParams(program: Program, step: number, kernel: ManifestKernel, run: Run, patches: Patch[]): void {
+    for (const [slot, param] of kernel.params.entries()) {
+      if (param[0] === 0) program.setParam(step, slot, run.values[param[1]]!);
+      else if (param[0] === 2) program.setParam(step, slot, this.engine.file.weightsAddress + BigInt(param[1]));
+      else {
+        const byteOffset = run.values[param[2]]!;
+        if (this.moves(param[1], run)) patches.push({ step, slot, storage: param[1], byteOffset });
+        else program.setParam(step, slot, this.addressOf(param[1], run) + BigInt(byteOffset));
+      }
+    }
+  }
+
+  // ---- reference steps ----------------------------------------------------------------------------------------
+
+  private runReference(segment: Extract<Segment, { kind: "reference" }>, run: Run): void {
+    const { step, graph } = segment;
+    const feeds = new Map(graph.inputs.map((value, i) => [value, this.hostValue(step.inputs[i]!, run)]));
+    const outputs = interpret(graph, feeds);
+    for (const [i, target] of step.outputs.entries()) this.store(target, outputs[i], run);
+  }
+
+  private hostValue(source: ManifestValue, run: Run): HostValue {
+    if (source.elements) return dimsTensor(source, run.values);
+    if (source.storage === undefined) return run.hosts.get(source.host!);
+    const dims = this.dimsOf(source, run);
+    const given = this.engine.manifest.storages[source.storage]!.place;
+    const bytes = given === "input" || given === "output" ? this.externalBytes(source, dims, run) : this.bytesOf(source, dims, run);
+    return Tensor.fromBytes(source.dtype as Exclude<ManifestValue["dtype"], "string">, bytes, dims);
+  }
+
+  /** Bytes of an input or output where the caller put it. */
+  private externalBytes(value: ManifestValue, dims: readonly number[], run: Run): Uint8Array {
+    const address = run.external.get(value.storage!)!;
+    const sizeBytes = byteLength(value.dtype, elementCount(dims));
+    return sizeBytes === 0 ? new Uint8Array(0) : new Uint8Array(viewMemory(address, sizeBytes));
+  }
+
+  private store(target: ManifestValue, value: HostValue, run: Run): void {
+    if (target.storage === undefined) {
+      run.hosts.set(target.host!, value);
+      return;
+    }
+    assert(value instanceof Tensor && value.type === target.dtype, `reference result for "${target.name}"`);
+    this.learnDims(target, value.dims, run);
+    const bytes = this.engine.manifest.storages[target.storage]!.place === "arena" ? this.bytesOf(target, value.dims, run) : this.outputBytes(target, value, run);
+    bytes.set(value.bytes);
+  }
+
+  private outputBytes(target: ManifestValue, value: Tensor, run: Run): Uint8Array {
+    if (!run.external.has(target.storage!)) run.external.set(target.storage!, this.stage(target.storage!, value.bytes.byteLength).address);
+    return this.externalBytes(target, value.dims, run);
+  }
+
+  /** Binds the symbols that only this step's data decide. */
+  private learnDims(target: ManifestValue, actual: readonly number[], run: Run): void {
+    let learned = false;
+    for (const [axis, dim] of target.dims!.entries()) {
+      if (typeof dim === "number") {
+        assert(dim === actual[axis], `"${target.name}": dims [${actual}], expected ${describe(target)}`);
+      } else if (typeof dim === "string" && !run.bindings.has(dim)) {
+        run.bindings.set(dim, actual[axis]!);
+        learned = true;
+      }
+    }
+    if (!learned) return;
+    run.values = this.engine.dims.evaluate(run.bindings);
+    run.key = `${run.profile}|${[...run.bindings.values()]}`;
+  }
+}
+
+function predictedNs(kernels: readonly ManifestKernel[], values: Float64Array): number {
+  let ns = 0;
+  for (const kernel of kernels) ns += PREDICTION.perKernelNs + Math.max(values[kernel.flops]! / PREDICTION.opsPerNs, values[kernel.bytes]! / PREDICTION.bytesPerNs);
+  return ns;
+}
+
+function sumBytes(memories: ReadonlyMap<number, NativeMemory>): number {
+  let sum = 0;
+  for (const memory of memories.values()) sum += memory.sizeBytes;
+  return sum;
+}
+
+/** Memory of at least this size under this number; what was there is given back when it is too small. */
+function grow(memories: Map<number, NativeMemory>, key: number, sizeBytes: number): NativeMemory {
+  const known = memories.get(key);
+  if (known && known.sizeBytes >= sizeBytes) return known;
+  known?.dispose();
+  const memory = NativeMemory.allocate(Math.max(64, sizeBytes));
+  memories.set(key, memory);
+  return memory;
+}
+
+function checkNames(feeds: Feeds, inputs: readonly ManifestValue[]): void {
+  const names = inputs.map((input) => input.name);
+  const unknown = Object.keys(feeds).filter((name) => !names.includes(name));
+  if (unknown.length > 0) throw new UserError("input-invalid", `No input is called "${unknown.join('", "')}"; the model's inputs are ${inputs.map((input) => `"${input.name}" ${describe(input)}`).join(", ")}.`);
+}
+
+/** @returns the dims of a tensor input */
+function checkFeed(input: ManifestValue, value: HostValue, dims: readonly Dim[] | undefined): readonly number[] {
+  if (input.storage === undefined) return value instanceof Tensor ? value.dims : [];
+  if (value === undefined) throw new UserError("input-invalid", `Input "${input.name}" is missing; the model takes ${describe(input)}.`);
+  if (!(value instanceof Tensor)) throw new UserError("input-invalid", `Input "${input.name}" is not a Tensor; the model takes ${describe(input)}.`);
+  if (value.type !== input.dtype || !isArrayOf(input.dtype, value.data)) throw new UserError("input-invalid", `Input "${input.name}" has type ${value.type}; the model takes ${describe(input)}.`);
+  if (dims && value.dims.length !== dims.length) throw new UserError("input-invalid", `Input "${input.name}" has rank ${value.dims.length} (shape [${value.dims}]); the model takes ${describe(input)}.`);
+  return value.dims;
+}
+
+function checkGiven(output: ManifestValue, given: Tensor, dims: readonly number[]): void {
+  if (given.type === output.dtype && given.dims.length === dims.length && given.dims.every((dim, i) => dim === dims[i])) return;
+  throw new UserError("input-invalid", `Output "${output.name}": the tensor given is ${given.type}[${given.dims}]; this run makes ${output.dtype}[${dims}].`);
+}
+
+function dimsTensor(value: ManifestValue, values: Float64Array): Tensor {
+  const items = value.elements!.map((index) => values[index]!);
+  const dims = (value.dims ?? [items.length]) as readonly number[];
+  return new Tensor(value.dtype, items, dims.length === 0 ? [] : [items.length]);
+}

@@ -1,0 +1,26 @@
+/**
+ * Tensors over native memory, which kernels use where it lies. A tensor made here keeps its memory until the garbage
+ * collector has dropped every view of it.
+ */
+import { byteLength, type DType, elementCount, Tensor, UserError } from "../base/index.ts";
+import { NativeMemory } from "../native/index.ts";
+
+const addresses = new WeakMap<ArrayBufferLike, bigint>();
+const owners = new FinalizationRegistry<NativeMemory>((memory) => memory.dispose());
+
+/** Zeroed native memory as a tensor. @throws UserError for strings and other host-only types */
+export function allocateTensor(type: DType, dims: readonly number[]): Tensor {
+  if (type === "string") throw new UserError("input-invalid", "String tensors live on the host; make them with `new Tensor`.");
+  const memory = NativeMemory.allocate(Math.max(1, byteLength(type, elementCount(dims))));
+  const bytes = memory.view();
+  addresses.set(bytes.buffer, memory.address);
+  owners.register(bytes.buffer, memory);
+  return Tensor.fromBytes(type, bytes, dims);
+}
+
+/** Where a tensor made by `allocateTensor` (or a view of one) lies; undefined for tensors of the JavaScript heap. */
+export function nativeAddress(tensor: Tensor): bigint | undefined {
+  if (Array.isArray(tensor.data)) return undefined;
+  const base = addresses.get(tensor.data.buffer);
+  return base === undefined ? undefined : base + BigInt(tensor.data.byteOffset);
+}
