@@ -28,8 +28,8 @@ const nonMaxSuppression: ReferenceOperator = (inputs, attributes) => {
     const tensor = optionalTensor(inputs, index);
     return tensor && tensor.size > 0 ? toNumbers(tensor)[0]! : absent;
   };
-  const limit = scalar(2, 0);
-  const most = scalar(3, 0);
+  const most = scalar(2, 0);
+  const limit = scalar(3, 0);
   const lowest = scalar(4, Number.NEGATIVE_INFINITY);
   const centred = intAttribute(attributes, "center_point_box", 0) === 1;
   const [batch, classes, count] = scoresTensor.dims as readonly [number, number, number];
