@@ -1,0 +1,256 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { NativeMemory, viewMemory } from "../native/index.ts";
+import { openPool, Program, type RunOptions } from "./index.ts";
+import { assembleTestKernels } from "./test-kernels.ts";
+
+openPool({ threads: 4 });
+const kernels = assembleTestKernels();
+
+interface StepShape {
+  readonly tiles: number;
+  readonly grain: number;
+}
+
+/** A program that counts each tile of each step. */
+class Counting {
+  readonly program: Program;
+  readonly #steps: readonly StepShape[];
+  readonly #memory: NativeMemory;
+  readonly #counts: Int32Array;
+
+  constructor(steps: readonly StepShape[]) {
+    this.#steps = steps;
+    const total = steps.reduce((sum, { tiles }) => sum + tiles, 0);
+    this.#memory = NativeMemory.allocate(4 * total + 4);
+    this.#counts = new Int32Array(this.#memory.view().buffer);
+    this.program = new Program(steps.map(() => ({ codeAddress: kernels.count, slots: 1 })));
+    let offset = 0;
+    for (const [index, { tiles, grain }] of steps.entries()) {
+      this.program.setSlot(index, 0, Number(this.#memory.address) + 4 * offset);
+      this.program.setTiles(index, tiles, grain);
+      offset += tiles;
+    }
+  }
+
+  /** Asserts that each tile of steps [first, end) ran once since the last call, and no other. */
+  check({ first = 0, end = this.#steps.length }: RunOptions = {}): void {
+    let offset = 0;
+    for (const [index, { tiles }] of this.#steps.entries()) {
+      const expected = index >= first && index < end ? 1 : 0;
+      for (let tile = 0; tile < tiles; tile++) {
+        assert.equal(this.#counts[offset + tile], expected, `step ${index}, tile ${tile} of ${tiles}`);
+      }
+      offset += tiles;
+    }
+    this.#counts.fill(0);
+  }
+
+  dispose(): void {
+    this.program.dispose();
+    this.#memory.dispose();
+  }
+}
+
+const shapes = fc.array(fc.record({ tiles: fc.nat(40), grain: fc.integer({ min: 1, max: 12 }) }), { maxLength: 12 });
+
+test("every tile runs exactly once, for any shapes, ranges and thread counts", async () => {
+  await fc.assert(
+    fc.asyncProperty(shapes, fc.nat(12), fc.nat(12), fc.integer({ min: 1, max: 5 }), async (steps, from, to, threads) => {
+      const counting = new Counting(steps);
+      const first = Math.min(from, to, steps.length);
+      const end = Math.min(Math.max(from, to), steps.length);
+      for (const options of [{ threads }, { threads, first, end }, { threads, first, end, profile: true }]) {
+        counting.program.runSync(options);
+        counting.check(options);
+        await counting.program.run(options);
+        counting.check(options);
+      }
+      counting.dispose();
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("a program runs thousands of times", async () => {
+  const counting = new Counting([{ tiles: 33, grain: 2 }, { tiles: 1, grain: 1 }, { tiles: 1, grain: 4 }, { tiles: 17, grain: 1 }]);
+  for (let run = 0; run < 3000; run++) {
+    counting.program.runSync({ threads: 3 });
+    counting.check();
+  }
+  for (let run = 0; run < 1000; run++) {
+    await counting.program.run({ threads: 3 });
+    counting.check();
+  }
+  counting.dispose();
+});
+
+test("steps run in order, each after the one before", async () => {
+  const value = NativeMemory.allocate(8);
+  const seen = new BigInt64Array(value.view().buffer);
+  const tiles = 24;
+  const rounds = 10;
+  const steps = Array.from({ length: rounds }, () => [kernels.work, kernels.sequence, kernels.sequence]).flat();
+  const program = new Program(steps.map((codeAddress) => ({ codeAddress, slots: 2 })));
+  let expected = 0;
+  for (const [index, code] of steps.entries()) {
+    program.setSlot(index, 0, Number(value.address));
+    const shared = code === kernels.work;
+    program.setSlot(index, 1, shared ? 5 : expected);
+    program.setTiles(index, shared ? tiles : 1);
+    expected += shared ? tiles : 1;
+  }
+  for (let run = 0; run < 200; run++) {
+    seen[0] = 0n;
+    program.runSync({ threads: 4 });
+    assert.equal(seen[0], BigInt(expected));
+    seen[0] = 0n;
+    await program.run({ threads: 4 });
+    assert.equal(seen[0], BigInt(expected));
+  }
+  program.dispose();
+  value.dispose();
+});
+
+test("many contexts at once, more than there are processors", async () => {
+  const contexts = Array.from({ length: 8 }, (_, index) => new Counting([{ tiles: 20 + index, grain: 1 }, { tiles: 1, grain: 1 }, { tiles: 50, grain: 3 }]));
+  for (let round = 0; round < 100; round++) {
+    await Promise.all(contexts.map(({ program }) => program.run({ threads: 2 })));
+    for (const context of contexts) context.check();
+  }
+  for (const context of contexts) context.dispose();
+});
+
+test("synchronous and asynchronous runs mix", async () => {
+  const slow = new Counting([{ tiles: 500, grain: 1 }, { tiles: 500, grain: 1 }]);
+  const fast = new Counting([{ tiles: 9, grain: 1 }]);
+  for (let round = 0; round < 200; round++) {
+    const ended = slow.program.run({ threads: 4 });
+    for (let index = 0; index < 3; index++) {
+      fast.program.runSync({ threads: 3 });
+      fast.check();
+    }
+    await ended;
+    slow.check();
+  }
+  slow.dispose();
+  fast.dispose();
+});
+
+test("programs without steps or tiles end at once", async () => {
+  const none = new Program([]);
+  none.runSync();
+  await none.run();
+  none.dispose();
+  const empty = new Counting([{ tiles: 0, grain: 1 }, { tiles: 0, grain: 5 }]);
+  empty.program.runSync({ threads: 2 });
+  await empty.program.run({ threads: 2 });
+  empty.dispose();
+});
+
+test("parameters hold 53-bit integers of both signs", () => {
+  const program = new Program([{ codeAddress: kernels.count, slots: 4 }]);
+  const values = [-1, Number.MAX_SAFE_INTEGER, -(2 ** 40) - 3, 2 ** 31];
+  for (const [slot, value] of values.entries()) program.setSlot(0, slot, value);
+  const slots = new BigInt64Array(viewMemory(program.paramsAddress(0), 8 * values.length));
+  assert.deepEqual([...slots], values.map(BigInt));
+  program.dispose();
+});
+
+test("an aborted run never begins", async () => {
+  const counting = new Counting([{ tiles: 5, grain: 1 }]);
+  await assert.rejects(counting.program.run({ signal: AbortSignal.abort() }), { code: "aborted" });
+  const blocker = busyProgram(200_000);
+  const blocked = blocker.run({ threads: 4 });
+  const controller = new AbortController();
+  const waiting = counting.program.run({ signal: controller.signal });
+  controller.abort();
+  const outcome = await waiting.then(() => "ran", (error) => error.code);
+  await blocked;
+  if (outcome === "ran") counting.check();
+  else assert.equal(outcome, "aborted");
+  await counting.program.run();
+  counting.check();
+  blocker.dispose();
+  counting.dispose();
+});
+
+const sink = NativeMemory.allocate(8);
+
+/** A program of 8 tiles that each poll `polls` times. */
+function busyProgram(polls: number): Program {
+  const program = new Program([{ codeAddress: kernels.work, slots: 2 }]);
+  program.setSlot(0, 0, Number(sink.address));
+  program.setSlot(0, 1, polls);
+  program.setTiles(0, 8);
+  return program;
+}
+
+test("scratch memory grows to the largest program's need, on every thread", async () => {
+  for (const scratchBytes of [64, 100_000, 3_000_000, 4096]) {
+    const program = new Program([{ codeAddress: kernels.scratch, slots: 1 }], { scratchBytes });
+    program.setSlot(0, 0, scratchBytes);
+    program.setTiles(0, 64);
+    for (let run = 0; run < 50; run++) {
+      program.runSync({ threads: 4 });
+      await program.run({ threads: 4 });
+    }
+    program.dispose();
+  }
+});
+
+test("disposing during a run frees after it, and later use is an error", async () => {
+  const program = busyProgram(50_000);
+  const ended = program.run();
+  assert.ok(program.running);
+  program.dispose();
+  await ended;
+  assert.throws(() => program.runSync(), { code: "disposed" });
+});
+
+test("the event loop goes on during a run", async () => {
+  const program = busyProgram(1_000_000);
+  let turns = 0;
+  let ended = false;
+  const run = program.run({ threads: 1 }).then(() => {
+    ended = true;
+  });
+  while (!ended) {
+    await new Promise((resolve) => setImmediate(resolve));
+    turns++;
+  }
+  await run;
+  assert.ok(turns > 10, `${turns} turns`);
+  program.dispose();
+});
+
+test("profiles say where the time went", async () => {
+  const program = new Program([1, 2, 3].map(() => ({ codeAddress: kernels.work, slots: 2 })));
+  for (const [step, polls] of [10, 200_000, 10].entries()) {
+    program.setSlot(step, 0, Number(sink.address));
+    program.setSlot(step, 1, polls);
+    program.setTiles(step, 2);
+  }
+  const check = (threads: number) => {
+    const [a, b, c] = program.profile();
+    assert.ok(a! > 0 && c! > 0 && b! > a! && b! > c!, `${a} ${b} ${c} with ${threads} threads`);
+  };
+  for (const threads of [1, 2]) {
+    program.runSync({ threads, profile: true });
+    check(threads);
+    await program.run({ threads, profile: true });
+    check(threads);
+  }
+  program.dispose();
+});
+
+test("idle threads take no processor time", async () => {
+  const program = busyProgram(100);
+  await program.run({ threads: 4 });
+  const before = process.cpuUsage();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  const { user, system } = process.cpuUsage(before);
+  assert.ok(user + system < 100_000, `${user + system} us of processor time in 300 ms`);
+  program.dispose();
+});
