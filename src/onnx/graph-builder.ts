@@ -202,6 +202,7 @@ export class GraphBuilder {
     this.canonicalise(node, rewriter);
     this.nodeCount += rewriter.nodes.length;
     for (const made of rewriter.nodes) {
+      if (made.domain !== "" && !KEPT_CONTRIB.has(made.op)) problems.addUnknown(`${label}: this form of com.microsoft's ${made.op} is not one Sinter takes`);
       if (made.domain === "") for (const problem of checkNode(made)) problems.add(`${label}: ${problem}.`);
       into.push(made);
     }
@@ -209,7 +210,7 @@ export class GraphBuilder {
 
   /** Why the operator cannot be taken; undefined when it can. */
   private refusal(proto: NodeProto, domain: string, scope: Scope): string | undefined {
-    if (domain === "com.microsoft") return CONTRIB.has(proto.op) || KEPT_CONTRIB.has(proto.op) ? undefined : "com.microsoft has no such operator that Sinter knows";
+    if (domain === "com.microsoft") return CONTRIB.has(proto.op) ? undefined : "com.microsoft has no such operator that Sinter knows";
     if (domain !== "") return `the domain "${domain}" is not one of Sinter's`;
     if (!SCHEMAS.has(proto.op)) return "ai.onnx has no such operator";
     if (!scope.opsets.has("")) throw new UserError("model-invalid", `${proto.op} "${proto.name}": the model states no opset for ai.onnx.`);

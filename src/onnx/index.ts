@@ -5,4 +5,5 @@ export {
   type AttributeDescription, type DimDescription, type ExternalTensor, type FunctionDescription, type GraphDescription, makeModel,
   type ModelDescription, type NodeDescription, type ValueDescription,
 } from "./model-writer.ts";
+export { decomposeContrib } from "./contrib/index.ts";
 export { dataTypeOf, dtypeOf } from "./tensor-data.ts";
