@@ -1,0 +1,3 @@
+export { compileLoop } from "./compile-loop.ts";
+export { EpilogueEmitter, EpilogueRow } from "./epilogue.ts";
+export { ParamTable } from "./params.ts";

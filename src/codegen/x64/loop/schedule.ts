@@ -1,0 +1,103 @@
+/**
+ * How a flat loop kernel runs: which axis lies along vector lanes, the order of the others, and the tiles.
+ *
+ * Axes on which a reduction depends come first, so that it is computed once outside the rest. A prefix of the axes, as
+ * one linear row number, is divided into tiles; a kernel with little outside its lane axis divides that axis into chunks.
+ */
+import { type Axis, affineOf, type Dim, dimCeilDiv, dimFloorDiv, dimMax, dimMul, type Expr, freeAxes, visitExpr } from "./ir.ts";
+import type { FlatKernel } from "./flatten.ts";
+import { laneScore } from "./reducer.ts";
+
+export interface LoopSchedule {
+  /** Runs along lanes; undefined when single elements are stored. */
+  readonly lane: Axis | undefined;
+  /** Axes of the row number, outer to inner. */
+  readonly rows: readonly Axis[];
+  /** Axes between rows and lanes, as plain loops. */
+  readonly middle: readonly Axis[];
+  readonly rowCount: Dim;
+  readonly rowsPerTile: Dim;
+  /** Elements of the lane axis that one tile does; undefined when it does all. */
+  readonly chunk: number | undefined;
+  readonly tiles: Dim;
+}
+
+/** Simple element operations that make a tile worth its overhead. */
+const TILE_WORK = 32768;
+
+function reducesOf(kernel: FlatKernel): Extract<Expr, { kind: "reduce" }>[] {
+  const found: Extract<Expr, { kind: "reduce" }>[] = [];
+  for (const { value } of kernel.outputs) visitExpr(value, (e) => { if (e.kind === "reduce") found.push(e); });
+  return found;
+}
+
+const staticExtent = (dim: Dim, otherwise: number): number => (typeof dim === "number" ? dim : otherwise);
+
+function chooseLane(kernel: FlatKernel): Axis | undefined {
+  const reduces = reducesOf(kernel);
+  let best: Axis | undefined;
+  let bestScore = 0;
+  for (const reduce of reduces) for (const axis of reduce.axes) bestScore = Math.max(bestScore, 4 * laneScore(reduce.body, axis));
+  if (!reduces.length) bestScore = Number.NEGATIVE_INFINITY;
+  for (const axis of kernel.axes) {
+    let score = 0;
+    for (const { offset, value } of kernel.outputs) {
+      const term = affineOf(offset).terms.find(({ atom }) => atom.kind === "axis" && atom.axis === axis);
+      score += term?.coefficient === 1 ? 3 : -3;
+      score += laneScore(value, axis);
+    }
+    for (const reduce of reduces) score += 4 * laneScore(reduce.body, axis);
+    if (reduces.some((reduce) => !freeAxes(reduce).has(axis)) && reduces.length > 0) score += 8;
+    if (staticExtent(axis.extent, 64) < 4) score -= 4;
+    if (score >= bestScore) {
+      best = axis;
+      bestScore = score;
+    }
+  }
+  return best;
+}
+
+/** Axes that reductions need before the others. */
+function outerFirst(kernel: FlatKernel, axes: readonly Axis[], lane: Axis | undefined): { axes: readonly Axis[]; needed: number } {
+  const wanted = new Set<Axis>();
+  for (const reduce of reducesOf(kernel)) {
+    const free = freeAxes(reduce);
+    if (!lane || !free.has(lane)) for (const axis of free) if (axes.includes(axis)) wanted.add(axis);
+  }
+  if (wanted.size === 0) return { axes, needed: 0 };
+  return { axes: [...axes.filter((axis) => wanted.has(axis)), ...axes.filter((axis) => !wanted.has(axis))], needed: wanted.size };
+}
+
+/** Rough operations per element of the outermost body. */
+export function workPerElement(kernel: FlatKernel): Dim {
+  let work: Dim = 1;
+  for (const { value } of kernel.outputs) {
+    visitExpr(value, (e) => {
+      if (e.kind === "reduce") work = dimMax(work, dimMul(...e.axes.map((axis) => axis.extent)));
+      else if (typeof work === "number" && e.kind === "op") work += 1;
+    });
+  }
+  return work;
+}
+
+export function scheduleLoop(kernel: FlatKernel): LoopSchedule {
+  const lane = chooseLane(kernel);
+  const others = kernel.axes.filter((axis) => axis !== lane);
+  const { axes, needed } = outerFirst(kernel, others, lane);
+  const reduces = reducesOf(kernel);
+  const hasOuterReduce = reduces.some((reduce) => !lane || !freeAxes(reduce).has(lane));
+  let rowAxes = needed;
+  let known = axes.slice(0, needed).reduce((count, axis) => count * staticExtent(axis.extent, 1), 1);
+  while (rowAxes < axes.length && known < 16) known *= staticExtent(axes[rowAxes++]!.extent, 1);
+  const rows = axes.slice(0, rowAxes);
+  const middle = axes.slice(rowAxes);
+  const rowCount = dimMul(...rows.map((axis) => axis.extent));
+  const perRow = dimMul(workPerElement(kernel), ...middle.map((axis) => axis.extent), hasOuterReduce || !lane ? 1 : lane.extent);
+  const canChunk = lane !== undefined && !hasOuterReduce && middle.length === 0 && typeof rowCount === "number" && rowCount < 16 && staticExtent(lane.extent, Number.POSITIVE_INFINITY) > 2 * 8192;
+  if (canChunk) {
+    const chunk = reduces.length > 0 ? 512 : 8192;
+    return { lane, rows, middle, rowCount, rowsPerTile: 1, chunk, tiles: dimMul(rowCount, dimCeilDiv(lane.extent, chunk)) };
+  }
+  const rowsPerTile = dimMax(1, dimFloorDiv(TILE_WORK, dimMax(1, perRow)));
+  return { lane, rows, middle, rowCount, rowsPerTile, chunk: undefined, tiles: dimCeilDiv(rowCount, rowsPerTile) };
+}
