@@ -4,5 +4,5 @@ export * from "./mapped-file.ts";
 export * from "./cpu.ts";
 export * from "./cpu-budget.ts";
 export * from "./threads.ts";
-export * from "./poll.ts";
+export * from "./wake-pipe.ts";
 export { at, type Label, StubAssembler, type Register } from "./stub-assembler.ts";

@@ -68,14 +68,19 @@ function openFile(path: string): number {
   }
 }
 
-/** A nameless file in memory of `sizeBytes`; the caller closes it. The name shows in `/proc`. */
+/** Closes a descriptor that was not opened through `node:fs`, which would complain in workers. */
+export function closeDescriptor(fd: number): void {
+  libc("int close(int fd)")(fd);
+}
+
+/** A nameless file in memory of `sizeBytes`; the caller closes it with `closeDescriptor`. The name shows in `/proc`. */
 export function createMemoryFile(name: string, sizeBytes: number): number {
   const closeOnExec = 1;
   const fd = Number(libc("int memfd_create(const char *name, unsigned int flags)")(name, closeOnExec));
   if (fd < 0) throw new SinterError("limit-exceeded", `Memory file ${name}: refused by the system (${errnoName()}).`);
   if (Number(libc("int ftruncate(int fd, int64_t length)")(fd, sizeBytes)) !== 0) {
     const reason = errnoName();
-    closeSync(fd);
+    closeDescriptor(fd);
     throw new SinterError("limit-exceeded", `Memory file ${name}: could not grow to ${sizeBytes} bytes (${reason}).`);
   }
   return fd;

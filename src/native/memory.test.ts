@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, fstatSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { UserError } from "../base/index.ts";
-import { allocateExecutable, allocateGuarded, createMemoryFile, MappedFile, NativeMemory, nativeFunction, PAGE_BYTES } from "./index.ts";
+import { allocateExecutable, allocateGuarded, closeDescriptor, createMemoryFile, MappedFile, NativeMemory, nativeFunction, PAGE_BYTES } from "./index.ts";
 
 /** lea rax, [rdi + rsi]; ret */
 const ADD = Uint8Array.of(0x48, 0x8d, 0x04, 0x37, 0xc3);
@@ -92,11 +92,10 @@ test("a mapped file reads as it was when opened", (t) => {
   assert.equal(empty.bytes().length, 0);
 });
 
-test("a memory file has its size", async () => {
+test("a memory file has its size", () => {
   const fd = createMemoryFile("sinter-test", 8192);
-  const { fstatSync, closeSync } = await import("node:fs");
   assert.equal(fstatSync(fd).size, 8192);
-  closeSync(fd);
+  closeDescriptor(fd);
 });
 
 test("a worker thread sees the same memory and calls the same code", async () => {

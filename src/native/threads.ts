@@ -1,9 +1,9 @@
 /**
  * Threads of the operating system and what they wait on. Threads made here run generated code only, never JavaScript.
- * Sources: pthread_create(3), futex(2), eventfd(2), setpriority(2), setenv(3).
+ * Sources: pthread_create(3), futex(2), setpriority(2), setenv(3).
  */
 import { SinterError } from "../base/index.ts";
-import { errnoName, libc } from "./koffi.ts";
+import { libc } from "./koffi.ts";
 import { NativeMemory } from "./memory.ts";
 
 const SIGSET_BYTES = 128;
@@ -47,15 +47,6 @@ export function threadExists(id: number): boolean {
 export function setThreadPriority(id: number, nice: number): boolean {
   const whichProcess = 0;
   return Number(libc("int setpriority(int which, unsigned int who, int nice)")(whichProcess, id, nice)) === 0;
-}
-
-/** An event counter that does not block; the caller closes the descriptor. */
-export function createEventFd(): number {
-  const closeOnExec = 0x8_0000;
-  const nonBlocking = 0x800;
-  const fd = Number(libc("int eventfd(unsigned int initial, int flags)")(0, closeOnExec | nonBlocking));
-  if (fd < 0) throw new SinterError("limit-exceeded", `Event descriptor: refused by the system (${errnoName()}); raise the limit on open files.`);
-  return fd;
 }
 
 /** Wakes up to `count` threads that wait on the 32-bit word at `address`. @returns how many woke */

@@ -1,12 +1,12 @@
 /**
- * Where one JavaScript thread hears that its runs have ended: a list in native memory and one event descriptor that
- * its event loop polls. The descriptor keeps the process alive only while a run is in flight.
+ * Where one JavaScript thread hears that its runs have ended: a list in native memory, and one pipe that wakes its
+ * event loop when the list is no longer empty. It keeps the process alive only while a run is in flight.
  *
  * Channels outlive their threads, since a terminated worker's runs still end there. A channel whose thread is gone and
- * whose runs have ended is given to the next thread that needs one, with its descriptor and scratch memory.
+ * whose runs have ended is given to the next thread that needs one.
  */
 import { SinterError } from "../base/index.ts";
-import { createEventFd, type Poll, pollReadable, threadExists, threadId } from "../native/index.ts";
+import { closeDescriptor, createWakePipe, threadExists, threadId, type WakePipe } from "../native/index.ts";
 import { CHANNEL, CHANNEL_TABLE, MAX_CHANNELS, SCRATCH_HEADER_BYTES } from "./layout.ts";
 import { mapScratch, type Pool, unmapScratch } from "./pool.ts";
 import { Words } from "./words.ts";
@@ -24,7 +24,7 @@ export class Channel {
   readonly #pool: Pool;
   readonly #words: Words;
   readonly #pending = new Map<number, PendingRun>();
-  #poll: Poll | undefined;
+  #pipe: WakePipe | undefined;
   #scratchBytes = -1;
 
   constructor(pool: Pool) {
@@ -45,8 +45,8 @@ export class Channel {
   }
 
   submit(run: PendingRun): void {
-    this.#poll ??= pollReadable(this.#words.get(CHANNEL.fd), () => this.#drain());
-    if (this.#pending.size === 0) this.#poll.ref();
+    this.#pipe ??= this.#openPipe();
+    if (this.#pending.size === 0) this.#pipe.ref();
     this.#pending.set(run.runAddress, run);
     this.#pool.walker.submit(this.#pool.address, run.runAddress);
   }
@@ -59,9 +59,15 @@ export class Channel {
     return true;
   }
 
+  #openPipe(): WakePipe {
+    const pipe = createWakePipe(() => this.#drain());
+    this.#words.set(CHANNEL.fd, pipe.writeFd);
+    return pipe;
+  }
+
   #forget(run: PendingRun): void {
     this.#pending.delete(run.runAddress);
-    if (this.#pending.size === 0) this.#poll?.unref();
+    if (this.#pending.size === 0) this.#pipe?.unref();
   }
 
   #drain(): void {
@@ -86,11 +92,10 @@ function claimChannel(pool: Pool): number {
     const owner = words.get32(offset + CHANNEL.owner);
     const isTaken = owner !== 0 && owner !== id && threadExists(owner);
     if (isTaken || words.get(offset + CHANNEL.inFlight) !== 0) continue;
-    if (owner === 0) {
-      words.set(offset + CHANNEL.fd, createEventFd());
-      words.set(offset + CHANNEL.one, 1);
-    }
+    const abandonedFd = words.get(offset + CHANNEL.fd);
     words.set32(offset + CHANNEL.owner, id);
+    words.set(offset + CHANNEL.fd, 0);
+    if (abandonedFd !== 0) closeDescriptor(abandonedFd);
     pool.walker.drain(pool.address + offset);
     return pool.address + offset;
   }

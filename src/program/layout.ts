@@ -107,9 +107,8 @@ export const CHANNEL = {
   bytes: LINE_BYTES,
   /** Finished runs, newest first. */
   finished: 0,
+  /** Writing end of the pipe that wakes the thread; 0 before its first run. Any byte will do. */
   fd: 8,
-  /** Always 1: what is written to the descriptor. */
-  one: 16,
   /** Runs submitted and not yet listed. */
   inFlight: 24,
   /** uint32: the id of the JavaScript thread that owns the channel, 0 when nobody ever did. */

@@ -6,9 +6,9 @@
  * The mapping is never removed: pool threads live until the process ends.
  * Source: mmap(2), MAP_FIXED_NOREPLACE; proc(5), /proc/pid/maps.
  */
-import { closeSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { SinterError } from "../base/index.ts";
-import { createMemoryFile, errnoName, MAP, mmap, munmap, PROT } from "../native/index.ts";
+import { closeDescriptor, createMemoryFile, errnoName, MAP, mmap, munmap, PROT } from "../native/index.ts";
 import { POOL_BYTES } from "./layout.ts";
 
 const FIRST_ADDRESS = 0x5150_0000_0000;
@@ -28,7 +28,7 @@ export function mapPool(name: string): number {
       if (isMappedAt(wanted, name)) return wanted;
     }
   } finally {
-    closeSync(fd);
+    closeDescriptor(fd);
   }
   throw new SinterError("limit-exceeded", `Thread pool: its ${POOL_BYTES} bytes could not be mapped (${errnoName()}).`);
 }

@@ -23,7 +23,7 @@ export const WALKER_ENTRIES = {
   submit: "void f(int64_t pool, int64_t run)",
   /** Takes a run that nobody has joined out of the queue; 1 when it did. */
   cancel: "int f(int64_t pool, int64_t run)",
-  /** Empties the channel's descriptor and returns its list of finished runs. */
+  /** Empties the channel's list of finished runs and returns its first. */
   drain: "int64_t f(int64_t channel)",
   /** Atomically swaps 64 bits of memory. */
   exchange: "int64_t f(int64_t address, int64_t value)",
@@ -37,7 +37,7 @@ export const WALKER_ENTRIES = {
 
 export type WalkerEntry = keyof typeof WALKER_ENTRIES;
 
-const SYSCALL = { read: 0, write: 1, munmap: 11, setpriority: 141, gettid: 186, futex: 202 } as const;
+const SYSCALL = { write: 1, munmap: 11, setpriority: 141, gettid: 186, futex: 202 } as const;
 const FUTEX = { waitPrivate: 128, wakePrivate: 129 } as const;
 const EVERYONE = 0x7fff_ffff;
 /** Kept over calls by the System V ABI. With the return address and 8 more bytes the stack is aligned to 16. */
@@ -684,8 +684,8 @@ function emitComplete(a: StubAssembler, done: Label): void {
   a.test("rax", "rax");
   a.jumpIf("notEqual", written);
   a.load("rdi", at("r13", CHANNEL.fd));
-  a.lea("rsi", at("r13", CHANNEL.one));
-  a.constant("rdx", 8);
+  a.lea("rsi", at("r13", CHANNEL.fd));
+  a.constant("rdx", 1);
   a.constant("rax", SYSCALL.write);
   a.syscall();
   a.bind(written);
@@ -694,16 +694,8 @@ function emitComplete(a: StubAssembler, done: Label): void {
 
 function emitAtomics(a: StubAssembler): void {
   a.entry("drain");
-  a.arithmetic("sub", "rsp", 24);
-  a.move("r8", "rdi");
-  a.load("rdi", at("rdi", CHANNEL.fd));
-  a.lea("rsi", at("rsp"));
-  a.constant("rdx", 8);
-  a.constant("rax", SYSCALL.read);
-  a.syscall();
   a.zero("rax");
-  a.exchange(at("r8", CHANNEL.finished), "rax");
-  a.arithmetic("add", "rsp", 24);
+  a.exchange(at("rdi", CHANNEL.finished), "rax");
   a.ret();
   a.entry("exchange");
   a.exchange(at("rdi"), "rsi");
