@@ -2,8 +2,9 @@
  * What a reference operator is given, in the form it computes with: numbers in double precision, attributes with
  * their defaults. Results are rounded once, when `fromNumbers` stores them.
  */
-import { assert, DTYPE_BITS, fromBfloat16Bits, fromFloat16Bits, newArray, Tensor, toBfloat16Bits, toFloat16Bits, elementCount } from "../base/index.ts";
+import { assert, Tensor } from "../base/index.ts";
 import type { HostValue, ReferenceAttributes } from "./contract.ts";
+import { numbersOf, tensorOf } from "./elements.ts";
 
 type Inputs = readonly HostValue[];
 
@@ -21,28 +22,12 @@ export function optionalTensor(inputs: Inputs, index: number): Tensor | undefine
 
 /** A fresh array of the elements; integers beyond 2^53 lose their low bits. */
 export function toNumbers(tensor: Tensor): Float64Array {
-  const { data, type } = tensor;
-  assert(!Array.isArray(data) && DTYPE_BITS[type] >= 8 && !type.startsWith("float8"), `elements of type ${type} as numbers`);
-  if (type === "float16") return Float64Array.from(data as Uint16Array, fromFloat16Bits);
-  if (type === "bfloat16") return Float64Array.from(data as Uint16Array, fromBfloat16Bits);
-  if (data instanceof BigInt64Array || data instanceof BigUint64Array) {
-    const numbers = new Float64Array(data.length);
-    for (let i = 0; i < data.length; i++) numbers[i] = Number(data[i]);
-    return numbers;
-  }
-  return Float64Array.from(data);
+  return Float64Array.from(numbersOf(tensor));
 }
 
 /** A tensor of the type, each number rounded to it. */
 export function fromNumbers(type: Tensor["type"], numbers: Float64Array, dims: readonly number[]): Tensor {
-  assert(type !== "string" && DTYPE_BITS[type] >= 8 && !type.startsWith("float8"), `numbers as elements of type ${type}`);
-  assert(numbers.length === elementCount(dims), `${numbers.length} numbers for dims [${dims}]`);
-  const array = newArray(type, numbers.length);
-  if (array instanceof BigInt64Array || array instanceof BigUint64Array) for (let i = 0; i < numbers.length; i++) array[i] = BigInt(Math.trunc(numbers[i]!));
-  else if (type === "float16") for (let i = 0; i < numbers.length; i++) array[i] = toFloat16Bits(numbers[i]!);
-  else if (type === "bfloat16") for (let i = 0; i < numbers.length; i++) array[i] = toBfloat16Bits(numbers[i]!);
-  else (array as Float64Array).set(numbers);
-  return new Tensor(type, array, dims);
+  return tensorOf(type, numbers, dims);
 }
 
 export function intAttribute(attributes: ReferenceAttributes, name: string, absent: number): number {

@@ -1,23 +1,19 @@
-/** Tensors joined along a new axis and taken apart again, without looking at their elements: any type of a byte or more. */
-import { assert, DTYPE_BITS, elementCount, Tensor, type TensorData } from "../base/index.ts";
+/** Tensors joined along a new axis and taken apart again, without looking at their elements. */
+import { assert, elementCount, type Tensor } from "../base/index.ts";
+import { type Items, itemsOf, newItems, tensorOfItems } from "./elements.ts";
 
-/** Array items one element takes: two for complex numbers. */
-function itemsPerElement(tensor: Tensor): number {
-  assert(tensor.type === "string" || DTYPE_BITS[tensor.type] >= 8, `slices of packed type ${tensor.type}`);
-  return tensor.type === "complex64" || tensor.type === "complex128" ? 2 : 1;
-}
-
-function copyItems(to: TensorData, at: number, from: TensorData, start: number, count: number): void {
-  for (let i = 0; i < count; i++) to[at + i] = from[start + i]!;
+function copyRun(to: Items, at: number, from: Items, start: number, count: number): void {
+  for (let i = 0; i < count * to.width; i++) to.items[at * to.width + i] = from.items[start * to.width + i]!;
 }
 
 /** Slice `index` of `axis`, that axis removed. */
 export function sliceAt(tensor: Tensor, axis: number, index: number): Tensor {
   const outer = elementCount(tensor.dims.slice(0, axis));
-  const inner = elementCount(tensor.dims.slice(axis + 1)) * itemsPerElement(tensor);
-  const result = Tensor.zeros(tensor.type, tensor.dims.filter((_, i) => i !== axis));
-  for (let o = 0; o < outer; o++) copyItems(result.data, o * inner, tensor.data, (o * tensor.dims[axis]! + index) * inner, inner);
-  return result;
+  const inner = elementCount(tensor.dims.slice(axis + 1));
+  const from = itemsOf(tensor);
+  const to = newItems(tensor.type, outer * inner);
+  for (let o = 0; o < outer; o++) copyRun(to, o * inner, from, (o * tensor.dims[axis]! + index) * inner, inner);
+  return tensorOfItems(tensor.type, to, tensor.dims.filter((_, i) => i !== axis));
 }
 
 /** Tensors of one shape side by side along a new axis. */
@@ -26,10 +22,11 @@ export function stack(tensors: readonly Tensor[], axis: number): Tensor {
   assert(first, "at least one tensor to stack");
   const at = axis < 0 ? axis + first.dims.length + 1 : axis;
   const outer = elementCount(first.dims.slice(0, at));
-  const inner = elementCount(first.dims.slice(at)) * itemsPerElement(first);
-  const result = Tensor.zeros(first.type, [...first.dims.slice(0, at), tensors.length, ...first.dims.slice(at)]);
+  const inner = elementCount(first.dims.slice(at));
+  const to = newItems(first.type, outer * tensors.length * inner);
   tensors.forEach((tensor, n) => {
-    for (let o = 0; o < outer; o++) copyItems(result.data, (o * tensors.length + n) * inner, tensor.data, o * inner, inner);
+    const from = itemsOf(tensor);
+    for (let o = 0; o < outer; o++) copyRun(to, (o * tensors.length + n) * inner, from, o * inner, inner);
   });
-  return result;
+  return tensorOfItems(first.type, to, [...first.dims.slice(0, at), tensors.length, ...first.dims.slice(at)]);
 }

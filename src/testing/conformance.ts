@@ -7,7 +7,7 @@ import { Tensor } from "../base/index.ts";
 import type { Graph, Value } from "../ir/index.ts";
 import { importModel } from "../onnx/index.ts";
 import type { HostValue } from "../reference/index.ts";
-import { difference, ONNX_TOLERANCE, type Tolerance } from "./compare.ts";
+import { difference, ONNX_TOLERANCE } from "./compare.ts";
 import { readValueProto } from "./value-proto.ts";
 
 /** Answers the graph's outputs in order; `path` is the model's file, for executors that read it themselves. */
@@ -26,20 +26,8 @@ export interface CaseResult {
   readonly reason: string | undefined;
 }
 
-/** Cases whose expected values were made with less care than the default tolerance asks; by the rows of ONNX's own runner. */
-const TOLERANCES: readonly (readonly [RegExp, Tolerance])[] = [
-  // Half precision sums in another order.
-  [/fp16|float16|FLOAT16|bfloat16|BFLOAT16/, { relative: 2e-3, absolute: 2e-3 }],
-  // Cubic filters and long recurrences in float32.
-  [/^test_(resize|gridsample|attention|dft|stft|blackmanwindow|hammingwindow|hannwindow|flexattention|linear_attention|causal_conv)/, { relative: 1e-3, absolute: 1e-5 }],
-];
-
 /** Results that random numbers decide: only type and shape can be compared. */
 const RANDOM = /^test_(bernoulli|randomuniformlike|randomnormallike|training_dropout|dropout_random)/;
-
-export function toleranceOf(name: string): Tolerance {
-  return TOLERANCES.find(([pattern]) => pattern.test(name))?.[1] ?? ONNX_TOLERANCE;
-}
 
 /** The cases below a folder that holds one folder per family, in a fixed order. */
 export function listCases(root: string): ConformanceCase[] {
@@ -72,7 +60,7 @@ async function runDataSet(one: ConformanceCase, graph: Graph, folder: string, pa
   const results = await executor(graph, feeds, path);
   for (const [i, output] of graph.outputs.entries()) {
     const expected = readValue(folder, `output_${i}.pb`, output);
-    const found = RANDOM.test(one.name) ? formDifference(results[i], expected) : difference(results[i], expected, toleranceOf(one.name));
+    const found = RANDOM.test(one.name) ? formDifference(results[i], expected) : difference(results[i], expected, ONNX_TOLERANCE);
     if (found) return `output ${i} "${output.name}": ${found}`;
   }
   return undefined;
