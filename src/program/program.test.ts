@@ -25,11 +25,10 @@ class Counting {
     const total = steps.reduce((sum, { tiles }) => sum + tiles, 0);
     this.#memory = NativeMemory.allocate(4 * total + 4);
     this.#counts = new Int32Array(this.#memory.view().buffer);
-    this.program = new Program(steps.map(() => ({ codeAddress: kernels.count, slots: 1 })));
+    this.program = new Program(steps.map((step) => ({ code: kernels.count, params: 1, ...step })));
     let offset = 0;
-    for (const [index, { tiles, grain }] of steps.entries()) {
-      this.program.setSlot(index, 0, Number(this.#memory.address) + 4 * offset);
-      this.program.setTiles(index, tiles, grain);
+    for (const [index, { tiles }] of steps.entries()) {
+      this.program.setParam(index, 0, Number(this.#memory.address) + 4 * offset);
       offset += tiles;
     }
   }
@@ -92,13 +91,12 @@ test("steps run in order, each after the one before", async () => {
   const tiles = 24;
   const rounds = 10;
   const steps = Array.from({ length: rounds }, () => [kernels.work, kernels.sequence, kernels.sequence]).flat();
-  const program = new Program(steps.map((codeAddress) => ({ codeAddress, slots: 2 })));
+  const program = new Program(steps.map((code) => ({ code, params: 2, tiles: code === kernels.work ? tiles : 1 })));
   let expected = 0;
   for (const [index, code] of steps.entries()) {
-    program.setSlot(index, 0, Number(value.address));
+    program.setParam(index, 0, Number(value.address));
     const shared = code === kernels.work;
-    program.setSlot(index, 1, shared ? 5 : expected);
-    program.setTiles(index, shared ? tiles : 1);
+    program.setParam(index, 1, shared ? 5 : expected);
     expected += shared ? tiles : 1;
   }
   for (let run = 0; run < 200; run++) {
@@ -149,10 +147,26 @@ test("programs without steps or tiles end at once", async () => {
   empty.dispose();
 });
 
+test("tiles may change between runs, and the grain is chosen when it is not given", () => {
+  const most = 5000;
+  const counts = NativeMemory.allocate(4 * most);
+  const seen = new Int32Array(counts.view().buffer);
+  const program = new Program([{ code: kernels.count, params: 1, tiles: 0 }]);
+  program.setParam(0, 0, counts.address);
+  for (const tiles of [1, 2, 31, most, 0, 33]) {
+    program.setTiles(0, tiles);
+    program.runSync({ threads: 4 });
+    assert.ok(seen.every((count, tile) => count === (tile < tiles ? 1 : 0)), `${tiles} tiles`);
+    seen.fill(0);
+  }
+  program.dispose();
+  counts.dispose();
+});
+
 test("parameters hold 53-bit integers of both signs", () => {
-  const program = new Program([{ codeAddress: kernels.count, slots: 4 }]);
+  const program = new Program([{ code: kernels.count, params: 4, tiles: 1 }]);
   const values = [-1, Number.MAX_SAFE_INTEGER, -(2 ** 40) - 3, 2 ** 31];
-  for (const [slot, value] of values.entries()) program.setSlot(0, slot, value);
+  for (const [slot, value] of values.entries()) program.setParam(0, slot, value);
   const slots = new BigInt64Array(viewMemory(program.paramsAddress(0), 8 * values.length));
   assert.deepEqual([...slots], values.map(BigInt));
   program.dispose();
@@ -180,18 +194,16 @@ const sink = NativeMemory.allocate(8);
 
 /** A program of 8 tiles that each poll `polls` times. */
 function busyProgram(polls: number): Program {
-  const program = new Program([{ codeAddress: kernels.work, slots: 2 }]);
-  program.setSlot(0, 0, Number(sink.address));
-  program.setSlot(0, 1, polls);
-  program.setTiles(0, 8);
+  const program = new Program([{ code: kernels.work, params: 2, tiles: 8, grain: 1 }]);
+  program.setParam(0, 0, Number(sink.address));
+  program.setParam(0, 1, polls);
   return program;
 }
 
 test("scratch memory grows to the largest program's need, on every thread", async () => {
   for (const scratchBytes of [64, 100_000, 3_000_000, 4096]) {
-    const program = new Program([{ codeAddress: kernels.scratch, slots: 1 }], { scratchBytes });
-    program.setSlot(0, 0, scratchBytes);
-    program.setTiles(0, 64);
+    const program = new Program([{ code: kernels.scratch, params: 1, tiles: 64, scratchBytes }]);
+    program.setParam(0, 0, scratchBytes);
     for (let run = 0; run < 50; run++) {
       program.runSync({ threads: 4 });
       await program.run({ threads: 4 });
@@ -226,11 +238,10 @@ test("the event loop goes on during a run", async () => {
 });
 
 test("profiles say where the time went", async () => {
-  const program = new Program([1, 2, 3].map(() => ({ codeAddress: kernels.work, slots: 2 })));
+  const program = new Program([1, 2, 3].map(() => ({ code: kernels.work, params: 2, tiles: 2 })));
   for (const [step, polls] of [10, 200_000, 10].entries()) {
-    program.setSlot(step, 0, Number(sink.address));
-    program.setSlot(step, 1, polls);
-    program.setTiles(step, 2);
+    program.setParam(step, 0, Number(sink.address));
+    program.setParam(step, 1, polls);
   }
   const check = (threads: number) => {
     const [a, b, c] = program.profile();

@@ -15,15 +15,19 @@ import { Words } from "./words.ts";
 
 export interface StepSpec {
   /** Where the kernel's machine code lies. It must stay there until the program is disposed and its last run ended. */
-  readonly codeAddress: bigint | number;
-  /** 8-byte parameters the kernel reads. */
-  readonly slots: number;
-}
-
-export interface ProgramOptions {
-  /** Scratch memory every participant of a run gets, aligned to 64 bytes; its contents are undefined. */
+  readonly code: bigint | number;
+  /** How many 8-byte parameters the kernel reads. */
+  readonly params: number;
+  /** Pieces of work that any thread may do in any order. 0: the step does nothing. */
+  readonly tiles: number;
+  /** Tiles that a thread claims at once, at least 1; by default an eighth of each thread's share. */
+  readonly grain?: number;
+  /** Scratch memory every thread gets, aligned to 64 bytes; its contents are undefined. */
   readonly scratchBytes?: number;
 }
+
+/** Claims per thread in a step whose grain is left to us: few enough to cost nothing, many enough to even out. */
+const CLAIMS_PER_THREAD = 8;
 
 export interface RunOptions {
   /** Threads to take part; by default the pool's budget. Never more than the budget or the tiles allow. */
@@ -73,18 +77,18 @@ export class Program implements PendingRun {
   #disposed = false;
 
   /** @throws SinterError when there is not enough memory */
-  constructor(steps: readonly StepSpec[], options: ProgramOptions = {}) {
+  constructor(steps: readonly StepSpec[]) {
     this.#pool = openPool();
     this.#channel = openChannel(this.#pool);
     this.stepCount = steps.length;
-    this.#scratchBytes = options.scratchBytes ?? 0;
+    this.#scratchBytes = steps.reduce((most, { scratchBytes = 0 }) => Math.max(most, scratchBytes), 0);
     this.#pool.ensureScratch(this.#scratchBytes);
     this.#counters = RUN.bytes + steps.length * STEP.bytes;
     this.#params = new Int32Array(steps.length);
     let size = this.#counters + steps.length * COUNTER.bytes;
     for (const [index, step] of steps.entries()) {
       this.#params[index] = size;
-      size += Math.ceil((step.slots * 8) / LINE_BYTES) * LINE_BYTES;
+      size += Math.ceil((step.params * 8) / LINE_BYTES) * LINE_BYTES;
     }
     this.#memory = NativeMemory.allocate(size);
     this.runAddress = Number(this.#memory.address);
@@ -95,9 +99,9 @@ export class Program implements PendingRun {
     for (const [index, step] of steps.entries()) this.#writeStep(index, step);
   }
 
-  /** Sets a parameter: an integer of at most 53 bits, or an address. */
-  setSlot(step: number, slot: number, value: number): void {
-    this.#words.set(this.#params[step]! + slot * 8, value);
+  /** Sets a parameter: an integer of at most 53 bits, or an address. Numbers cost no allocation. */
+  setParam(step: number, slot: number, value: number | bigint): void {
+    this.#words.set(this.#params[step]! + slot * 8, Number(value));
   }
 
   /** Where the parameters of a step lie. */
@@ -105,8 +109,8 @@ export class Program implements PendingRun {
     return this.runAddress + this.#params[step]!;
   }
 
-  /** @param grain tiles that a thread claims at once, at least 1 */
-  setTiles(step: number, tiles: number, grain = 1): void {
+  /** Changes a step's tiles, see `StepSpec`. */
+  setTiles(step: number, tiles: number, grain = Math.max(1, Math.ceil(tiles / (CLAIMS_PER_THREAD * this.#pool.budget)))): void {
     assert(step >= 0 && step < this.stepCount, `step ${step} of ${this.stepCount}`);
     assert(Number.isSafeInteger(tiles) && tiles >= 0 && Number.isSafeInteger(grain) && grain > 0, `${tiles} tiles by ${grain}`);
     const offset = RUN.bytes + step * STEP.bytes;
@@ -185,9 +189,9 @@ export class Program implements PendingRun {
 
   #writeStep(index: number, step: StepSpec): void {
     const offset = RUN.bytes + index * STEP.bytes;
-    this.#words.set(offset + STEP.code, Number(step.codeAddress));
+    this.#words.set(offset + STEP.code, Number(step.code));
     this.#words.set(offset + STEP.params, this.paramsAddress(index));
-    this.#words.set(offset + STEP.grain, 1);
+    this.setTiles(index, step.tiles, step.grain);
   }
 
   #range({ first = 0, end = this.stepCount }: RunOptions): { readonly first: number; readonly end: number } {

@@ -13,11 +13,10 @@ const PRELUDE = `
   const kernels = assembleTestKernels();
   function busy(tiles, polls) {
     const memory = NativeMemory.allocate(8);
-    const program = new Program([kernels.work, kernels.work].map((codeAddress) => ({ codeAddress, slots: 2 })));
+    const program = new Program([kernels.work, kernels.work].map((code) => ({ code, params: 2, tiles, grain: 1 })));
     for (const step of [0, 1]) {
-      program.setSlot(step, 0, Number(memory.address));
-      program.setSlot(step, 1, polls);
-      program.setTiles(step, tiles);
+      program.setParam(step, 0, Number(memory.address));
+      program.setParam(step, 1, polls);
     }
     return { program, total: () => Number(new BigInt64Array(memory.view().buffer)[0]) };
   }
