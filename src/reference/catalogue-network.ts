@@ -7,6 +7,7 @@ import { contribTransformerOperators } from "./contrib-transformer.ts";
 import { controlFlowOperators } from "./control-flow.ts";
 import { convolutionOperators } from "./convolution.ts";
 import { detectionOperators } from "./detection.ts";
+import { imageOperators } from "./image-decoder.ts";
 import { lossOperators } from "./loss.ts";
 import { normalizationOperators } from "./normalization.ts";
 import { poolingOperators } from "./pooling.ts";
@@ -23,6 +24,7 @@ export const NETWORK_OPERATORS: ReferenceTable = {
   ...controlFlowOperators,
   ...convolutionOperators,
   ...detectionOperators,
+  ...imageOperators,
   ...lossOperators,
   ...normalizationOperators,
   ...poolingOperators,

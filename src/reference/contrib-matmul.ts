@@ -5,9 +5,9 @@
 import { assert, elementCount, type Tensor } from "../base/index.ts";
 import { activation } from "./activations.ts";
 import type { ReferenceAttributes, ReferenceOperator, ReferenceTable } from "./contract.ts";
-import { broadcastDims, broadcastReaders } from "./contrib-broadcast.ts";
 import { floatAttribute, fromNumbers, intAttribute, optionalTensor, stringAttribute, tensorInput, toNumbers } from "./arguments.ts";
 import { quantizeNumber, roundHalfEven } from "./rounding.ts";
+import { broadcastShapes, broadcastTable } from "./strides.ts";
 
 interface Matrix {
   readonly numbers: Float64Array;
@@ -19,15 +19,17 @@ function multiply(a: Matrix, b: Matrix): Matrix {
   const [rows, depth] = a.dims.slice(-2) as [number, number];
   const columns = b.dims[b.dims.length - 1]!;
   assert(b.dims[b.dims.length - 2] === depth, `matrices [${a.dims}] and [${b.dims}] fit`);
-  const batchDims = broadcastDims(a.dims.slice(0, -2), b.dims.slice(0, -2));
-  const [atA, atB] = broadcastReaders([a.dims.slice(0, -2), b.dims.slice(0, -2)], batchDims) as [Int32Array, Int32Array];
-  const result = new Float64Array(atA.length * rows * columns);
-  for (let n = 0; n < atA.length; n++) {
+  const batchDims = broadcastShapes([a.dims.slice(0, -2), b.dims.slice(0, -2)]);
+  const atA = broadcastTable(a.dims.slice(0, -2), batchDims);
+  const atB = broadcastTable(b.dims.slice(0, -2), batchDims);
+  const batch = elementCount(batchDims);
+  const result = new Float64Array(batch * rows * columns);
+  for (let n = 0; n < batch; n++) {
     for (let i = 0; i < rows; i++) {
       const out = result.subarray((n * rows + i) * columns, (n * rows + i + 1) * columns);
       for (let k = 0; k < depth; k++) {
-        const value = a.numbers[(atA[n]! * rows + i) * depth + k]!;
-        const from = (atB[n]! * depth + k) * columns;
+        const value = a.numbers[((atA ? atA[n]! : n) * rows + i) * depth + k]!;
+        const from = ((atB ? atB[n]! : n) * depth + k) * columns;
         for (let j = 0; j < columns; j++) out[j]! += value * b.numbers[from + j]!;
       }
     }
@@ -85,8 +87,8 @@ const fusedMatMul: ReferenceOperator = (inputs, attributes) => {
 function added(product: Matrix, tensor: Tensor | undefined, factor: number): Matrix {
   if (!tensor) return product;
   const numbers = toNumbers(tensor);
-  const [at] = broadcastReaders([tensor.dims], product.dims) as [Int32Array];
-  return { dims: product.dims, numbers: product.numbers.map((value, i) => value + factor * numbers[at[i]!]!) };
+  const at = broadcastTable(tensor.dims, product.dims);
+  return { dims: product.dims, numbers: product.numbers.map((value, i) => value + factor * numbers[at ? at[i]! : i]!) };
 }
 
 const fusedGemm: ReferenceOperator = (inputs, attributes) => {

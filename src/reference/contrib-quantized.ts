@@ -5,9 +5,9 @@
 import { elementCount, type Tensor } from "../base/index.ts";
 import { activation } from "./activations.ts";
 import type { HostValue, ReferenceOperator, ReferenceTable } from "./contract.ts";
-import { broadcastDims, broadcastReaders } from "./contrib-broadcast.ts";
 import { floatAttribute, fromNumbers, intAttribute, optionalTensor, tensorInput, toNumbers } from "./arguments.ts";
 import { quantizeNumber } from "./rounding.ts";
+import { broadcastShapes, broadcastTable } from "./strides.ts";
 
 type Inputs = readonly HostValue[];
 
@@ -33,9 +33,10 @@ function quantized(inputs: Inputs, index: number, type: Tensor["type"], numbers:
 const qLinearBinary = (operation: (a: number, b: number) => number): ReferenceOperator => (inputs) => {
   const [a, b] = [tensorInput(inputs, 0), tensorInput(inputs, 3)];
   const [x, y] = [realNumbers(inputs, 0), realNumbers(inputs, 3)];
-  const dims = broadcastDims(a.dims, b.dims);
-  const [atA, atB] = broadcastReaders([a.dims, b.dims], dims) as [Int32Array, Int32Array];
-  const numbers = Float64Array.from({ length: elementCount(dims) }, (_, i) => operation(x[atA[i]!]!, y[atB[i]!]!));
+  const dims = broadcastShapes([a.dims, b.dims]);
+  const atA = broadcastTable(a.dims, dims);
+  const atB = broadcastTable(b.dims, dims);
+  const numbers = Float64Array.from({ length: elementCount(dims) }, (_, i) => operation(x[atA ? atA[i]! : i]!, y[atB ? atB[i]! : i]!));
   return [quantized(inputs, 6, a.type, numbers, dims)];
 };
 
