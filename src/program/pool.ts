@@ -25,6 +25,8 @@ type Walker = Readonly<Record<WalkerEntry, NativeFunction>>;
 
 /** Polls before sleeping: a few tens of microseconds when idle or waiting for a step, almost none when crowded. */
 const SPINS = { idle: 2000, step: 4000, crowded: 50 } as const;
+/** How long a new thread may take to its first instruction. */
+const THREAD_START_MS = 100;
 const NANOSECONDS_PER_SECOND = 1e9;
 
 export class Pool {
@@ -150,6 +152,10 @@ export class Pool {
   /** @returns false when the system has no more threads; the ones there are will do */
   #startThread(index: number): boolean {
     const offset = POOL.threadTable + index * THREAD.bytes;
+    if (this.#wasStarted(offset)) {
+      this.words.set32(POOL.threads, index + 1);
+      return true;
+    }
     const scratch = mapScratch(this.words.get(POOL.scratchBytes));
     this.words.set(offset + THREAD.pool, this.address);
     this.words.set(offset + THREAD.scratch, scratch);
@@ -158,11 +164,22 @@ export class Pool {
       startThread(this.#codeAddress + this.#entries.get("threadMain")!, this.address + offset);
     } catch (error) {
       unmapScratch(scratch);
+      this.words.set(offset + THREAD.pool, 0);
       if (index === 0) throw error;
       return false;
     }
     this.words.set32(POOL.threads, index + 1);
     return true;
+  }
+
+  /** Whether an owner that was terminated had started this thread without counting it. */
+  #wasStarted(offset: number): boolean {
+    if (this.words.get(offset + THREAD.pool) === 0) return false;
+    for (let waitedMs = 0; waitedMs < THREAD_START_MS; waitedMs++) {
+      if (this.words.get32(offset + THREAD.id) !== 0) return true;
+      sleepMs(1);
+    }
+    return false;
   }
 }
 
