@@ -142,6 +142,9 @@ export function tensorOfItems(type: DType, { items }: Items, dims: readonly numb
   return new Tensor(type, items, dims);
 }
 
+/** Items are copied between arrays of one kind only, so their type does not matter. */
+const raw = ({ items }: Items): number[] => items as unknown as number[];
+
 /** Output element i is element table[i] of the tensor; the first of `fill` (or zero) where that is negative. */
 export function pick(tensor: Tensor, table: Int32Array, dims: readonly number[], fill?: Tensor): Tensor {
   const from = itemsOf(tensor);
@@ -152,13 +155,13 @@ export function pick(tensor: Tensor, table: Int32Array, dims: readonly number[],
 }
 
 function fillItems(to: Items, value: Items): void {
-  const items = to.items as number[];
-  for (let i = 0; i < items.length; i++) items[i] = value.items[i % to.width] as number;
+  const items = raw(to);
+  for (let i = 0; i < items.length; i++) items[i] = raw(value)[i % to.width]!;
 }
 
 function copyItems(to: Items, from: Items, table: Int32Array): void {
-  const target = to.items as number[];
-  const source = from.items as number[];
+  const target = raw(to);
+  const source = raw(from);
   const { width } = to;
   for (let i = 0; i < table.length; i++) {
     const at = table[i]!;
@@ -170,8 +173,8 @@ function copyItems(to: Items, from: Items, table: Int32Array): void {
 
 /** Puts element i of `from` at element table[i]. */
 export function placeItems(to: Items, from: Items, table: Int32Array): void {
-  const target = to.items as number[];
-  const source = from.items as number[];
+  const target = raw(to);
+  const source = raw(from);
   const { width } = to;
   for (let i = 0; i < table.length; i++) for (let w = 0; w < width; w++) target[table[i]! * width + w] = source[i * width + w]!;
 }
