@@ -58,12 +58,17 @@ export function importModel(model: string | Uint8Array, options: ImportOptions =
     file?.close();
   };
   try {
-    const bytes = file ? wholeFile(file, source) : (model as Uint8Array);
+    const bytes = plainBytes(file ? wholeFile(file, source) : (model as Uint8Array));
     return { ...buildModel(readProto(bytes, source), source, external), close };
   } catch (error) {
     close();
     throw error;
   }
+}
+
+/** The same memory as a Uint8Array proper: a Buffer's `slice` would not copy where copies are meant. */
+function plainBytes(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function wholeFile(file: MappedFile, source: string): Uint8Array {

@@ -104,7 +104,7 @@ class ProtoWriter {
   }
 
   finish(): Uint8Array {
-    return Buffer.concat(this.parts);
+    return new Uint8Array(Buffer.concat(this.parts));
   }
 
   private raw(value: number | bigint): void {

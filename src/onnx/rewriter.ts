@@ -16,6 +16,7 @@ export class Rewriter {
   private readonly node: Node;
   private readonly isWanted: (value: Value) => boolean;
   private constants = 0;
+  private values = 0;
 
   constructor(node: Node, opset: number, isWanted: (value: Value) => boolean) {
     this.node = node;
@@ -43,7 +44,7 @@ export class Rewriter {
 
   /** A new value for a node in between. */
   fresh(hint: string): Value {
-    return new Value(`${this.node.name}/${hint}${this.nodes.length}_out`);
+    return new Value(`${this.node.name}/${hint}${this.values++}_out`);
   }
 
   int64(items: readonly number[], dims: readonly number[] = [items.length]): Value {
