@@ -23,16 +23,20 @@ function sampleModel(): Uint8Array {
   return makeModel({
     inputs: [{ name: "x", type: "float32", dims: ["batch", 3] }, { name: "c", type: "bool", dims: [] }],
     outputs: [{ name: "z", type: "float32", dims: ["batch", "n + 1"] }],
-    initializers: { w: weights, k: new Tensor("int64", BigInt64Array.of(-1n, 5n), [2]), s: new Tensor("string", ["a", "bc"], [2]) },
+    initializers: { w: weights, b: new Tensor("uint8", new Uint8Array(32), [2, 1, 16]), k: new Tensor("int64", BigInt64Array.of(-1n, 5n), [2]), s: new Tensor("string", ["a", "bc"], [2]) },
     nodes: [
       { op: "MatMul", inputs: ["x", "w"], outputs: ["h"], name: "product" },
       { op: "If", inputs: ["c"], outputs: ["y"], attributes: { then_branch: branch("Relu") as never, else_branch: branch("Neg") as never } },
       { op: "Scaled", domain: "local", inputs: ["y"], outputs: ["t"], attributes: { factor: { float: 2 } } },
       { op: "ReduceMean", inputs: ["t"], outputs: ["m"], attributes: { axes: [1], keepdims: 1 } },
       { op: "Clip", inputs: ["m"], outputs: ["z"], attributes: { min: 0.5 } },
+      { op: "TopK", inputs: ["t"], outputs: ["top", "at"], attributes: { k: 2 } },
+      { op: "Upsample", inputs: ["t", "k"], outputs: ["big"], attributes: { mode: "nearest" } },
+      { op: "FusedConv", domain: "com.microsoft", inputs: ["t", "w"], outputs: ["conv"], attributes: { activation: "Clip", activation_params: { floats: [0, 6] } } },
+      { op: "MatMulNBits", domain: "com.microsoft", inputs: ["x", "b", "w"], outputs: ["nbits"], attributes: { K: 32, N: 2, bits: 4, block_size: 32 } },
     ],
     opset: 9,
-    opsets: { local: 1 },
+    opsets: { local: 1, "com.microsoft": 1 },
     functions: [{ name: "Scaled", domain: "local", inputs: ["a"], outputs: ["b"], attributes: ["factor"], opsets: { "": 13 }, nodes: [
       { op: "Constant", inputs: [], outputs: ["f"], attributes: { value_float: { reference: "factor", type: "FLOAT" } } },
       { op: "Mul", inputs: ["a", "f"], outputs: ["b"] },

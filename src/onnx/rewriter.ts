@@ -47,7 +47,9 @@ export class Rewriter {
     return new Value(`${this.node.name}/${hint}${this.values++}_out`);
   }
 
+  /** An int64 constant; items beyond 2^53 are clamped. @throws UserError when an item is no integer */
   int64(items: readonly number[], dims: readonly number[] = [items.length]): Value {
+    for (const item of items) if (!Number.isInteger(item)) this.invalid(`an attribute holds ${item} where an integer is needed.`);
     return int64Constant(items.map(clampInt64), dims, `${this.node.name}/const${this.constants++}`);
   }
 
@@ -132,9 +134,15 @@ export function takeNumber(node: Node, name: string): number | undefined {
 }
 
 export function takeNumbers(node: Node, name: string): readonly number[] | undefined {
-  const value = node.attributes[name];
+  const value = numbersOf(node, name);
   delete node.attributes[name];
-  return Array.isArray(value) ? (value as readonly number[]) : undefined;
+  return value;
+}
+
+/** A list of numbers; undefined when the attribute is absent or of another type. */
+export function numbersOf(node: Node, name: string): readonly number[] | undefined {
+  const value = node.attributes[name];
+  return Array.isArray(value) && value.every((item) => typeof item === "number") ? (value as readonly number[]) : undefined;
 }
 
 export function takeString(node: Node, name: string): string | undefined {

@@ -5,7 +5,7 @@
  * Source: onnxruntime, ContribOperators.md: Attention, MultiHeadAttention, RotaryEmbedding; ONNX Attention-25.
  */
 import type { AttributeValue, Node, Value } from "../../ir/index.ts";
-import { type Rewrite, type Rewriter, tensorConstant } from "../rewriter.ts";
+import { numbersOf, type Rewrite, type Rewriter, tensorConstant } from "../rewriter.ts";
 import { dataTypeOf } from "../tensor-data.ts";
 
 const rankOf = (value: Value | undefined): number | undefined => value?.dims?.length;
@@ -51,7 +51,7 @@ function withBias(rewriter: Rewriter, parts: readonly (Value | undefined)[], bia
 function attention(node: Node, rewriter: Rewriter): "replaced" | undefined {
   const [x, weights, bias, mask, past, addend, pastLength] = node.inputs;
   const width = weights?.dims?.at(-1);
-  const stated = node.attributes["qkv_hidden_sizes"] as readonly number[] | undefined;
+  const stated = numbersOf(node, "qkv_hidden_sizes");
   const isCausalWithPast = Number(node.attributes["unidirectional"] ?? 0) !== 0 && past !== undefined;
   if (Number(node.attributes["do_rotary"] ?? 0) || pastLength || isCausalWithPast || (mask && rankOf(mask) !== 2)) return undefined;
   if (!stated?.length && typeof width !== "number") return undefined;

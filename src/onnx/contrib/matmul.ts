@@ -4,7 +4,7 @@
  * MatMulIntegerToFloat, DynamicQuantizeMatMul, MatMulNBits, NhwcMaxPool.
  */
 import { constantValue, type Node, type Value } from "../../ir/index.ts";
-import { type Rewrite, type Rewriter, tensorConstant } from "../rewriter.ts";
+import { numbersOf, type Rewrite, type Rewriter, tensorConstant } from "../rewriter.ts";
 import { dataTypeOf } from "../tensor-data.ts";
 import { emitActivation, isKnownActivation } from "./activation.ts";
 
@@ -62,7 +62,7 @@ function fusedConv(node: Node, rewriter: Rewriter): "replaced" | undefined {
   const last = activation ? undefined : node.outputs[0];
   let result = rewriter.emit("Conv", [x, weights, bias], attributes, addend ? undefined : last);
   if (addend) result = rewriter.emit("Add", [result, addend], {}, last);
-  const parameters = (node.attributes["activation_params"] ?? []) as readonly number[];
+  const parameters = numbersOf(node, "activation_params") ?? [];
   if (activation) emitActivation(rewriter, activation, parameters, result, node.outputs[0]);
   return "replaced";
 }
@@ -110,6 +110,7 @@ function matMulNBits(node: Node, rewriter: Rewriter): "replaced" | undefined {
   const [x, weights, scales, zeros, order, bias] = node.inputs;
   const bits = Number(node.attributes["bits"] ?? 4);
   const [k, n, size] = ["K", "N", "block_size"].map((name) => Number(node.attributes[name] ?? rewriter.invalid(`attribute "${name}" is missing.`))) as [number, number, number];
+  if (![k, n, size].every((item) => Number.isSafeInteger(item) && item > 0)) rewriter.invalid(`K=${k}, N=${n}, block_size=${size} must be positive integers.`);
   const packed = tensorConstant(weights);
   const dtype = bits === 4 ? "uint4" : bits === 8 ? "uint8" : bits === 2 ? "uint2" : undefined;
   if (!packed || !dtype || order || (zeros && (!tensorConstant(zeros) || zeros.dtype !== "uint8"))) return undefined;
@@ -142,8 +143,7 @@ function zeroPoints(stored: Uint8Array | undefined, rows: number, columns: numbe
 }
 
 function nhwcMaxPool(node: Node, rewriter: Rewriter): "replaced" | undefined {
-  const kernel = node.attributes["kernel_shape"];
-  if (!Array.isArray(kernel)) rewriter.invalid('attribute "kernel_shape" is missing.');
+  const kernel = numbersOf(node, "kernel_shape") ?? rewriter.invalid('attribute "kernel_shape" is missing.');
   const spatial = Array.from({ length: kernel.length }, (_, i) => i);
   const first = rewriter.emit("Transpose", [node.inputs[0]], { perm: [0, kernel.length + 1, ...spatial.map((i) => i + 1)] });
   const pooled = rewriter.emit("MaxPool", [first], node.attributes);

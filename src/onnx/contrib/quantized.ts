@@ -3,7 +3,7 @@
  * Source: onnxruntime, ContribOperators.md: QLinearAdd and the others, QGemm, QuantizeLinear, DequantizeLinear.
  */
 import type { AttributeValue, Node, Value } from "../../ir/index.ts";
-import type { Rewrite, Rewriter } from "../rewriter.ts";
+import { numbersOf, type Rewrite, type Rewriter } from "../rewriter.ts";
 import { dataTypeOf } from "../tensor-data.ts";
 
 /** Input `at` with its scale and zero point, as real numbers. */
@@ -56,7 +56,7 @@ const softmax: Rewrite = (node, rewriter) => {
 };
 
 const reduceMean: Rewrite = (node, rewriter) => {
-  const axes = node.attributes["axes"] as readonly number[] | undefined;
+  const axes = numbersOf(node, "axes");
   const inputs = [real(node, rewriter, 0), axes && axes.length > 0 ? rewriter.int64(axes) : undefined];
   return quantize(node, rewriter, rewriter.emit("ReduceMean", inputs, { keepdims: node.attributes["keepdims"] ?? 1 }), 3);
 };

@@ -3,7 +3,7 @@
  * at 10, Pad and Clip at 11, Split at 13 (and `num_outputs` at 18), Dropout at 12, DFT's axis at 20, Reshape at 5.
  * Source: ONNX operator changelog.
  */
-import { int64Constant, type Node } from "../../ir/index.ts";
+import type { Node } from "../../ir/index.ts";
 import { type Rewriter, takeNumber, takeNumbers } from "../rewriter.ts";
 import type { UpgradeTable } from "./table.ts";
 
@@ -59,9 +59,9 @@ function dropoutToInputs(node: Node, rewriter: Rewriter): undefined {
   if (ratio !== undefined && node.inputs.length === 1) node.inputs.push(rewriter.floatLike([ratio], []));
 }
 
-function dftAxisToInput(node: Node): undefined {
+function dftAxisToInput(node: Node, rewriter: Rewriter): undefined {
   const axis = takeNumber(node, "axis") ?? 1;
-  node.inputs = [node.inputs[0], node.inputs[1], int64Constant([axis], [], `${node.name}/axis`)];
+  node.inputs = [node.inputs[0], node.inputs[1], rewriter.int64([axis], [])];
 }
 
 function reshapeToInput(node: Node, rewriter: Rewriter): undefined {
