@@ -3,8 +3,8 @@
  * expected, NaN equal to NaN; integers, booleans and strings exactly. bfloat16 is given two units in its last place.
  * Source: ONNX's backend test runner.
  */
-import { assert, fromBfloat16Bits, fromFloat16Bits, isFloat, Tensor } from "../base/index.ts";
-import type { HostValue } from "../reference/index.ts";
+import { isFloat, Tensor } from "../base/index.ts";
+import { type HostValue, numbersOf } from "../reference/index.ts";
 
 export interface Tolerance {
   readonly relative: number;
@@ -33,22 +33,24 @@ function describe(value: HostValue): string {
 
 function tensorDifference(actual: Tensor, expected: Tensor, tolerance: Tolerance): string | undefined {
   if (actual.type !== expected.type || actual.dims.join() !== expected.dims.join()) return `got ${describe(actual)}, expected ${describe(expected)}`;
-  const numbers = readerOf(expected);
   const given = expected.type === "bfloat16" ? { ...tolerance, relative: Math.max(tolerance.relative, 2 ** -6) } : tolerance;
-  const near = numbers ? (i: number) => isNear(numbers(actual, i), numbers(expected, i), given) : (i: number) => actual.data[i] === expected.data[i];
-  for (let i = 0; i < expected.data.length; i++) {
-    if (!near(i)) return `item ${i} is ${numbers ? numbers(actual, i) : actual.data[i]}, expected ${numbers ? numbers(expected, i) : expected.data[i]}`;
+  const rule = isFloat(expected.type) || expected.type.startsWith("complex") ? given : EXACT;
+  const [a, b] = [comparable(actual), comparable(expected)];
+  for (let i = 0; i < b.length; i++) {
+    const [x, y] = [a[i]!, b[i]!];
+    const near = typeof x === "number" && typeof y === "number" ? isNear(x, y, rule) : x === y;
+    if (!near) return `item ${i} is ${x}, expected ${y}`;
   }
   return undefined;
 }
 
-/** Reads data items as real numbers, for types that are compared within a tolerance. */
-function readerOf({ type }: Tensor): ((tensor: Tensor, i: number) => number) | undefined {
-  if (type === "float16") return (tensor, i) => fromFloat16Bits(Number(tensor.data[i]));
-  if (type === "bfloat16") return (tensor, i) => fromBfloat16Bits(Number(tensor.data[i]));
-  const wide = type === "float32" || type === "float64" || type === "complex64" || type === "complex128";
-  assert(wide || !isFloat(type) || type.startsWith("float8") || type.startsWith("float4"), `a rule for ${type}`);
-  return wide ? (tensor, i) => Number(tensor.data[i]) : undefined;
+const EXACT: Tolerance = { relative: 0, absolute: 0 };
+
+/** The elements as numbers where numbers hold them; strings and 64-bit integers as they are, complex numbers as pairs. */
+function comparable(tensor: Tensor): ArrayLike<number | bigint | string> {
+  const { type, data } = tensor;
+  if (type === "string" || type === "int64" || type === "uint64" || type.startsWith("complex")) return data;
+  return numbersOf(tensor);
 }
 
 function isNear(actual: number, expected: number, tolerance: Tolerance): boolean {
