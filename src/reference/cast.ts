@@ -1,6 +1,6 @@
 /**
  * Casts between any two types, and reinterpretation of bits.
- * Floats to integers truncate, and saturate to types below a byte; integers wrap; anything but zero is true.
+ * Floats to integers truncate; integers wrap; anything but zero is true.
  * Source: ONNX Cast-25, CastLike-25, BitCast-26.
  */
 import { type DType, DTYPE_BITS, elementCount, isFloat, newArray, Tensor, UserError } from "../base/index.ts";
@@ -41,11 +41,8 @@ function numbersWrapped(from: BigArray): Float64Array {
 function converted(from: NumberArray, source: DType, type: DType): NumberArray {
   const to = newNumbers(type, from.length);
   if (type === "bool") for (let i = 0; i < to.length; i++) to[i] = from[i] !== 0 ? 1 : 0;
-  else if (isFloat(source) && DTYPE_BITS[type] < 8 && !isFloat(type)) {
-    const bits = DTYPE_BITS[type];
-    const low = type.startsWith("u") ? 0 : -(2 ** (bits - 1));
-    for (let i = 0; i < to.length; i++) to[i] = Math.min(Math.max(truncatedOrZero(from[i]!), low), low + 2 ** bits - 1);
-  } else to.set(from);
+  else if (isFloat(source) && DTYPE_BITS[type] < 8 && !isFloat(type)) for (let i = 0; i < to.length; i++) to[i] = truncatedOrZero(from[i]!);
+  else to.set(from);
   return to;
 }
 
