@@ -66,7 +66,8 @@ export function newArray(dtype: DType, count: number): NumericArray | string[] {
 export function viewArray(dtype: Exclude<DType, "string">, bytes: Uint8Array): NumericArray {
   const type = ARRAYS[dtype];
   const size = type.BYTES_PER_ELEMENT;
-  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  // Not `bytes.slice()`: a Buffer's slice is a view.
+  const aligned = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   return new type(aligned.buffer, aligned.byteOffset, Math.floor(aligned.byteLength / size));
 }
 

@@ -122,7 +122,7 @@ export function constantValue(dtype: DType, dims: readonly number[], bytes: Uint
 }
 
 function smallIntegers(dtype: "int64" | "int32", bytes: Uint8Array): readonly number[] | undefined {
-  const copy = bytes.slice();
+  const copy = new Uint8Array(bytes);
   const items = dtype === "int64" ? [...new BigInt64Array(copy.buffer)].map(Number) : [...new Int32Array(copy.buffer)];
   return items.every(Number.isSafeInteger) ? items : undefined;
 }

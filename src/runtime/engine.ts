@@ -6,7 +6,7 @@ import { type DType, Tensor, UserError } from "../base/index.ts";
 import type { Manifest, ManifestValue } from "../engine/index.ts";
 import { dimFromJson } from "../ir/index.ts";
 import { availableThreads, detectCpu } from "../native/index.ts";
-import { Executor, type Feeds, type Results } from "./executor.ts";
+import { Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
 import { ReferenceWorker } from "./reference-worker.ts";
@@ -161,6 +161,12 @@ export class ExecutionContext {
     this.checkAlive();
     if (this.last) throw new UserError("input-invalid", "runSync on a context whose run is in flight; use another context.");
     return this.own().runSync(feeds, options.outputs);
+  }
+
+  /** Runs once, holding the calling thread, and times every step. */
+  profile(feeds: Feeds): StepTiming[] {
+    this.checkAlive();
+    return this.own().profile(feeds);
   }
 
   /** Bytes of arena and staging memory, reserved; pages are taken as they are used. */

@@ -6,7 +6,7 @@
  * value. The caller's memory is used where it lies when it is native.
  */
 import { assert, byteLength, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
-import type { ManifestKernel, ManifestValue } from "../engine/index.ts";
+import type { ManifestKernel, ManifestLabel, ManifestValue } from "../engine/index.ts";
 import { type Dim, dimFromJson } from "../ir/index.ts";
 import { NativeMemory, viewMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
@@ -42,6 +42,13 @@ interface BoundSegment {
 const INLINE_NS = 50_000;
 /** What one core does at least, for that prediction: operations and bytes per nanosecond, and nanoseconds per kernel. */
 const PREDICTION = { opsPerNs: 40, bytesPerNs: 10, perKernelNs: 150 };
+
+export interface StepTiming {
+  readonly label: ManifestLabel;
+  readonly ns: number;
+  readonly flops: number;
+  readonly bytes: number;
+}
 
 /** One run in the making. */
 interface Run {
@@ -97,6 +104,25 @@ export class Executor {
       program.runSync({ threads: inline ? 1 : this.threads });
     }
     return this.results(run);
+  }
+
+  /** Runs once on the calling thread and times every step. @returns nanoseconds per step of the manifest, with its operations and bytes */
+  profile(feeds: Feeds): StepTiming[] {
+    const run = this.begin(feeds, {});
+    const timings: StepTiming[] = [];
+    for (const [index, segment] of this.engine.segments.entries()) {
+      if (segment.kind === "reference") {
+        const before = performance.now();
+        this.runReference(segment, run);
+        timings.push({ label: segment.step.label, ns: (performance.now() - before) * 1e6, flops: 0, bytes: 0 });
+        continue;
+      }
+      const { program } = this.boundSegment(index, segment, run);
+      program.runSync({ threads: this.threads, profile: true });
+      const elapsed = program.profile();
+      for (const [i, kernel] of segment.kernels.entries()) timings.push({ label: kernel.label, ns: elapsed[i]!, flops: run.values[kernel.flops]!, bytes: run.values[kernel.bytes]! });
+    }
+    return timings;
   }
 
   /** Bytes of arena, staging and data-dependent values this context holds. */
