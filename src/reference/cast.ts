@@ -28,7 +28,7 @@ export function cast(x: Tensor, type: DType, { saturate, rounding }: CastOptions
   if (isBig(x.type) && !isFloat(type) && type !== "bool") return tensorOf(type, numbersWrapped(bigsOf(x)), x.dims);
   const from = numbersOf(x);
   if (isNarrowFloat(type) && type !== "float4e2m1") return new Tensor(type, Uint8Array.from(from as Float64Array, (value) => encodeNarrowFloat(type, value, saturate, rounding)), x.dims);
-  return tensorOf(type, converted(from, x.type, type), x.dims);
+  return tensorOf(type, converted(from, type), x.dims);
 }
 
 /** The low 32 bits, signed: enough for every narrower integer. */
@@ -38,21 +38,18 @@ function numbersWrapped(from: BigArray): Float64Array {
   return to;
 }
 
-function converted(from: NumberArray, source: DType, type: DType): NumberArray {
+function converted(from: NumberArray, type: DType): NumberArray {
   const to = newNumbers(type, from.length);
   if (type === "bool") for (let i = 0; i < to.length; i++) to[i] = from[i] !== 0 ? 1 : 0;
-  else if (isFloat(source) && DTYPE_BITS[type] < 8 && !isFloat(type)) for (let i = 0; i < to.length; i++) to[i] = truncatedOrZero(from[i]!);
   else to.set(from);
   return to;
 }
-
-const truncatedOrZero = (value: number): number => (Number.isNaN(value) ? 0 : Math.trunc(value));
 
 function castComplex(x: Tensor, type: DType): Tensor {
   const wide = (dtype: DType): boolean => dtype.startsWith("complex");
   const data = wide(x.type) ? (x.data as NumberArray) : numbersOf(x);
   const count = elementCount(x.dims);
-  if (!wide(type)) return tensorOf(type, converted(Float64Array.from({ length: count }, (_, i) => data[2 * i]!), "float64", type), x.dims);
+  if (!wide(type)) return tensorOf(type, converted(Float64Array.from({ length: count }, (_, i) => data[2 * i]!), type), x.dims);
   const to = newArray(type, count) as NumberArray;
   if (wide(x.type)) to.set(data);
   else for (let i = 0; i < count; i++) to[2 * i] = data[i]!;

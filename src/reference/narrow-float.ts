@@ -12,8 +12,8 @@ interface Format {
   readonly mantissaBits: number;
   readonly bias: number;
   readonly max: number;
-  /** The code that stands for NaN; none in float4e2m1. */
-  readonly nan: number | undefined;
+  /** The code that stands for NaN; float4e2m1 has none and gives -0. */
+  readonly nan: number;
   /** The code of overflow when it does not saturate. */
   readonly overflow: number | undefined;
   /** Whether the code of -0 stands for NaN. */
@@ -23,9 +23,9 @@ interface Format {
 const FORMATS: Readonly<Record<Exclude<NarrowFloat, "float8e8m0">, Format>> = {
   float8e4m3fn: { exponentBits: 4, mantissaBits: 3, bias: 7, max: 448, nan: 0x7f, overflow: 0x7f, unsignedZero: false },
   float8e4m3fnuz: { exponentBits: 4, mantissaBits: 3, bias: 8, max: 240, nan: 0x80, overflow: 0x80, unsignedZero: true },
-  float8e5m2: { exponentBits: 5, mantissaBits: 2, bias: 15, max: 57344, nan: 0x7f, overflow: 0x7c, unsignedZero: false },
+  float8e5m2: { exponentBits: 5, mantissaBits: 2, bias: 15, max: 57344, nan: 0x7e, overflow: 0x7c, unsignedZero: false },
   float8e5m2fnuz: { exponentBits: 5, mantissaBits: 2, bias: 16, max: 57344, nan: 0x80, overflow: 0x80, unsignedZero: true },
-  float4e2m1: { exponentBits: 2, mantissaBits: 1, bias: 1, max: 6, nan: undefined, overflow: undefined, unsignedZero: false },
+  float4e2m1: { exponentBits: 2, mantissaBits: 1, bias: 1, max: 6, nan: 8, overflow: undefined, unsignedZero: false },
 };
 
 export function isNarrowFloat(type: DType): type is NarrowFloat {
@@ -74,7 +74,7 @@ export function encodeNarrowFloat(type: NarrowFloat, value: number, saturate = t
   const { exponentBits, mantissaBits, bias, max, nan, overflow, unsignedZero } = FORMATS[type];
   const signBit = 1 << (exponentBits + mantissaBits);
   const sign = value < 0 || Object.is(value, -0) ? signBit : 0;
-  if (Number.isNaN(value)) return nan ?? 0;
+  if (Number.isNaN(value)) return nan;
   const magnitude = Math.abs(value);
   const smallest = 1 - bias;
   const exponent = magnitude === 0 ? smallest : Math.max(exponentOf(magnitude), smallest);
