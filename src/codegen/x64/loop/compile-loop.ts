@@ -4,7 +4,6 @@
  */
 import { DTYPE_BITS } from "../../../base/index.ts";
 import { FunctionBuilder, type Isa, type VReg } from "../function.ts";
-import { Simd } from "../simd.ts";
 import { ExprEmitter } from "./emitter.ts";
 import { type FlatKernel, flattenKernel } from "./flatten.ts";
 import { type Axis, type Buffer, type CompiledKernel, type Dim, dimAdd, dimCeilDiv, dimMul, type Expr, type LoopKernel, visitExpr } from "./ir.ts";
@@ -18,7 +17,7 @@ export function compileLoop(kernel: LoopKernel, isa: Isa): CompiledKernel {
   const schedule = scheduleLoop(flat);
   const f = new FunctionBuilder(isa, kernel.name, 4);
   const table = new ParamTable();
-  const emitter = new ExprEmitter(f, new Simd(f), table, f.params[0]!, flat.safe);
+  const emitter = new ExprEmitter(f, table, f.params[0]!, flat.safe);
   new LoopCode(flat, schedule, emitter).emit(f.params[1]!, f.params[2]!);
   const { code } = f.finish();
   return {

@@ -7,10 +7,7 @@
  * `hoist` emits, on entering a scope, what needs no axis of the scopes inside it.
  */
 import { assert } from "../../../base/index.ts";
-import type { FunctionBuilder, VReg } from "../function.ts";
-import { mem } from "../function.ts";
-import type { Mem } from "../function.ts";
-import type { Simd } from "../simd.ts";
+import { type FunctionBuilder, type Mem, mem, type VReg } from "../function.ts";
 import { GpCode } from "./gp.ts";
 import { type Affine, affineOf, type Axis, type Buffer, type Dim, dimKey, type Expr, freeAxes, type ReduceOp, childrenOf, castTo, constant } from "./ir.ts";
 import { Lanes, type Vector } from "./lanes.ts";
@@ -46,9 +43,9 @@ export class ExprEmitter {
   private readonly marked = new Set<Expr>();
   private readonly reducer: Reducer;
 
-  constructor(f: FunctionBuilder, simd: Simd, table: ParamTable, params: VReg, safe: ReadonlySet<Expr> = new Set()) {
+  constructor(f: FunctionBuilder, table: ParamTable, params: VReg, safe: ReadonlySet<Expr> = new Set()) {
     this.f = f;
-    this.lanes = new Lanes(f, simd);
+    this.lanes = new Lanes(f);
     this.gp = new GpCode(f);
     this.table = table;
     this.params = params;
@@ -105,7 +102,7 @@ export class ExprEmitter {
   }
 
   private isHoistable(expr: Expr, scope: Scope, guarded: boolean): boolean {
-    if (!isUniform(expr, { ...scope, vector: undefined }) || expr.kind === "accumulator") return false;
+    if (!isUniform(expr, { ...scope, vector: undefined })) return false;
     for (const axis of freeAxes(expr)) if (!isBound(scope, axis)) return false;
     if (scope.vector && freeAxes(expr).has(scope.vector.axis)) return false;
     if (isIndexArithmetic(expr)) return false;
@@ -200,7 +197,7 @@ export class ExprEmitter {
     if (expr.type === "f32" || expr.type === "f64") return false;
     switch (expr.kind) {
       case "const": case "dim": case "axis": case "load": return true;
-      case "reduce": case "accumulator": return false;
+      case "reduce": return false;
       case "cast": return this.isScalar(expr.arg);
       case "select": return this.isScalar(expr.condition) && this.isScalar(expr.then) && this.isScalar(expr.else) && this.isSafe(expr);
       case "op": return GpCode.has(expr.op, expr.type) && expr.args.every((arg) => this.isScalar(arg));

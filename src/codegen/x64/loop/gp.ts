@@ -130,7 +130,7 @@ export class GpCode {
     if (typeof value === "number") return type === "i32" ? value | 0 : type === "u32" ? value >>> 0 : value;
     if (type !== "i32" && type !== "u32") return value;
     const result = this.f.gp();
-    this.f.emit(type === "i32" ? "movsxd" : "mov32", result, value);
+    this.f.emit(type === "i32" ? "movsxd" : "mov.d", result, value);
     return result;
   }
 
@@ -148,7 +148,7 @@ export class GpCode {
     this.compare(a, b);
     const result = this.f.gp();
     this.f.emit(`set${(type === "u32" ? UNSIGNED : SIGNED)[op]}`, result);
-    this.f.emit("movzx8", result, result);
+    this.f.emit("movzx.b", result, result);
     return result;
   }
 
@@ -205,5 +205,5 @@ export class GpCode {
 
 /** Instruction that widens an element to a 64-bit register. */
 const LOADS: Readonly<Partial<Record<DType, string>>> = {
-  int64: "mov", uint64: "mov", int32: "movsxd", uint32: "mov32", int16: "movsx16", uint16: "movzx16", int8: "movsx8", uint8: "movzx8", bool: "movzx8",
+  int64: "mov", uint64: "mov", int32: "movsxd", uint32: "mov.d", int16: "movsx.w", uint16: "movzx.w", int8: "movsx.b", uint8: "movzx.b", bool: "movzx.b",
 };
