@@ -24,6 +24,15 @@ function broadcastByAttributes(node: Node, rewriter: Rewriter): undefined {
   node.inputs[1] = rewriter.emit("Unsqueeze", [b, rewriter.int64(Array.from({ length: trailing }, (_, i) => -1 - i))]);
 }
 
+/** A slope of one value per channel stood for axis 1, whatever the rank of x. */
+function slopePerChannel(node: Node, rewriter: Rewriter): undefined {
+  delete node.attributes["consumed_inputs"];
+  const [x, slope] = node.inputs;
+  const rank = x?.dims?.length;
+  if (!slope || rank === undefined || slope.dims?.length !== 1 || slope.dims[0] === 1 || rank <= 2) return;
+  node.inputs[1] = rewriter.emit("Unsqueeze", [slope, rewriter.int64(Array.from({ length: rank - 2 }, (_, i) => -1 - i))]);
+}
+
 function dropConsumedInputs(node: Node): undefined {
   delete node.attributes["consumed_inputs"];
 }
@@ -72,13 +81,14 @@ function batchedScan(node: Node, rewriter: Rewriter): "replaced" {
   return "replaced";
 }
 
-const BROADCASTING = ["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu", "Gemm"];
+const BROADCASTING = ["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "Gemm"];
 const CONSUMING = ["Abs", "Ceil", "Clip", "Elu", "Exp", "Floor", "HardSigmoid", "InstanceNormalization", "LeakyRelu", "Log", "Max", "Mean", "Min", "Neg", "Reciprocal", "Relu", "Selu", "Sigmoid", "Sqrt", "Sum", "Tanh", "Dropout", "Reshape"];
 
 export const legacy: UpgradeTable = {
   ...Object.fromEntries(CONSUMING.map((op) => [op, [{ until: 6, rewrite: dropConsumedInputs }]])),
   ...Object.fromEntries(BROADCASTING.map((op) => [op, [{ until: 7, rewrite: broadcastByAttributes }]])),
   Cast: [{ until: 6, rewrite: castByName }],
+  PRelu: [{ until: 7, rewrite: slopePerChannel }],
   Concat: [{ until: 4, rewrite: concatAxis }],
   Tile: [{ until: 6, rewrite: tileOneAxis }],
   Scatter: [{ until: Number.POSITIVE_INFINITY, rewrite: scatter }],
