@@ -2,9 +2,9 @@
  * What the compiler knows about an operator: how its output types follow from its inputs (`infer`), and, where it can
  * be written as one expression per output element, that expression (`lower`).
  */
-import type { Dim } from "../ir/dim.ts";
-import type { Node } from "../ir/graph.ts";
-import type { Expr } from "../ir/loop.ts";
+import type { Dim } from "../ir/index.ts";
+import type { Node } from "../ir/index.ts";
+import type { Expr } from "../ir/index.ts";
 
 /** Gives out names for sizes that only the data decides. */
 export interface InferContext {

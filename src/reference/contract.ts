@@ -4,7 +4,7 @@
  * (sums may accumulate in double precision).
  */
 import type { Tensor } from "../base/index.ts";
-import type { Graph } from "../ir/graph.ts";
+import type { Graph } from "../ir/index.ts";
 
 /** A value on the host: a tensor, a sequence, or an empty optional (undefined). A full optional is its content. */
 export type HostValue = Tensor | HostSequence | undefined;

@@ -1,0 +1,84 @@
+/** The table of who may import whom, and that the tree keeps to it: by doors, without a cycle. */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join, normalize, relative } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const BOTH_HALVES = ["base", "ir", "native", "engine", "program", "reference"];
+
+/** Rooms each room may import, beside itself. Files directly under src know several rooms; they are listed by name. */
+const TABLE: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  ir: ["base"],
+  native: ["base"],
+  reference: ["base", "ir"],
+  engine: ["base", "ir", "native"],
+  program: ["base", "native"],
+  runtime: [...BOTH_HALVES],
+  onnx: ["base", "ir"],
+  ops: ["base", "ir", "onnx"],
+  passes: ["base", "ir", "ops", "onnx"],
+  schedule: ["base", "ir", "ops"],
+  codegen: ["base", "ir"],
+  tune: ["base", "ir", "native", "codegen"],
+  link: ["base", "ir", "schedule", "engine"],
+  "compile.ts": ["base", "codegen", "engine", "ir", "link", "native", "onnx", "ops", "passes", "reference", "schedule", "tune", "version.ts"],
+  "index.ts": ["base", "compile.ts", "reference", "runtime", "schedule", "version.ts"],
+  "version.ts": [],
+  cli: [...BOTH_HALVES, "onnx", "ops", "passes", "schedule", "codegen", "tune", "runtime", "compile.ts", "version.ts"],
+  demo: ["base", "runtime", "compile.ts", "cli", "index.ts"],
+  testing: [...BOTH_HALVES, "onnx", "ops", "passes", "schedule", "codegen", "tune", "runtime", "compile.ts"],
+};
+
+const here = dirname(fileURLToPath(import.meta.url));
+const source = [join(here, "../src"), join(here, "../../src")].find((folder) => existsSync(folder)) ?? here;
+const available = source !== here;
+
+function sourceFiles(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return sourceFiles(path);
+    return entry.name.endsWith(".ts") && !/(\.test|^testing)\.ts$/.test(entry.name) ? [path] : [];
+  });
+}
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(file, "utf8");
+  const found = [...text.matchAll(/^(?:import|export)\b[^;]*?\bfrom\s+"(\.[^"]+)"/gms)].map((match) => match[1]!);
+  return found.map((target) => normalize(join(dirname(file), target)));
+}
+
+const roomOf = (file: string): string => relative(source, file).split("/")[0]!;
+
+test("rooms import only what the table allows, through the other room's door", { skip: !available && "the sources are not beside the build" }, () => {
+  const wrong: string[] = [];
+  for (const file of sourceFiles(source)) {
+    const room = roomOf(file);
+    for (const target of importsOf(file)) {
+      const other = roomOf(target);
+      if (other === room) continue;
+      const where = `${relative(source, file)} imports ${relative(source, target)}`;
+      if (!(TABLE[room] ?? []).includes(other)) wrong.push(`${where}: "${room}" may not import "${other}"`);
+      else if (!other.endsWith(".ts") && !/\/(index|contract)\.ts$/.test(target)) wrong.push(`${where}: not through the door`);
+    }
+  }
+  assert.deepEqual(wrong, []);
+});
+
+test("no import cycles", { skip: !available && "the sources are not beside the build" }, () => {
+  const state = new Map<string, "open" | "done">();
+  const cycles: string[] = [];
+  const visit = (file: string, path: readonly string[]): void => {
+    if (state.get(file) === "done") return;
+    if (state.get(file) === "open") {
+      cycles.push([...path.slice(path.indexOf(file)), file].map((item) => relative(source, item)).join(" > "));
+      return;
+    }
+    state.set(file, "open");
+    for (const target of importsOf(file)) if (existsSync(target)) visit(target, [...path, file]);
+    state.set(file, "done");
+  };
+  for (const file of sourceFiles(source)) visit(file, []);
+  assert.deepEqual(cycles, []);
+});
