@@ -10,8 +10,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import * as ort from "onnxruntime-node";
 import { type DType, Tensor } from "../base/index.ts";
-import { difference, ONNX_TOLERANCE } from "./compare.ts";
-import type { CaseResult, ConformanceCase } from "./conformance.ts";
+import { difference } from "./compare.ts";
+import { type CaseResult, type ConformanceCase, toleranceOf } from "./conformance.ts";
 import { readValueProto } from "./value-proto.ts";
 
 /** Longest time for one case. */
@@ -68,7 +68,7 @@ async function runHere(one: ConformanceCase): Promise<CaseResult> {
       const names = session.inputNames.filter((_, i) => existsSync(join(one.folder, set, `input_${i}.pb`)));
       const results = await session.run(Object.fromEntries(names.map((name, i) => [name, feedOf(read(`input_${i}.pb`))])));
       for (const [i, name] of session.outputNames.entries()) {
-        const found = difference(resultOf(results[name]!), read(`output_${i}.pb`), ONNX_TOLERANCE);
+        const found = difference(resultOf(results[name]!), read(`output_${i}.pb`), toleranceOf(one.name));
         if (found) return { passed: false, reason: `output ${i}: ${found}` };
       }
     }
