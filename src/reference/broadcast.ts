@@ -4,6 +4,7 @@
  */
 import { assert, elementCount, isFloat, isInteger, Tensor } from "../base/index.ts";
 import { intAttribute, stringAttribute } from "./arguments.ts";
+import { throughInt64 } from "./cast.ts";
 import type { ReferenceOperator, ReferenceTable } from "./contract.ts";
 import { bigsOf, isBig, itemsOf, newItems, newNumbers, numbersOf, tensorAt, tensorOf, tensorOfItems } from "./elements.ts";
 import { broadcastShapes, broadcastTable } from "./strides.ts";
@@ -168,7 +169,7 @@ export const broadcastOperators: ReferenceTable = {
   Mod: modulo,
   Mul: multiply,
   Or: flag((a, b) => a || b),
-  Pow: power,
+  Pow: throughInt64(power),
   PRelu: prelu,
   Sub: binary((a, b) => a - b, (a, b) => a - b),
   Sum: sum,

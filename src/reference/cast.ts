@@ -106,6 +106,14 @@ function optionsOf(attributes: Parameters<ReferenceOperator>[1]): CastOptions {
   return { saturate: intAttribute(attributes, "saturate", 1) !== 0, rounding: rounding === "down" || rounding === "nearest" ? rounding : "up" };
 }
 
+/** Runs the operator on int32 and uint32 as int64, where products exceed what doubles hold exactly; the result wraps. */
+export const throughInt64 = (operator: ReferenceOperator): ReferenceOperator => (inputs, attributes, context) => {
+  const { type } = tensorAt(inputs, 0);
+  if (type !== "int32" && type !== "uint32") return operator(inputs, attributes, context);
+  const wide = inputs.map((value) => (value instanceof Tensor && value.type === type ? cast(value, "int64") : value));
+  return operator(wide, attributes, context).map((value) => (value instanceof Tensor ? cast(value, type) : value));
+};
+
 const bitCast: ReferenceOperator = (inputs, attributes) => {
   const x = tensorAt(inputs, 0);
   const type = typeAttribute(attributes, "to", x.type);

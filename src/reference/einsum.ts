@@ -4,6 +4,7 @@
  */
 import { elementCount, newArray, Tensor, UserError } from "../base/index.ts";
 import { stringAttribute } from "./arguments.ts";
+import { throughInt64 } from "./cast.ts";
 import type { ReferenceOperator, ReferenceTable } from "./contract.ts";
 import { type BigArray, bigsOf, isBig, newNumbers, numbersOf, tensorAt, tensorOf } from "./elements.ts";
 import { stridedTable, stridesOf } from "./strides.ts";
@@ -86,4 +87,4 @@ const einsum: ReferenceOperator = (inputs, attributes) => {
   return [tensorOf(type, to, dims)];
 };
 
-export const einsumOperators: ReferenceTable = { Einsum: einsum };
+export const einsumOperators: ReferenceTable = { Einsum: throughInt64(einsum) };

@@ -36,6 +36,11 @@ function test(x: Tensor, holds: (x: number) => boolean): Tensor {
   return new Tensor("bool", to, x.dims);
 }
 
+/** A zero keeps the sign of what it came from. */
+const roundSigned: Real = (x) => {
+  const rounded = roundHalfEven(x);
+  return rounded === 0 ? x * 0 : rounded;
+};
 const sigmoid: Real = (x) => 1 / (1 + Math.exp(-x));
 const softplus: Real = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 const tanhGelu: Real = (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
@@ -137,7 +142,7 @@ export const elementwiseOperators: ReferenceTable = {
   Not: unary((x) => (x === 0 ? 1 : 0)),
   Reciprocal: unary((x) => 1 / x),
   Relu: unary((x) => (x < 0 ? 0 : x), (x) => (x < 0n ? 0n : x)),
-  Round: unary(roundHalfEven),
+  Round: unary(roundSigned),
   Selu: unaryWith(selu),
   Shrink: unaryWith(shrink),
   Sigmoid: unary(sigmoid),

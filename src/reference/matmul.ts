@@ -4,6 +4,7 @@
  */
 import { assert, elementCount, newArray, Tensor } from "../base/index.ts";
 import { floatAttribute, intAttribute } from "./arguments.ts";
+import { throughInt64 } from "./cast.ts";
 import type { HostValue, ReferenceOperator, ReferenceTable } from "./contract.ts";
 import { type BigArray, bigsOf, isBig, newNumbers, type NumberArray, numbersOf, tensorAt, tensorOf } from "./elements.ts";
 import { transposed } from "./moving.ts";
@@ -143,4 +144,4 @@ const qLinearMatMul: ReferenceOperator = (inputs) => {
   return [tensorOf(type, to, product.dims)];
 };
 
-export const matmulOperators: ReferenceTable = { Gemm: gemm, MatMul: matmul, MatMulInteger: matmulInteger, QLinearMatMul: qLinearMatMul };
+export const matmulOperators: ReferenceTable = { Gemm: gemm, MatMul: throughInt64(matmul), MatMulInteger: matmulInteger, QLinearMatMul: qLinearMatMul };

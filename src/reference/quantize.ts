@@ -20,11 +20,12 @@ function scaleTable(x: Tensor, scale: Tensor, attributes: ReferenceAttributes): 
   const block = intAttribute(attributes, "block_size", 0);
   const inner = stridesOf(x.dims)[axis]!;
   const size = x.dims[axis]!;
-  const blocks = scale.dims.length === 1 ? size : scale.dims[axis]!;
+  const whole = scale.dims.length === 1 && block === 0;
+  const blocks = whole ? size : scale.dims[axis]!;
   const table = new Int32Array(x.size);
   for (let i = 0; i < table.length; i++) {
     const at = Math.floor(i / inner) % size;
-    if (scale.dims.length === 1) table[i] = at;
+    if (whole) table[i] = at;
     else table[i] = (Math.floor(i / (inner * size)) * blocks + (block > 0 ? Math.floor(at / block) : at)) * inner + (i % inner);
   }
   return table;

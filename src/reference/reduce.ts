@@ -4,6 +4,7 @@
  */
 import { type DType, newArray, Tensor } from "../base/index.ts";
 import { intAttribute, intsAttribute } from "./arguments.ts";
+import { throughInt64 } from "./cast.ts";
 import type { HostValue, ReferenceAttributes, ReferenceOperator, ReferenceTable } from "./contract.ts";
 import { type BigArray, bigsOf, isBig, newNumbers, numbersOf, tensorAt, tensorOf } from "./elements.ts";
 import { type Lines, linesAlong, normalizeAxis } from "./strides.ts";
@@ -211,7 +212,9 @@ export const reduceOperators: ReferenceTable = {
   ArgMax: arg((a, b) => a > b),
   ArgMin: arg((a, b) => a < b),
   CumSum: running(0, (a, b) => a + b, (a, b) => a + b),
-  CumProd: running(1, (a, b) => a * b, (a, b) => a * b),
+  CumProd: throughInt64(running(1, (a, b) => a * b, (a, b) => a * b)),
+  ReduceProd: throughInt64(folds["ReduceProd"]!),
+  ReduceSumSquare: throughInt64(folds["ReduceSumSquare"]!),
   Softmax: alongAxis(softmaxLine),
   LogSoftmax: alongAxis(logSoftmaxLine),
   Hardmax: alongAxis(hardmaxLine),
