@@ -3,6 +3,7 @@
  * State that a loop carries keeps its shape only where the body gives it back unchanged; other sizes become symbols
  * that only the data decides.
  */
+import { UserError } from "../../base/index.ts";
 import { type Dim, dimEqual, Graph, type Node, type Value } from "../../ir/index.ts";
 import type { InferContext, InferRule } from "../contract.ts";
 import { dataDim, type Dims, dimsOf, knownNumbers, numberOf, numbersOf, require, type Rules, setOutput } from "./rule.ts";
@@ -30,10 +31,18 @@ function setFrom(node: Node, output: number, value: Value, dims: Dims | undefine
 }
 
 const conditional = (inferGraph: InferGraph): InferRule => (node, context) => {
+  const inferBranch = (branch: Graph, isTaken: boolean): void => {
+    try {
+      inferGraph(branch, context);
+    } catch (error) {
+      // A branch that the shapes rule out may be wrong for them.
+      if (isTaken || !(error instanceof UserError)) throw error;
+    }
+  };
   const branches = ["then_branch", "else_branch"].map((name) => subgraph(node, name));
   const known = knownNumbers(node.inputs[0])?.[0];
   const taken = known === undefined ? branches : [branches[known !== 0 ? 0 : 1]!];
-  for (const branch of taken) inferGraph(branch, context);
+  for (const branch of taken) inferBranch(branch, taken.length === 1);
   for (const branch of taken) require(node, branch.outputs.length === node.outputs.length, () => `a branch has ${branch.outputs.length} outputs, the node ${node.outputs.length}.`);
   node.outputs.forEach((_, i) => {
     const values = taken.map((branch) => branch.outputs[i]!);

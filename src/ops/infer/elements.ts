@@ -7,9 +7,8 @@
 import { elementCount } from "../../base/index.ts";
 import { add, type Dim, dimEqual, floorDiv, isNonNegative, isStatic, max, min, mod, mul, type Node, product, sub, type TensorConstant, type Value } from "../../ir/index.ts";
 import { opKey } from "../contract.ts";
-import { numbersConstant } from "./constant.ts";
 import { shapeRange } from "./indexing.ts";
-import { dimsOf, knownNumbers, numberOf } from "./rule.ts";
+import { boundElements, dimsOf, knownNumbers, numberOf } from "./rule.ts";
 
 /** Most elements that are followed. */
 const MAX_ELEMENTS = 64;
@@ -22,7 +21,7 @@ function elementsOf(value: Value | undefined): Elements | undefined {
   if (!value) return undefined;
   if (value.elements) return value.elements;
   if (!value.dims || !isStatic(value.dims) || elementCount(value.dims) > MAX_ELEMENTS) return undefined;
-  const numbers = numbersConstant(value);
+  const numbers = boundElements(value) as readonly number[] | undefined;
   return numbers?.every(Number.isSafeInteger) ? numbers : undefined;
 }
 

@@ -2,7 +2,7 @@
 import { add, type Dim, dimEqual, floorDiv, isNonNegative, max, min, mul, type Node, product, sub } from "../../ir/index.ts";
 import type { InferContext, InferRule } from "../contract.ts";
 import { numbersConstant } from "./constant.ts";
-import { allInputs, axisIn, broadcastDim, commonType, dataDim, dataDims, type Dims, dimsOf, dimsText, invalid, knownNumbers, numberOf, numbersOf, require, type Rules, setOutput, stringOf, typeOf } from "./rule.ts";
+import { allInputs, axisIn, boundElements, broadcastDim, commonType, dataDim, dataDims, type Dims, dimsOf, dimsText, invalid, knownNumbers, numberOf, numbersOf, require, type Rules, setOutput, stringOf, typeOf } from "./rule.ts";
 
 /** The rank that a shape operand of known length asks for. */
 function lengthOf(node: Node, input: number): number | undefined {
@@ -55,19 +55,27 @@ const flatten: InferRule = (node) => {
   setOutput(node, 0, typeOf(node, 0), [product(dims.slice(0, axis)), product(dims.slice(axis))]);
 };
 
-const squeeze: InferRule = (node) => {
+const squeeze: InferRule = (node, context) => {
   const dims = dimsOf(node, 0);
   const given = node.inputs[1] ? knownNumbers(node.inputs[1]) : undefined;
-  if (!dims || (node.inputs[1] && !given)) return setOutput(node, 0, typeOf(node, 0), undefined);
+  if (!dims || (node.inputs[1] && !given)) {
+    const count = lengthOf(node, 1);
+    return setOutput(node, 0, typeOf(node, 0), dims && count !== undefined ? dataDims(node, 0, dims.length - count, context) : undefined);
+  }
+  // Without axes, a size that may be 1 leaves the rank open.
+  if (!given && !dims.every((dim) => typeof dim === "number")) return setOutput(node, 0, typeOf(node, 0), undefined);
   const axes = given ? given.map((axis) => axisIn(node, axis, dims.length)) : dims.flatMap((dim, i) => (dim === 1 ? [i] : []));
   for (const axis of axes) require(node, typeof dims[axis] !== "number" || dims[axis] === 1, () => `axis ${axis} of ${dimsText(dims)} cannot be squeezed: its size is not 1.`);
   setOutput(node, 0, typeOf(node, 0), dims.filter((_, i) => !axes.includes(i)));
 };
 
-const unsqueeze: InferRule = (node) => {
+const unsqueeze: InferRule = (node, context) => {
   const dims = dimsOf(node, 0);
   const given = knownNumbers(node.inputs[1]);
-  if (!dims || !given) return setOutput(node, 0, typeOf(node, 0), undefined);
+  if (!dims || !given) {
+    const count = lengthOf(node, 1);
+    return setOutput(node, 0, typeOf(node, 0), dims && count !== undefined ? dataDims(node, 0, dims.length + count, context) : undefined);
+  }
   const rank = dims.length + given.length;
   const axes = new Set(given.map((axis) => axisIn(node, axis, rank)));
   require(node, axes.size === given.length, () => `axes [${given.join(", ")}] name one axis twice.`);
@@ -134,7 +142,7 @@ const slice: InferRule = (node, context) => {
   const result = [...dims];
   axes.forEach((given, i) => {
     const axis = axisIn(node, given, dims.length);
-    const [start, end, step] = [starts?.elements?.[i], ends?.elements?.[i], steps?.[i]];
+    const [start, end, step] = [boundElements(starts)?.[i], boundElements(ends)?.[i], steps?.[i]];
     require(node, step !== 0, () => `the step of axis ${axis} is 0.`);
     result[axis] = start === undefined || end === undefined || step === undefined ? dataDim(node, 0, axis, context) : slicedDim(dims[axis]!, start, end, step);
   });

@@ -1,7 +1,7 @@
 /** Reductions over axes: Reduce*, ArgMax, ArgMin, losses. */
 import type { Node } from "../../ir/index.ts";
 import type { InferRule } from "../contract.ts";
-import { axisIn, type Dims, dimsOf, forAll, knownNumbers, numberOf, type Rules, setOutput, stringOf, typeOf } from "./rule.ts";
+import { axisIn, dataDims, type Dims, dimsOf, forAll, knownNumbers, numberOf, type Rules, setOutput, stringOf, typeOf } from "./rule.ts";
 
 /** The axes a Reduce* works on; undefined when they are not known. */
 export function reducedAxes(node: Node, rank: number): readonly number[] | undefined {
@@ -12,12 +12,12 @@ export function reducedAxes(node: Node, rank: number): readonly number[] | undef
   return numberOf(node, "noop_with_empty_axes", 0) !== 0 ? [] : Array.from({ length: rank }, (_, i) => i);
 }
 
-const reduce: InferRule = (node) => {
+const reduce: InferRule = (node, context) => {
   const dims = dimsOf(node, 0);
   const axes = dims && reducedAxes(node, dims.length);
   const keeps = numberOf(node, "keepdims", 1) !== 0;
-  if (dims && !axes && keeps && node.outputs[0]?.dims?.length === dims.length) return setOutput(node, 0, typeOf(node, 0), node.outputs[0].dims);
-  setOutput(node, 0, typeOf(node, 0), axes && without(dims, axes, keeps));
+  const unknown = dims && !axes && keeps ? dataDims(node, 0, dims.length, context) : undefined;
+  setOutput(node, 0, typeOf(node, 0), axes ? without(dims, axes, keeps) : unknown);
 };
 
 function without(dims: Dims, axes: readonly number[], keeps: boolean): Dims {

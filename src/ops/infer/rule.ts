@@ -6,6 +6,7 @@ import { type DType, UserError } from "../../base/index.ts";
 import { type Dim, dimEqual, dimKey, isStatic, max, type Node, symbol, symbolsOf, type Value } from "../../ir/index.ts";
 import { dtypeOf } from "../../onnx/index.ts";
 import type { InferContext, InferRule, OpKey } from "../contract.ts";
+import { numbersConstant } from "./constant.ts";
 
 export type Dims = readonly Dim[];
 export type Rules = Readonly<Record<OpKey, InferRule>>;
@@ -112,6 +113,11 @@ export function typeAttribute(node: Node, name: string, absent: DType | undefine
 export function knownNumbers(value: Value | undefined): readonly number[] | undefined {
   const elements = value?.elements;
   return elements && isStatic(elements) ? elements : undefined;
+}
+
+/** Elements of an input; those of a constant brought into the range that numbers hold exactly. */
+export function boundElements(value: Value | undefined): readonly Dim[] | undefined {
+  return value?.elements ?? numbersConstant(value)?.map((item) => Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, item)));
 }
 
 /** As many fresh symbols as the output has dimensions. */

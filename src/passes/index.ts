@@ -1,0 +1,65 @@
+/**
+ * Graph to graph: the pipeline, as a list that reads from top to bottom. Each pass is one small file; a group is
+ * repeated until nothing changes.
+ */
+import type { Graph } from "../ir/index.ts";
+import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
+import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
+import { shareCommonSubexpressions } from "./common-subexpressions.ts";
+import { Editor } from "./editor.ts";
+import { foldConstants } from "./fold.ts";
+import { splitGemm } from "./gemm.ts";
+import { inlineBranches } from "./inline-branches.ts";
+import { absorbScale, recogniseNormalizations } from "./normalizations.ts";
+import { mergePads } from "./pads.ts";
+import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
+import { mergeReshapes, removeNothing } from "./simplify.ts";
+
+export type { Evaluate, PassOptions, PassReport, PassRow } from "./pass.ts";
+
+const CLEAN: readonly Pass[] = [
+  { name: "inline branches", rule: () => inlineBranches },
+  { name: "fold constants", rule: ({ evaluate }) => foldConstants(evaluate) },
+  { name: "remove what changes nothing", rule: () => removeNothing },
+  { name: "merge reshapes", rule: () => mergeReshapes },
+  { name: "share common subexpressions", rule: () => shareCommonSubexpressions() },
+];
+
+const RECOGNISE: readonly Pass[] = [
+  { name: "recognise normalisations", rule: () => recogniseNormalizations },
+  { name: "scale and bias into normalisations", rule: () => absorbScale },
+  { name: "recognise softmax", rule: () => recogniseSoftmax },
+  { name: "recognise activations", rule: () => recogniseActivations },
+];
+
+const CANONICAL: readonly Pass[] = [
+  { name: "pads into convolutions", rule: () => mergePads },
+  { name: "batch normalisation into weights", rule: () => foldBatchNormalization },
+  { name: "channel constants into convolutions", rule: () => foldChannelConstants },
+  { name: "Gemm to MatMul", rule: () => splitGemm },
+];
+
+/** Groups in order, each until it changes nothing. */
+const PIPELINE: readonly (readonly Pass[])[] = [CLEAN, [...RECOGNISE, ...CLEAN], [...CANONICAL, ...CLEAN]];
+
+/** A bound on repetition: every pass makes the graph simpler, so this is never reached by a graph, only by a mistake. */
+const MAX_ROUNDS = 20;
+
+/** Brings the graph to its core, in place. Types must have been inferred. */
+export function runPasses(graph: Graph, options: PassOptions): PassReport {
+  const rows: PassRow[] = [];
+  for (const group of PIPELINE) {
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const changes = group.map((pass) => runPass(graph, pass, options, rows)).reduce((a, b) => a + b, 0);
+      if (changes === 0) break;
+    }
+  }
+  return { passes: rows };
+}
+
+function runPass(graph: Graph, pass: Pass, options: PassOptions, rows: PassRow[]): number {
+  const editor = new Editor(graph);
+  const changes = editor.sweep(pass.rule(options)) + editor.removeDead();
+  if (changes > 0) rows.push({ name: pass.name, changes, nodes: graph.nodes.length });
+  return changes;
+}

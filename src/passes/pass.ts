@@ -1,0 +1,27 @@
+/** What a pass is: a name, and a rule that sweeps over the graph until it changes nothing more. */
+import type { Node } from "../ir/index.ts";
+import type { HostValue } from "../reference/index.ts";
+import type { Rule } from "./editor.ts";
+
+/** Computes a node's results from constant inputs. */
+export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly HostValue[];
+
+export interface PassOptions {
+  readonly evaluate: Evaluate;
+}
+
+export interface Pass {
+  readonly name: string;
+  readonly rule: (options: PassOptions) => Rule;
+}
+
+/** One row of the report: how often a pass changed something, and what was left after it. */
+export interface PassRow {
+  readonly name: string;
+  readonly changes: number;
+  readonly nodes: number;
+}
+
+export interface PassReport {
+  readonly passes: readonly PassRow[];
+}
