@@ -6,4 +6,4 @@ export {
   type ModelDescription, type NodeDescription, type ValueDescription,
 } from "./model-writer.ts";
 export { decomposeContrib } from "./contrib/index.ts";
-export { dataTypeOf, dtypeOf } from "./tensor-data.ts";
+export { dataTypeOf, dtypeOf, readTensorProto } from "./tensor-data.ts";

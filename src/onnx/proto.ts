@@ -252,7 +252,7 @@ function readAttributeField(reader: ProtoReader, attribute: AttributeProto): voi
 
 const STORAGE_FIELDS = new Set([4, 5, 7, 10, 11]);
 
-function readTensor(reader: ProtoReader): TensorProto {
+export function readTensor(reader: ProtoReader): TensorProto {
   const dims: number[] = [];
   const runs = new Map<number, Run[]>();
   const strings: string[] = [];

@@ -1,11 +1,11 @@
 /** Every storage form of TensorProto, written by hand as bytes. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type DType, viewArray } from "../base/index.ts";
+import { type DType, UserError, viewArray } from "../base/index.ts";
 import { ExternalData } from "./external-data.ts";
 import { readFileWindows } from "./file-source.ts";
 import type { SparseTensorProto, TensorProto } from "./proto.ts";
-import { dataTypeOf, dtypeOf, readConstant, readSparse } from "./tensor-data.ts";
+import { dataTypeOf, dtypeOf, readConstant, readSparse, readTensorProto } from "./tensor-data.ts";
 
 const external = new ExternalData(undefined, readFileWindows);
 
@@ -51,4 +51,11 @@ test("sparse tensors are expanded, by linear and by tuple indices", () => {
     assert.deepEqual([...new Float32Array(made.constant.bytes.slice().buffer)], [0, 7, 0, 0, 0, 8]);
   }
   assert.throws(() => readSparse(sparse(tensor("int64", [2], 7, [1, 6])), external, "s"), /index 6 outside/);
+});
+
+test("a file that holds one tensor", () => {
+  const bytes = Uint8Array.of(0x08, 2, 0x10, 1, 0x4a, 8, 0, 0, 0x80, 0x3f, 0, 0, 0, 0x40);
+  const read = readTensorProto(Buffer.from(bytes), "x.pb");
+  assert.deepEqual([read.type, read.dims, [...(read.data as Float32Array)]], ["float32", [2], [1, 2]]);
+  assert.throws(() => readTensorProto(bytes.subarray(0, 12), "x.pb"), UserError);
 });

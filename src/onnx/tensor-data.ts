@@ -4,11 +4,11 @@
  * sparse tensors, which are expanded.
  * Source: onnx.proto, TensorProto and SparseTensorProto.
  */
-import { byteLength, type DType, DTYPE_BITS, UserError, viewArray } from "../base/index.ts";
+import { byteLength, type DType, DTYPE_BITS, Tensor, UserError, viewArray } from "../base/index.ts";
 import type { ConstantData, TensorConstant } from "../ir/index.ts";
-import type { ExternalData } from "./external-data.ts";
-import { MAX_WINDOW_BYTES } from "./file-source.ts";
-import type { SparseTensorProto, TensorProto } from "./proto.ts";
+import { ExternalData } from "./external-data.ts";
+import { MAX_WINDOW_BYTES, readFileWindows } from "./file-source.ts";
+import { readTensor, type SparseTensorProto, type TensorProto } from "./proto.ts";
 import { ProtoReader } from "./protobuf.ts";
 
 /** TensorProto.DataType. */
@@ -47,6 +47,21 @@ export function readConstant(tensor: TensorProto, external: ExternalData, label:
   if (!dtype) throw invalid(label, `has element type ${tensor.dataType}, which ONNX does not define`);
   const count = checkedCount(label, tensor.dims);
   return { dtype, dims: tensor.dims, constant: readData(tensor, dtype, count, external, label) };
+}
+
+/**
+ * A file that holds one TensorProto, as ONNX's test data does.
+ * @param path named in errors; data outside the file is looked for beside it
+ */
+export function readTensorProto(bytes: Uint8Array, path: string): Tensor {
+  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const external = new ExternalData(path, readFileWindows);
+  try {
+    const { dtype, dims, constant } = readConstant(readTensor(new ProtoReader(plain, path)), external, path);
+    return dtype === "string" ? new Tensor("string", [...(constant.strings ?? [])], dims) : Tensor.fromBytes(dtype, new Uint8Array(constant.bytes), dims);
+  } finally {
+    external.close();
+  }
 }
 
 function readData(tensor: TensorProto, dtype: DType, count: number, external: ExternalData, label: string): ConstantData {
