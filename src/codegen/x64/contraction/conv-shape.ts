@@ -1,0 +1,76 @@
+/**
+ * A convolution seen as two spatial dimensions (a one-dimensional one has height 1), with the strides of its buffers.
+ */
+import { type ConstantLookup, type ConvKernel, type Dim, type PackedData } from "../../../ir/index.ts";
+import { stridesOf } from "./output.ts";
+import { type MatrixView, packPanels } from "./panels.ts";
+
+export interface ConvShape {
+  readonly batch: Dim;
+  readonly height: Dim;
+  readonly width: Dim;
+  readonly outHeight: Dim;
+  readonly outWidth: Dim;
+  readonly channels: number;
+  readonly outChannels: number;
+  readonly groups: number;
+  /** Pairs are [vertical, horizontal]. */
+  readonly kernel: readonly [number, number];
+  readonly stride: readonly [number, number];
+  readonly dilation: readonly [number, number];
+  readonly pad: readonly [number, number];
+  /** Elements between neighbours in [batch, row, column, channel]. */
+  readonly inputStrides: readonly [Dim, Dim, Dim, Dim];
+  readonly outputStrides: readonly [Dim, Dim, Dim, Dim];
+  readonly spatialDims: 1 | 2;
+  readonly channelsFirst: boolean;
+}
+
+/** Undefined when the convolution is not one that is generated: other ranks, unknown channels, other types. */
+export function convShape(kernel: ConvKernel): ConvShape | undefined {
+  const spatial = kernel.kernel.length;
+  if (spatial !== 1 && spatial !== 2) return undefined;
+  if ([kernel.input, kernel.weights, kernel.output].some((buffer) => buffer.dtype !== "float32")) return undefined;
+  const first = kernel.inputChannelsFirst ?? false;
+  const inputDims = channelsLast(kernel.input.dims, first);
+  const outputDims = kernel.output.dims;
+  const channels = inputDims.at(-1);
+  const outChannels = outputDims.at(-1);
+  if (typeof channels !== "number" || typeof outChannels !== "number") return undefined;
+  const inputStrides = channelsLast(stridesOf(kernel.input), first);
+  const outputStrides = stridesOf(kernel.output);
+  const pair = (values: readonly number[], missing: number): [number, number] => (spatial === 1 ? [missing, values[0]!] : [values[0]!, values[1]!]);
+  const four = (values: readonly Dim[]): [Dim, Dim, Dim, Dim] => (spatial === 1 ? [values[0]!, 0, values[1]!, values[2]!] : [values[0]!, values[1]!, values[2]!, values[3]!]);
+  const [batch, height, width] = spatial === 1 ? [inputDims[0]!, 1, inputDims[1]!] : [inputDims[0]!, inputDims[1]!, inputDims[2]!];
+  const [outHeight, outWidth] = spatial === 1 ? [1, outputDims[1]!] : [outputDims[1]!, outputDims[2]!];
+  return {
+    batch, height, width, outHeight, outWidth, channels, outChannels,
+    groups: kernel.groups,
+    kernel: pair(kernel.kernel, 1),
+    stride: pair(kernel.strides, 1),
+    dilation: pair(kernel.dilations, 1),
+    pad: pair(kernel.pads, 0),
+    inputStrides: four(inputStrides),
+    outputStrides: four(outputStrides),
+    spatialDims: spatial,
+    channelsFirst: first,
+  };
+}
+
+function channelsLast<T>(values: readonly T[], channelsFirst: boolean): readonly T[] {
+  return channelsFirst ? [values[0]!, ...values.slice(2), values[1]!] : values;
+}
+
+/** Rows (vertical tap, horizontal tap, channel) by columns (output channels), one matrix per group. */
+export function packWeights(kernel: ConvKernel, shape: ConvShape, constants: ConstantLookup): PackedData | undefined {
+  const source = constants(kernel.weights);
+  if (!source) return undefined;
+  const taps = shape.kernel[0] * shape.kernel[1];
+  const inputs = shape.channels / shape.groups;
+  const outputs = shape.outChannels / shape.groups;
+  const rowStride = Array.from({ length: taps * inputs }, (_, row) => (row % inputs) * taps + Math.floor(row / inputs));
+  const views = Array.from({ length: shape.groups }, (_, group): MatrixView => ({
+    rows: taps * inputs, columns: outputs, offset: group * outputs * inputs * taps, rowStride, columnStride: inputs * taps,
+  }));
+  return packPanels(`panel16conv:${kernel.weights.name}:${shape.groups}x${taps}x${inputs}x${outputs}`, source, views);
+}

@@ -1,0 +1,304 @@
+/**
+ * Convolution over channels-last images as a matrix product that is never written out: rows are output pixels, the
+ * reduction runs over taps and input channels, columns are output channels.
+ *
+ * A register tile is a patch of output pixels; its pixels lie at displacements known now from the patch's first one, so
+ * that each tap is one pointer. Taps that lie side by side in memory (a kernel row without dilation) are one
+ * reduction. Where there is padding, or where pitches are not known, the block's input is first copied with zeros
+ * around it; otherwise the image is read in place.
+ */
+import { add, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, max, mul, type PackedData, product } from "../../../ir/index.ts";
+import { assert } from "../../../base/index.ts";
+import type { Isa } from "../function.ts";
+import { type ConvShape, convShape, packWeights } from "./conv-shape.ts";
+import { evenHeight, rowHeights } from "./matmul.ts";
+import { type ColumnLayout, RegisterTile } from "./microkernel.ts";
+import { OutputWriter, type Tail } from "./output.ts";
+import { copyPadded } from "./padded-copy.ts";
+import { PANEL_ROW_BYTES, panelCount } from "./panels.ts";
+import { KernelWriter, type Local } from "./writer.ts";
+
+export interface ConvParameters {
+  /** Most rows and columns of pixels of a register tile, and its vectors of output channels. */
+  readonly patch: readonly [number, number];
+  readonly vectors: number;
+  /** Patches per block, vertically and horizontally; column groups per block. */
+  readonly block: readonly [number, number];
+  readonly blockGroups: number;
+  readonly copy: boolean;
+  readonly unroll: number;
+}
+
+export function convTacticName(p: ConvParameters, lanes: number): string {
+  return `conv ${p.patch.join("x")}x${p.vectors * lanes} block ${p.block.join("x")}x${p.blockGroups}${p.copy ? " copy" : ""}`;
+}
+
+export function compileConv(kernel: ConvKernel, isa: Isa, constants: ConstantLookup, p: ConvParameters): CompiledKernel {
+  const shape = convShape(kernel);
+  const packed = shape && packWeights(kernel, shape, constants);
+  assert(shape && packed, `convolution "${kernel.name}" cannot be generated`);
+  return new ConvGenerator(kernel, shape, packed, isa, p).compile();
+}
+
+/** Whether all taps of all output pixels lie inside the image, at displacements known now. */
+export function readsInPlace(shape: ConvShape): boolean {
+  const [, rowStride, pixelStride, channelStride] = shape.inputStrides;
+  return !shape.channelsFirst && channelStride === 1 && typeof pixelStride === "number" && typeof rowStride === "number"
+    && [0, 1].every((d) => {
+      const [size, out] = d === 0 ? [shape.height, shape.outHeight] : [shape.width, shape.outWidth];
+      if (shape.pad[d] !== 0) return false;
+      if (shape.kernel[d] === 1 && shape.stride[d] === 1) return true;
+      return typeof size === "number" && typeof out === "number" && (out - 1) * shape.stride[d]! + (shape.kernel[d]! - 1) * shape.dilation[d]! < size;
+    });
+}
+
+interface Range { readonly begin: Local; readonly end: Local }
+
+interface Block {
+  readonly batch: Local | number;
+  readonly group: Local | number;
+  readonly y: Range;
+  readonly x: Range;
+  readonly columns: Range;
+  /** Address of the block's first tap of its first pixel, and of the group's panels. */
+  readonly input: Local;
+  readonly weights: Local;
+  readonly output: Local;
+}
+
+interface ColumnGroup {
+  readonly column: Local;
+  readonly vectors: number;
+  readonly columns?: number;
+}
+
+/** One register tile: where it is and how large. */
+interface Patch {
+  readonly y: Local;
+  readonly x: Local;
+  readonly rows: Local;
+  readonly columns: Local;
+}
+
+class ConvGenerator {
+  readonly #kernel: ConvKernel;
+  readonly #shape: ConvShape;
+  readonly #packed: PackedData;
+  readonly #p: ConvParameters;
+  readonly #w: KernelWriter;
+  readonly #groupColumns: number;
+  readonly #inputs: number;
+  readonly #outputs: number;
+  /** Rows and columns of pixels in a patch, evened out; in a block. */
+  readonly #patch: readonly [Dim, Dim];
+  readonly #block: readonly [Dim, Dim];
+  readonly #pixelPitch: number;
+  readonly #rowPitch: number;
+  readonly #imageBytes: number;
+
+  constructor(kernel: ConvKernel, shape: ConvShape, packed: PackedData, isa: Isa, p: ConvParameters) {
+    this.#kernel = kernel;
+    this.#shape = shape;
+    this.#packed = packed;
+    this.#p = p;
+    this.#w = new KernelWriter(isa, kernel.name);
+    this.#groupColumns = p.vectors * this.#w.lanes;
+    this.#inputs = shape.channels / shape.groups;
+    this.#outputs = shape.outChannels / shape.groups;
+    this.#patch = [evenHeight(shape.outHeight, p.patch[0]), evenHeight(shape.outWidth, p.patch[1])];
+    this.#block = [mul(this.#patch[0], p.block[0]), mul(this.#patch[1], p.block[1])];
+    this.#pixelPitch = p.copy ? copiedPixelPitch(this.#inputs) : 4 * (shape.inputStrides[2] as number);
+    const [rows, columns] = [0, 1].map((d) => (p.patch[d]! * p.block[d]! - 1) * shape.stride[d]! + (shape.kernel[d]! - 1) * shape.dilation[d]! + 1);
+    this.#rowPitch = p.copy ? columns! * this.#pixelPitch : 4 * (shape.inputStrides[1] as number);
+    this.#imageBytes = p.copy ? Math.ceil((rows! * this.#rowPitch + this.#w.vectorBytes) / 64) * 64 : 0;
+  }
+
+  compile(): CompiledKernel {
+    const w = this.#w;
+    const shape = this.#shape;
+    const kernel = this.#kernel;
+    const down = ceilDiv(shape.outHeight, max(1, this.#block[0]));
+    const across = ceilDiv(shape.outWidth, max(1, this.#block[1]));
+    const columnBlocks = Math.ceil(this.#outputs / (this.#groupColumns * this.#p.blockGroups));
+    const radices = [across, down, columnBlocks, shape.groups, shape.batch];
+    const output = new OutputWriter(w, kernel.epilogue, shape.outputStrides[3]);
+    w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
+      const [x, y, columnBlock, group, batch] = w.split(tile, radices);
+      const block = this.#place(x!, y!, columnBlock!, group!, batch!);
+      this.#columnGroups(block, output);
+    });
+    const { code } = w.f.finish();
+    const outputs = product(kernel.output.dims);
+    const taps = shape.kernel[0] * shape.kernel[1] * this.#inputs;
+    return {
+      name: kernel.name, code, params: w.table.list, packed: w.packed,
+      tiles: product(radices),
+      scratchBytes: this.#imageBytes + this.#p.patch[0] * this.#p.patch[1] * this.#groupColumns * 4,
+      flops: mul(2 * taps, outputs),
+      bytes: mul(4, add(product(kernel.input.dims), outputs, taps * shape.outChannels)),
+      tactic: convTacticName(this.#p, w.lanes),
+    };
+  }
+
+  #range(index: Local | number, size: Dim | number, end: Dim): Range {
+    const w = this.#w;
+    const begin = w.local(w.mul(w.value(index), w.size(size)));
+    return { begin, end: w.local(w.min(w.add(w.get(begin), w.size(size)), w.size(end))) };
+  }
+
+  #place(x: Local | number, y: Local | number, columnBlock: Local | number, group: Local | number, batch: Local | number): Block {
+    const w = this.#w;
+    const shape = this.#shape;
+    const [batchStride, rowStride, pixelStride, channelStride] = shape.inputStrides;
+    const rangeY = this.#range(y, this.#block[0], shape.outHeight);
+    const rangeX = this.#range(x, this.#block[1], shape.outWidth);
+    const scaled = (index: Local | number, stride: Dim) => w.mul(w.value(index), w.size(mul(4, stride)));
+    const image = w.local(w.address(w.pointer(this.#kernel.input), scaled(batch, batchStride), scaled(group, mul(channelStride, this.#inputs))));
+    const panels = panelCount(this.#outputs) * this.#depth() * PANEL_ROW_BYTES;
+    const place = {
+      batch, group, y: rangeY, x: rangeX,
+      columns: this.#range(columnBlock, this.#groupColumns * this.#p.blockGroups, this.#outputs),
+      weights: w.local(w.address(w.packedPointer(this.#packed), w.mul(w.value(group), panels))),
+      output: w.local(w.address(w.pointer(this.#kernel.output), scaled(batch, shape.outputStrides[0]))),
+    };
+    if (!this.#p.copy) {
+      const first = w.address(w.get(image), scaled(rangeY.begin, mul(rowStride, shape.stride[0])), scaled(rangeX.begin, mul(pixelStride, shape.stride[1])));
+      return { ...place, input: w.local(first) };
+    }
+    this.#copy(image, rangeY, rangeX);
+    return { ...place, input: w.local(w.scratch) };
+  }
+
+  #copy(image: Local, y: Range, x: Range): void {
+    const w = this.#w;
+    const shape = this.#shape;
+    const extent = (range: Range, d: 0 | 1): Local => {
+      const last = w.mul(w.add(w.sub(w.get(range.end), w.get(range.begin)), -1), shape.stride[d]);
+      return w.local(w.add(last, (shape.kernel[d] - 1) * shape.dilation[d] + 1));
+    };
+    const origin = (range: Range, d: 0 | 1): Local => w.local(w.add(w.mul(w.get(range.begin), shape.stride[d]), -shape.pad[d]));
+    copyPadded(w, shape, {
+      image, top: origin(y, 0), left: origin(x, 1), rows: extent(y, 0), columns: extent(x, 1),
+      channels: this.#inputs, to: w.local(w.scratch), rowPitch: this.#rowPitch, pixelPitch: this.#pixelPitch,
+    });
+  }
+
+  #depth(): number {
+    return this.#shape.kernel[0] * this.#shape.kernel[1] * this.#inputs;
+  }
+
+  #columnGroups(block: Block, output: OutputWriter): void {
+    const w = this.#w;
+    const column = w.local(w.get(block.columns.begin));
+    const rest = this.#outputs % this.#groupColumns;
+    if (this.#outputs >= this.#groupColumns) {
+      const top = w.f.label("groups");
+      const done = w.f.label("groupsDone");
+      w.f.bind(top);
+      w.f.emit("cmp", w.move(w.add(w.get(column), this.#groupColumns)), block.columns.end.slot);
+      w.f.jump("gt", done);
+      this.#patches(block, output, { column, vectors: this.#p.vectors });
+      w.f.emit("add", column.slot, this.#groupColumns);
+      w.f.jump("always", top);
+      w.f.bind(done);
+    }
+    if (rest > 0) {
+      w.when("lt", w.get(column), w.get(block.columns.end), () => this.#patches(block, output, { column, vectors: Math.ceil(rest / w.lanes), columns: rest }));
+    }
+  }
+
+  #patches(block: Block, output: OutputWriter, group: ColumnGroup): void {
+    const w = this.#w;
+    const b = w.local(w.address(w.get(block.weights), w.mul(w.get(group.column), this.#depth() * 4)));
+    const rows = w.local();
+    const columns = w.local();
+    const heights = rowHeights(this.#shape.outHeight, this.#p.patch[0]);
+    const widths = rowHeights(this.#shape.outWidth, this.#p.patch[1]);
+    w.count(w.get(block.y.begin), w.get(block.y.end), w.size(this.#patch[0]), (y) => {
+      w.set(rows, w.min(w.sub(w.get(block.y.end), w.get(y)), w.size(this.#patch[0])));
+      w.count(w.get(block.x.begin), w.get(block.x.end), w.size(this.#patch[1]), (x) => {
+        w.set(columns, w.min(w.sub(w.get(block.x.end), w.get(x)), w.size(this.#patch[1])));
+        const patch = { y, x, rows, columns };
+        w.choose(rows, heights, (height) => w.choose(columns, widths, (width) => this.#multiply(block, group, b, patch, height, width)));
+        this.#finish(block, output, group, patch);
+      });
+    });
+  }
+
+  #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number): void {
+    const w = this.#w;
+    const { stride, kernel, dilation } = this.#shape;
+    const tile = new RegisterTile(w, height * width, group.vectors);
+    const [rowBytes, pixelBytes] = [this.#rowPitch * stride[0], this.#pixelPitch * stride[1]];
+    const offsets = Array.from({ length: height * width }, (_, i) => Math.floor(i / width) * rowBytes + (i % width) * pixelBytes);
+    const inY = w.mul(w.sub(w.get(patch.y), w.get(block.y.begin)), rowBytes);
+    const inX = w.mul(w.sub(w.get(patch.x), w.get(block.x.begin)), pixelBytes);
+    const a = w.local(w.address(w.get(block.input), inY, inX));
+    const weights = w.get(b);
+    tile.zero();
+    const together = this.#pixelPitch === 4 * this.#inputs && dilation[1] === 1;
+    const taps = together ? 1 : kernel[1];
+    const steps = together ? kernel[1] * this.#inputs : this.#inputs;
+    this.#repeat(kernel[0], dilation[0] * this.#rowPitch, a, (row) => {
+      this.#repeat(taps, dilation[1] * this.#pixelPitch, row, (tap) => {
+        tile.multiply(w.get(tap), { offsets }, weights, this.#layout(group), steps, this.#p.unroll);
+      });
+    });
+    tile.store(w.address(w.scratch, this.#imageBytes), this.#groupColumns * 4);
+  }
+
+  /** Runs the body `times` times with an address that moves on by `bytes`. */
+  #repeat(times: number, bytes: number, from: Local, body: (address: Local) => void): void {
+    const w = this.#w;
+    if (times === 1) { body(from); return; }
+    const address = w.local(w.get(from));
+    w.count(0, times, 1, () => {
+      body(address);
+      w.f.emit("add", address.slot, bytes);
+    });
+  }
+
+  #layout(group: ColumnGroup): ColumnLayout {
+    const panelBytes = this.#depth() * PANEL_ROW_BYTES;
+    const vectorOffsets = Array.from({ length: group.vectors }, (_, v) => {
+      const bytes = v * this.#w.vectorBytes;
+      return Math.floor(bytes / PANEL_ROW_BYTES) * panelBytes + (bytes % PANEL_ROW_BYTES);
+    });
+    return { stepBytes: PANEL_ROW_BYTES, vectorOffsets };
+  }
+
+  #finish(block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch): void {
+    const w = this.#w;
+    const shape = this.#shape;
+    const [, rowStride, pixelStride, channelStride] = shape.outputStrides.map((stride) => mul(4, stride));
+    const from = w.local(w.address(w.scratch, this.#imageBytes));
+    output.begin();
+    w.count(0, w.get(patch.rows), 1, (i) => {
+      w.count(0, w.get(patch.columns), 1, (j) => {
+        const y = w.add(w.get(patch.y), w.get(i));
+        const x = w.add(w.get(patch.x), w.get(j));
+        const column = w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs));
+        const tail = this.#tail(group);
+        output.row({
+          from: w.get(from),
+          outer: [w.value(block.batch), ...(shape.spatialDims === 2 ? [y] : []), x],
+          column,
+          to: w.address(w.get(block.output), w.mul(y, w.size(rowStride!)), w.mul(x, w.size(pixelStride!)), w.mul(column, w.size(channelStride!))),
+          vectors: group.vectors,
+          ...(tail && { tail }),
+        });
+        w.f.emit("add", from.slot, this.#groupColumns * 4);
+      });
+    });
+  }
+
+  #tail(group: ColumnGroup): Tail | undefined {
+    if (group.columns === undefined) return undefined;
+    return { mask: this.#w.vectors.tailMask(group.columns - (group.vectors - 1) * this.#w.lanes), columns: group.columns };
+  }
+}
+
+/** Bytes of a copied pixel: padded where pixels would fall on few cache sets. */
+function copiedPixelPitch(channels: number): number {
+  return channels % 512 === 0 ? 4 * channels + 64 : 4 * channels;
+}

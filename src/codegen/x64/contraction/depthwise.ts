@@ -1,0 +1,259 @@
+/**
+ * Depthwise convolution (every channel has its own filter), vectors along channels.
+ *
+ * A tile is some neighbouring output pixels of a row by one vector of channels. For each kernel row the input pixels are
+ * loaded once, each used by every tap that needs it, with the row's weights in registers. Rows outside the image are
+ * skipped at run time. Where widths are known, taps outside the image are left out when the code is made: the first and
+ * last tiles of a row are pieces of code of their own.
+ */
+import { assert } from "../../../base/index.ts";
+import { add, type Bindings, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, evaluate, mul, type PackedData, product, type Tactic } from "../../../ir/index.ts";
+import { type Isa, mem, type VReg } from "../function.ts";
+import type { ConvShape } from "./conv-shape.ts";
+import { OutputWriter, type Tail } from "./output.ts";
+import { packPanels, PANEL_ROW_BYTES } from "./panels.ts";
+import { KernelWriter, type Local } from "./writer.ts";
+
+export interface DepthwiseParameters {
+  /** Output pixels of a tile. */
+  readonly pixels: number;
+  /** Output rows of a unit of work. */
+  readonly rows: number;
+}
+
+const WANTED_BLOCKS = 8;
+
+/** Empty when the convolution is not depthwise, or its width is not known. */
+export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
+  const packed = packDepthwise(kernel, shape, constants);
+  if (!packed || typeof shape.outWidth !== "number" || typeof shape.width !== "number") return [];
+  const height = evaluate(shape.outHeight, optimum);
+  const blocks = Math.max(1, Math.ceil(WANTED_BLOCKS / Math.max(1, evaluate(shape.batch, optimum))));
+  const rows = Math.max(1, Math.ceil(height / blocks));
+  const free = (isa.name === "avx512" ? 30 : 14) - shape.kernel[1];
+  const most = Math.max(1, Math.min(free, shape.outWidth));
+  const widths = new Set([4, 7, 8, 12, 14, 16, most].filter((pixels) => pixels <= most).concat(Math.min(most, 4)));
+  return [...widths].map((pixels): Tactic => {
+    const p = { pixels, rows };
+    const tiles = Math.ceil((shape.outWidth as number) / pixels);
+    const loads = (pixels - 1) * shape.stride[1] + 2 * shape.kernel[1];
+    return {
+      name: `depthwise ${pixels} rows ${rows}`,
+      estimate: height * shape.channels * shape.kernel[0] * tiles * Math.max(loads, pixels * shape.kernel[1]) / (isa.vectorBytes / 4),
+      compile: () => new DepthwiseGenerator(kernel, shape, packed, isa, p).compile(),
+    };
+  }).sort((a, b) => a.estimate - b.estimate);
+}
+
+function packDepthwise(kernel: ConvKernel, shape: ConvShape, constants: ConstantLookup): PackedData | undefined {
+  const source = constants(kernel.weights);
+  if (!source || shape.groups !== shape.channels || shape.outChannels !== shape.channels || shape.groups === 1) return undefined;
+  if (shape.channelsFirst || shape.inputStrides[3] !== 1 || shape.kernel[1] > 9) return undefined;
+  const taps = shape.kernel[0] * shape.kernel[1];
+  return packPanels(`panel16depthwise:${kernel.weights.name}:${taps}x${shape.channels}`, source, [{ rows: taps, columns: shape.channels, offset: 0, rowStride: 1, columnStride: taps }]);
+}
+
+/** A piece of an output row that one piece of code makes: `repeat` tiles of `pixels` from `begin` on. */
+interface Piece {
+  readonly begin: number;
+  readonly pixels: number;
+  readonly repeat: number;
+}
+
+interface Row {
+  readonly batch: Local | number;
+  readonly y: Local;
+  /** Image row of the first tap; may be negative. */
+  readonly top: Local;
+  /** Addresses of the image's and the output's pixel 0 in this batch and output row. */
+  readonly image: Local;
+  readonly output: Local;
+  /** First channel, and how many bytes of a panel lie before it. */
+  readonly channel: Local;
+  readonly weights: Local;
+}
+
+class DepthwiseGenerator {
+  readonly #kernel: ConvKernel;
+  readonly #shape: ConvShape;
+  readonly #packed: PackedData;
+  readonly #w: KernelWriter;
+  readonly #p: DepthwiseParameters;
+
+  constructor(kernel: ConvKernel, shape: ConvShape, packed: PackedData, isa: Isa, p: DepthwiseParameters) {
+    this.#kernel = kernel;
+    this.#shape = shape;
+    this.#packed = packed;
+    this.#p = p;
+    this.#w = new KernelWriter(isa, kernel.name);
+    assert(typeof shape.outWidth === "number" && typeof shape.width === "number", "depthwise convolution of unknown width");
+  }
+
+  compile(): CompiledKernel {
+    const w = this.#w;
+    const shape = this.#shape;
+    const kernel = this.#kernel;
+    const radices = [ceilDiv(shape.outHeight, this.#p.rows), shape.batch];
+    const output = new OutputWriter(w, kernel.epilogue, shape.outputStrides[3]);
+    w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
+      const [block, batch] = w.split(tile, radices);
+      const begin = w.local(w.mul(w.value(block!), this.#p.rows));
+      const end = w.local(w.min(w.add(w.get(begin), this.#p.rows), w.size(shape.outHeight)));
+      w.count(w.get(begin), w.get(end), 1, (y) => this.#row(output, batch!, y));
+    });
+    const { code } = w.f.finish();
+    const taps = shape.kernel[0] * shape.kernel[1];
+    const outputs = product(kernel.output.dims);
+    return {
+      name: kernel.name, code, params: w.table.list, packed: w.packed, tiles: product(radices), scratchBytes: 0,
+      flops: mul(2 * taps, outputs),
+      bytes: mul(4, add(product(kernel.input.dims), outputs, taps * shape.channels)),
+      tactic: `depthwise ${this.#p.pixels} rows ${this.#p.rows}`,
+    };
+  }
+
+  #row(output: OutputWriter, batch: Local | number, y: Local): void {
+    const w = this.#w;
+    const shape = this.#shape;
+    const scaled = (index: Local | number, stride: Dim) => w.mul(w.value(index), w.size(mul(4, stride)));
+    const top = w.local(w.add(w.mul(w.get(y), shape.stride[0]), -shape.pad[0]));
+    const row: Row = {
+      batch, y, top,
+      image: w.local(w.address(w.pointer(this.#kernel.input), scaled(batch, shape.inputStrides[0]), scaled(top, shape.inputStrides[1]))),
+      output: w.local(w.address(w.pointer(this.#kernel.output), scaled(batch, shape.outputStrides[0]), scaled(y, shape.outputStrides[1]))),
+      channel: w.local(0),
+      weights: w.local(0),
+    };
+    for (const piece of piecesOf(shape, this.#p.pixels)) {
+      const x = w.local(piece.begin);
+      const body = (): void => this.#channels(output, row, piece, x);
+      if (piece.repeat === 1) body();
+      else w.count(piece.begin, piece.begin + piece.repeat * piece.pixels, piece.pixels, (index) => {
+        w.set(x, w.get(index));
+        body();
+      });
+    }
+  }
+
+  #channels(output: OutputWriter, row: Row, piece: Piece, x: Local): void {
+    const w = this.#w;
+    const { channels } = this.#shape;
+    const whole = Math.floor(channels / w.lanes) * w.lanes;
+    w.count(0, whole, w.lanes, (channel) => {
+      w.set(row.channel, w.get(channel));
+      this.#tile(output, row, piece, x, undefined);
+    });
+    if (channels > whole) {
+      w.set(row.channel, whole);
+      this.#tile(output, row, piece, x, channels - whole);
+    }
+  }
+
+  #tile(output: OutputWriter, row: Row, piece: Piece, x: Local, rest: number | undefined): void {
+    const w = this.#w;
+    const shape = this.#shape;
+    const [kernelRows, kernelColumns] = shape.kernel;
+    const sums = Array.from({ length: piece.pixels }, (_, i) => w.vectors.zero(`s${i}`));
+    this.#startWeights(row);
+    const image = w.get(row.image);
+    const pixelBytes = 4 * (shape.inputStrides[2] as number);
+    w.f.emit("add", image, w.mul(w.add(w.mul(w.get(x), shape.stride[1]), -shape.pad[1]), pixelBytes) as VReg);
+    w.f.emit("add", image, w.mul(w.get(row.channel), 4) as VReg);
+    const weights = w.get(row.weights);
+    const y = w.get(row.top);
+    const tap = w.move(0);
+    const [top, next] = [w.f.label("tapRow"), w.f.label("nextTapRow")];
+    w.f.bind(top);
+    w.f.emit("cmp", y, 0);
+    w.f.jump("lt", next);
+    w.f.emit("cmp", y, w.size(shape.height));
+    w.f.jump("ge", next);
+    this.#tapRow(piece, sums, image, weights, rest);
+    w.f.bind(next);
+    w.f.emit("add", image, w.size(mul(4 * shape.dilation[0], shape.inputStrides[1])));
+    w.f.emit("add", y, shape.dilation[0]);
+    w.f.emit("add", weights, kernelColumns * PANEL_ROW_BYTES);
+    w.f.emit("add", tap, 1);
+    w.f.emit("cmp", tap, kernelRows);
+    w.f.jump("lt", top);
+    this.#finish(output, row, x, sums, rest);
+  }
+
+  /** Address of the channel's weights: its panel, and its place in a panel row. */
+  #startWeights(row: Row): void {
+    const w = this.#w;
+    const taps = this.#shape.kernel[0] * this.#shape.kernel[1];
+    const panel = w.get(row.channel);
+    w.f.emit("shr", panel, 4);
+    const inside = w.get(row.channel);
+    w.f.emit("and", inside, 15);
+    w.set(row.weights, w.address(w.packedPointer(this.#packed), w.mul(panel, taps * PANEL_ROW_BYTES), w.mul(inside, 4)));
+  }
+
+  #tapRow(piece: Piece, sums: readonly VReg[], image: VReg, weights: VReg, rest: number | undefined): void {
+    const w = this.#w;
+    const shape = this.#shape;
+    const pixelBytes = 4 * (shape.inputStrides[2] as number);
+    const taps = Array.from({ length: shape.kernel[1] }, (_, t) => w.vectors.load(mem(weights, { disp: t * PANEL_ROW_BYTES })));
+    const mask = rest === undefined ? undefined : w.vectors.tailMask(rest);
+    const last = (piece.pixels - 1) * shape.stride[1] + (shape.kernel[1] - 1) * shape.dilation[1];
+    for (let column = 0; column <= last; column++) {
+      const users = this.#users(piece, column);
+      if (users.length === 0) continue;
+      const place = mem(image, { disp: column * pixelBytes });
+      const pixel = mask ? w.vectors.loadMasked(place, mask) : w.vectors.load(place);
+      for (const [output, tap] of users) w.f.emit("vfmadd231ps", sums[output]!, pixel, taps[tap]!);
+    }
+  }
+
+  /** The output pixels of the piece that use its input column, with the tap; none when the column is outside the image. */
+  #users(piece: Piece, column: number): [output: number, tap: number][] {
+    const { stride, dilation, kernel, pad, width } = this.#shape;
+    const x = piece.begin * stride[1] - pad[1] + column;
+    if (piece.repeat === 1 && (x < 0 || x >= (width as number))) return [];
+    const users: [number, number][] = [];
+    for (let tap = 0; tap < kernel[1]; tap++) {
+      const distance = column - tap * dilation[1];
+      if (distance >= 0 && distance % stride[1] === 0 && distance / stride[1] < piece.pixels) users.push([distance / stride[1], tap]);
+    }
+    return users;
+  }
+
+  #finish(output: OutputWriter, row: Row, x: Local, sums: readonly VReg[], rest: number | undefined): void {
+    const w = this.#w;
+    const shape = this.#shape;
+    const tail: Tail | undefined = rest === undefined ? undefined : { mask: w.vectors.tailMask(rest), columns: rest };
+    output.begin();
+    sums.forEach((sum, i) => {
+      const column = w.get(row.channel);
+      const pixel = w.add(w.get(x), i);
+      output.row({
+        from: [sum],
+        outer: [w.value(row.batch), ...(shape.spatialDims === 2 ? [w.get(row.y)] : []), pixel],
+        column,
+        to: w.address(w.get(row.output), w.mul(pixel, w.size(mul(4, shape.outputStrides[2]))), w.mul(column, w.size(mul(4, shape.outputStrides[3])))),
+        vectors: 1,
+        ...(tail && { tail }),
+      });
+    });
+  }
+}
+
+/** Cuts an output row into tiles; inner tiles of one width in a row become one repeated piece. */
+export function piecesOf(shape: ConvShape, pixels: number): Piece[] {
+  const { stride, dilation, kernel, pad } = shape;
+  const [outWidth, width] = [shape.outWidth as number, shape.width as number];
+  const pieces: Piece[] = [];
+  const inner = (begin: number, count: number): boolean => {
+    const first = begin * stride[1] - pad[1];
+    return first >= 0 && first + (count - 1) * stride[1] + (kernel[1] - 1) * dilation[1] < width;
+  };
+  for (let begin = 0; begin < outWidth; begin += pixels) {
+    const count = Math.min(pixels, outWidth - begin);
+    const before = pieces.at(-1);
+    const joins = before && before.pixels === count && inner(begin, count) && inner(before.begin, before.pixels);
+    if (joins) pieces[pieces.length - 1] = { ...before, repeat: before.repeat + 1 };
+    else pieces.push({ begin, pixels: count, repeat: 1 });
+  }
+  return pieces;
+}

@@ -1,0 +1,139 @@
+/**
+ * Candidate ways to run a matrix multiplication, best estimate first.
+ *
+ * The estimate counts cycles: per reduction step of a register tile the slowest of multiplications, loads and the
+ * latency of a short chain; copies; and the penalty of rows that fall on the same cache sets. It orders candidates and
+ * decides at level 0; the tuner's clock decides above that.
+ * Sources of the rates: AMD Software Optimization Guide for Zen 4, Intel Optimization Manual (Ice Lake server); both
+ * do one 512-bit or two 256-bit multiplications per cycle at least.
+ */
+import { type Bindings, type ConstantLookup, evaluate, type MatmulKernel, type Tactic } from "../../../ir/index.ts";
+import type { Isa } from "../function.ts";
+import { compileMatmul, matmulTacticName, type MatmulParameters, packOperand } from "./matmul.ts";
+
+/** Register tiles: most rows, vectors. */
+const TILES_AVX512: readonly (readonly [number, number])[] = [[12, 2], [14, 2], [8, 3], [9, 3], [6, 4], [13, 2], [10, 2], [28, 1], [16, 1], [8, 2], [4, 4], [2, 8], [1, 8], [1, 4], [3, 6], [2, 4]];
+const TILES_AVX2: readonly (readonly [number, number])[] = [[6, 2], [5, 2], [4, 2], [3, 4], [2, 4], [1, 8], [1, 4], [2, 6]];
+
+/** Most bytes of B and of A that a block keeps in the second-level cache. */
+const B_BLOCK_BYTES = 384 * 1024;
+const A_BLOCK_BYTES = 256 * 1024;
+/** Blocks wanted when there is work for them, so that several threads end together. */
+const WANTED_BLOCKS = 8;
+/** Multiplications below which a block is not worth being handed out. */
+const BLOCK_WORK = 200_000;
+/** Depth of reduction blocks when the reduction's length is not known, and as a candidate for long ones. */
+const DEPTH = 512;
+
+interface Sizes { readonly batch: number; readonly m: number; readonly n: number; readonly k: number }
+
+export function matmulTactics(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
+  const sizes: Sizes = {
+    batch: kernel.batch.reduce<number>((count, dim) => count * evaluate(dim, optimum), 1),
+    m: evaluate(kernel.m, optimum),
+    n: evaluate(kernel.n, optimum),
+    k: evaluate(kernel.k, optimum),
+  };
+  const lanes = isa.vectorBytes / 4;
+  const known = new Map<string, Tactic>();
+  for (const p of candidates(kernel, isa, constants, sizes)) {
+    const name = matmulTacticName(p, lanes);
+    known.set(name, { name, estimate: estimate(kernel, p, sizes, lanes), compile: () => compileMatmul(kernel, isa, constants, p) });
+  }
+  return [...known.values()].sort((a, b) => a.estimate - b.estimate);
+}
+
+function* candidates(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, sizes: Sizes): Generator<MatmulParameters> {
+  const lanes = isa.vectorBytes / 4;
+  const constant = packOperand(kernel, constants) !== undefined;
+  const tiles = isa.name === "avx512" ? TILES_AVX512 : TILES_AVX2;
+  for (const [rows, vectors] of tiles) {
+    for (const depth of depths(kernel)) {
+      for (const copyA of copies(kernel)) {
+        for (const b of constant ? ["constant" as const] : moving(kernel)) {
+          if (b === "direct" && rows * vectors + Math.min(rows, vectors) + 2 > (isa.name === "avx512" ? 32 : 16)) continue;
+          yield { rows, vectors, ...(depth !== undefined && { depth }), copyA, b, unroll: 4, ...block(sizes, rows, vectors * lanes, depth ?? sizes.k, copyA) };
+        }
+      }
+    }
+  }
+}
+
+/** A static length can be done at once; a length bound at run time goes in blocks of a known depth. */
+function depths(kernel: MatmulKernel): readonly (number | undefined)[] {
+  if (typeof kernel.k !== "number") return [DEPTH];
+  return kernel.k > DEPTH ? [undefined, DEPTH, DEPTH / 2] : [undefined];
+}
+
+function copies(kernel: MatmulKernel): readonly boolean[] {
+  const inPlace = kernel.a.columnStride === 1 && typeof kernel.a.rowStride === "number";
+  return inPlace ? [false, true] : [true];
+}
+
+function moving(kernel: MatmulKernel): readonly ("direct" | "packed")[] {
+  return kernel.b.columnStride === 1 ? ["direct", "packed"] : ["packed"];
+}
+
+function block(sizes: Sizes, rows: number, columns: number, depth: number, copyA: boolean): Pick<MatmulParameters, "blockTiles" | "blockGroups"> {
+  const groups = Math.max(1, Math.ceil(sizes.n / columns));
+  const tiles = Math.max(1, Math.ceil(sizes.m / rows));
+  let blockGroups = clamp(Math.floor(B_BLOCK_BYTES / (4 * columns * Math.max(1, depth))), 1, groups);
+  let blockTiles = copyA ? clamp(Math.floor(A_BLOCK_BYTES / (4 * rows * Math.max(1, depth))), 1, tiles) : tiles;
+  const work = sizes.m * sizes.n * sizes.k;
+  const wanted = Math.min(WANTED_BLOCKS, Math.max(1, Math.floor((work * sizes.batch) / BLOCK_WORK)));
+  const count = (): number => sizes.batch * Math.ceil(groups / blockGroups) * Math.ceil(tiles / blockTiles);
+  while (count() < wanted && (blockGroups > 1 || blockTiles > 1)) {
+    if (blockTiles > 1 && (blockTiles * rows >= blockGroups * columns || blockGroups === 1)) blockTiles = Math.ceil(blockTiles / 2);
+    else blockGroups = Math.ceil(blockGroups / 2);
+  }
+  return { blockTiles: even(tiles, blockTiles), blockGroups: even(groups, blockGroups) };
+}
+
+/** The smallest block size that needs no more blocks. */
+function even(total: number, most: number): number {
+  return Math.ceil(total / Math.ceil(total / most));
+}
+
+function clamp(value: number, low: number, high: number): number {
+  return Math.min(Math.max(value, low), high);
+}
+
+function estimate(kernel: MatmulKernel, p: MatmulParameters, sizes: Sizes, lanes: number): number {
+  const columns = p.vectors * lanes;
+  const tiles = Math.max(1, Math.ceil(sizes.m / p.rows));
+  const height = Math.max(1, Math.ceil(sizes.m / tiles));
+  const last = sizes.m - (tiles - 1) * height;
+  const groups = Math.ceil(sizes.n / columns);
+  const blocksAcross = Math.ceil(groups / p.blockGroups);
+  const blocksDown = Math.ceil(tiles / p.blockTiles);
+  const passes = Math.ceil(sizes.k / (p.depth ?? Math.max(1, sizes.k)));
+  const conflict = p.copyA ? 1 : conflictFactor(kernel, height);
+  const step = (rows: number): number => stepCycles(rows, p.vectors, lanes, p.b === "direct");
+  const multiply = groups * sizes.k * conflict * ((tiles - 1) * step(height) + step(last));
+  const finish = (groups * sizes.m * p.vectors * (2 + 2 * (passes - 1))) ;
+  const copyA = p.copyA ? (blocksAcross * sizes.m * sizes.k * (kernel.a.columnStride === 1 ? 2 / lanes : 2)) : 0;
+  const packB = p.b === "packed" ? (blocksDown * sizes.n * sizes.k * (kernel.b.columnStride === 1 ? 2 / lanes : 2)) : 0;
+  return sizes.batch * (multiply + finish + copyA + packB + groups * tiles * passes * 20);
+}
+
+/** Cycles of one reduction step of a register tile. */
+export function stepCycles(rows: number, vectors: number, lanes: number, directB: boolean): number {
+  const wide = lanes / 16;
+  const multiply = rows * vectors * wide;
+  const embedded = vectors === 1 && lanes === 16;
+  const loads = vectors * wide + (embedded ? rows : rows * 0.5);
+  const latency = rows * vectors * wide < 4 ? 4 : 0;
+  return Math.max(multiply, loads, latency) + (directB ? 0.3 : 0) + 0.2;
+}
+
+/** Rows read in place whose pitch puts several of them on the same cache sets. */
+function conflictFactor(kernel: MatmulKernel, rows: number): number {
+  if (typeof kernel.a.rowStride !== "number" || kernel.a.rowStride === 0) return 1;
+  const bytes = kernel.a.rowStride * 4;
+  const classes = 4096 / gcd(bytes, 4096);
+  return rows / classes > 6 ? 1.4 : 1;
+}
+
+function gcd(a: number, b: number): number {
+  return b === 0 ? a : gcd(b, a % b);
+}

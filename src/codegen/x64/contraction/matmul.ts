@@ -1,0 +1,359 @@
+/**
+ * Matrix multiplication as machine code, from parameters.
+ *
+ * The output is cut into blocks, the units of work for threads: some row tiles high, some column groups wide. Within a
+ * block the reduction runs in blocks of `depth` (or at once); per column group all row tiles are done, so that the
+ * group's part of B stays in the near caches. Row tiles are of equal height: 128 rows with tiles of at most 14 are
+ * nine of 13 and one of 11.
+ * A is read in place when its rows are contiguous at a pitch known now, else from a copied block. B is a packed
+ * constant, read in place, or packed one group at a time.
+ */
+import { add, ceilDiv, type CompiledKernel, type ConstantLookup, type Dim, type MatmulKernel, max, mul, type PackedData, product } from "../../../ir/index.ts";
+import type { Isa, VReg } from "../function.ts";
+import { copyBlock, paddedPitch } from "./copy.ts";
+import { type ColumnLayout, RegisterTile } from "./microkernel.ts";
+import { OutputWriter, stridesOf, type Tail } from "./output.ts";
+import { packPanels, PANEL_ROW_BYTES } from "./panels.ts";
+import { KernelWriter, type Local, type Size } from "./writer.ts";
+
+export interface MatmulParameters {
+  /** Most rows and vectors of the register tile. */
+  readonly rows: number;
+  readonly vectors: number;
+  /** Length of a reduction block; absent when the reduction is done at once. */
+  readonly depth?: number;
+  readonly copyA: boolean;
+  readonly b: "constant" | "direct" | "packed";
+  /** Row tiles and column groups of a block. */
+  readonly blockTiles: number;
+  readonly blockGroups: number;
+  readonly unroll: number;
+}
+
+export function matmulTacticName(p: MatmulParameters, lanes: number): string {
+  const parts = [`matmul ${p.rows}x${p.vectors * lanes}`, `block ${p.blockTiles}x${p.blockGroups}`];
+  if (p.depth !== undefined) parts.push(`k${p.depth}`);
+  if (p.copyA) parts.push("copyA");
+  if (p.b !== "constant") parts.push(`b-${p.b}`);
+  if (p.unroll !== 4) parts.push(`u${p.unroll}`);
+  return parts.join(" ");
+}
+
+export function compileMatmul(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, p: MatmulParameters): CompiledKernel {
+  return new MatmulGenerator(kernel, isa, constants, p).compile();
+}
+
+/** Height of the row tiles: as even as the number of tiles allows. */
+export function evenHeight(m: Dim, most: number): Dim {
+  return ceilDiv(m, max(1, ceilDiv(m, most)));
+}
+
+/** Where a block of the output lies; everything that outlives a loop is in the frame. */
+interface Block {
+  readonly outer: readonly (Local | number)[];
+  readonly rowBegin: Local;
+  readonly rowEnd: Local;
+  readonly columnBegin: Local;
+  readonly columnEnd: Local;
+  /** Addresses of A at the block's first row, of B and of the output at the batch's first element. */
+  readonly a: Local;
+  readonly b: Local;
+  readonly output: Local;
+}
+
+/** One block of the reduction. */
+interface Pass {
+  readonly begin: Local | 0;
+  readonly steps: Local | number;
+}
+
+/** One column group: its first column, its vectors, and how many columns there are when not all. */
+interface Group {
+  readonly column: Local;
+  readonly vectors: number;
+  readonly columns?: Local | number;
+}
+
+class MatmulGenerator {
+  readonly #kernel: MatmulKernel;
+  readonly #p: MatmulParameters;
+  readonly #w: KernelWriter;
+  readonly #packed: PackedData | undefined;
+  readonly #groupColumns: number;
+  readonly #height: Dim;
+  readonly #blockRows: Dim;
+  readonly #depth: number | undefined;
+  readonly #aPitch: number;
+  readonly #cPitch: number;
+  /** Where the parts of the scratch memory begin: A's block is first. */
+  readonly #bScratch: number;
+  readonly #cScratch: number;
+  readonly #scratchBytes: number;
+
+  constructor(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, p: MatmulParameters) {
+    this.#kernel = kernel;
+    this.#p = p;
+    this.#w = new KernelWriter(isa, kernel.name);
+    this.#packed = p.b === "constant" ? packOperand(kernel, constants) : undefined;
+    this.#groupColumns = p.vectors * this.#w.lanes;
+    this.#height = evenHeight(kernel.m, p.rows);
+    this.#blockRows = mul(this.#height, p.blockTiles);
+    const whole = typeof kernel.k === "number" && (p.depth === undefined || p.depth >= kernel.k);
+    this.#depth = whole ? undefined : p.depth;
+    const depth = whole ? (kernel.k as number) : (p.depth ?? 0);
+    const mostRows = p.rows * p.blockTiles;
+    this.#aPitch = p.copyA ? paddedPitch(depth) : 0;
+    this.#cPitch = this.#groupColumns * 4;
+    this.#bScratch = this.#aPitch * mostRows;
+    this.#cScratch = this.#bScratch + (p.b === "packed" ? depth * this.#cPitch : 0);
+    this.#scratchBytes = this.#cScratch + (this.#depth === undefined ? p.rows : mostRows * p.blockGroups) * this.#cPitch;
+  }
+
+  compile(): CompiledKernel {
+    const w = this.#w;
+    const kernel = this.#kernel;
+    const rowBlocks = ceilDiv(kernel.m, max(1, this.#blockRows));
+    const columnBlocks = ceilDiv(kernel.n, this.#groupColumns * this.#p.blockGroups);
+    const strides = stridesOf(kernel.output);
+    const output = new OutputWriter(w, kernel.epilogue, strides[strides.length - 1] ?? 1);
+    w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
+      const [rowBlock, columnBlock, ...outer] = w.split(tile, [rowBlocks, columnBlocks, ...[...kernel.batch].reverse()]);
+      this.#block(this.#place(rowBlock!, columnBlock!, outer.reverse(), strides), output);
+    });
+    const { code } = w.f.finish();
+    return {
+      name: kernel.name,
+      code,
+      params: w.table.list,
+      packed: w.packed,
+      tiles: product([...kernel.batch, rowBlocks, columnBlocks]),
+      scratchBytes: this.#scratchBytes,
+      flops: mul(2, product([...kernel.batch, kernel.m, kernel.n, kernel.k])),
+      bytes: matmulBytes(kernel),
+      tactic: matmulTacticName(this.#p, w.lanes),
+    };
+  }
+
+  #place(rowBlock: Local | number, columnBlock: Local | number, outer: readonly (Local | number)[], strides: readonly Dim[]): Block {
+    const w = this.#w;
+    const { a, b, m, n, output } = this.#kernel;
+    const blockRows = w.size(this.#blockRows);
+    const blockColumns = this.#groupColumns * this.#p.blockGroups;
+    const rowBegin = w.local(w.mul(w.value(rowBlock), blockRows));
+    const columnBegin = w.local(w.mul(w.value(columnBlock), blockColumns));
+    const start = (pointer: VReg, offset: Dim, batchStrides: readonly Dim[], ...more: Size[]): Local => {
+      const offsets = outer.map((index, i) => w.mul(w.size(mul(4, batchStrides[i]!)), w.value(index)));
+      return w.local(w.address(pointer, w.size(mul(4, offset)), ...offsets, ...more));
+    };
+    return {
+      outer,
+      rowBegin,
+      rowEnd: w.local(w.min(w.add(w.get(rowBegin), blockRows), w.size(m))),
+      columnBegin,
+      columnEnd: w.local(w.min(w.add(w.get(columnBegin), blockColumns), w.size(n))),
+      a: start(w.pointer(a.buffer), a.offset ?? 0, a.batchStrides, w.mul(w.get(rowBegin), w.size(mul(4, a.rowStride)))),
+      b: this.#packed ? w.local(w.packedPointer(this.#packed)) : start(w.pointer(b.buffer), b.offset ?? 0, b.batchStrides),
+      output: start(w.pointer(output), 0, strides),
+    };
+  }
+
+  #block(block: Block, output: OutputWriter): void {
+    const w = this.#w;
+    const k = this.#kernel.k;
+    const depth = this.#depth;
+    if (depth === undefined) {
+      this.#pass(block, output, { begin: 0, steps: k as number });
+      return;
+    }
+    const begin = w.local(0);
+    const top = w.f.label("depth");
+    w.f.bind(top);
+    const steps = typeof k === "number" && k % depth === 0 ? depth : w.local(w.min(w.sub(w.size(k), w.get(begin)), depth));
+    this.#pass(block, output, { begin, steps });
+    w.f.emit("add", begin.slot, depth);
+    w.f.emit("cmp", w.get(begin), w.size(k));
+    w.f.jump("lt", top);
+  }
+
+  #pass(block: Block, output: OutputWriter, pass: Pass): void {
+    const w = this.#w;
+    const { a } = this.#kernel;
+    if (this.#p.copyA) {
+      const columnBytes = w.size(mul(4, a.columnStride));
+      const base = w.address(w.get(block.a), w.mul(w.value(pass.begin), columnBytes));
+      const rows = w.sub(w.get(block.rowEnd), w.get(block.rowBegin));
+      copyBlock(w, { base, rowBytes: w.size(mul(4, a.rowStride)), columnBytes }, rows, w.value(pass.steps), w.scratch, this.#aPitch);
+    }
+    const column = w.local(w.get(block.columnBegin));
+    this.#wholeGroups(block, column, () => this.#group(block, output, pass, { column, vectors: this.#p.vectors }));
+    this.#lastGroup(block, column, (vectors, columns) => this.#group(block, output, pass, { column, vectors, columns }));
+  }
+
+  #wholeGroups(block: Block, column: Local, body: () => void): void {
+    const w = this.#w;
+    const n = this.#kernel.n;
+    if (typeof n === "number" && n < this.#groupColumns) return;
+    const top = w.f.label("groups");
+    const done = w.f.label("groupsDone");
+    w.f.bind(top);
+    w.f.emit("cmp", w.add(w.get(column), this.#groupColumns) as VReg, block.columnEnd.slot);
+    w.f.jump("gt", done);
+    body();
+    w.f.emit("add", column.slot, this.#groupColumns);
+    w.f.jump("always", top);
+    w.f.bind(done);
+  }
+
+  /** The columns that do not fill a group: one piece of code per possible number of vectors. */
+  #lastGroup(block: Block, column: Local, body: (vectors: number, columns: Local | number) => void): void {
+    const w = this.#w;
+    const { n } = this.#kernel;
+    const { lanes } = w;
+    if (typeof n === "number") {
+      const columns = n % this.#groupColumns;
+      if (columns > 0) w.when("lt", w.get(column), w.get(block.columnEnd), () => body(Math.ceil(columns / lanes), columns));
+      return;
+    }
+    const done = w.f.label("lastDone");
+    const columns = w.local(w.sub(w.get(block.columnEnd), w.get(column)));
+    w.f.emit("cmp", columns.slot, 0);
+    w.f.jump("le", done);
+    w.choose(columns, Array.from({ length: this.#p.vectors }, (_, v) => (v + 1) * lanes), (most) => body(most / lanes, columns));
+    w.f.bind(done);
+  }
+
+  #group(block: Block, output: OutputWriter, pass: Pass, group: Group): void {
+    const w = this.#w;
+    const { m } = this.#kernel;
+    const b = this.#columns(block, pass, group);
+    const row = w.local(w.get(block.rowBegin));
+    const rows = w.local();
+    const target = w.local();
+    const heights = rowHeights(m, this.#p.rows);
+    const top = w.f.label("rows");
+    const done = w.f.label("rowsDone");
+    w.f.bind(top);
+    w.f.emit("cmp", w.get(row), block.rowEnd.slot);
+    w.f.jump("ge", done);
+    w.set(rows, w.min(w.sub(w.get(block.rowEnd), w.get(row)), w.size(this.#height)));
+    w.set(target, this.#target(block, row, group));
+    w.choose(rows, heights, (height) => this.#multiply(block, pass, group, b, row, target, height));
+    this.#afterLast(pass, () => this.#finish(block, output, group, row, rows, target));
+    w.f.emit("add", row.slot, w.size(this.#height));
+    w.f.jump("always", top);
+    w.f.bind(done);
+  }
+
+  /** Address of the tile's sums in scratch. With one pass every tile uses the same place. */
+  #target(block: Block, row: Local, group: Group): Size {
+    const w = this.#w;
+    if (this.#depth === undefined) return w.address(w.scratch, this.#cScratch);
+    const rowBytes = w.mul(w.sub(w.get(row), w.get(block.rowBegin)), this.#cPitch);
+    const groupBytes = w.mul(w.sub(w.get(group.column), w.get(block.columnBegin)), 4 * this.#p.rows * this.#p.blockTiles);
+    return w.address(w.scratch, this.#cScratch, rowBytes, groupBytes);
+  }
+
+  /** Address of B's columns at the pass's first step, packed first where asked for. */
+  #columns(block: Block, pass: Pass, group: Group): Local {
+    const w = this.#w;
+    const { b, k } = this.#kernel;
+    const begin = w.value(pass.begin);
+    const column = w.get(group.column);
+    if (this.#packed) return w.local(w.address(w.get(block.b), w.mul(column, w.mul(w.size(k), 4)), w.mul(begin, PANEL_ROW_BYTES)));
+    const rowBytes = w.size(mul(4, b.rowStride));
+    const columnBytes = w.size(mul(4, b.columnStride));
+    const base = w.address(w.get(block.b), w.mul(begin, rowBytes), w.mul(column, columnBytes));
+    if (this.#p.b === "direct") return w.local(base);
+    const to = w.address(w.scratch, this.#bScratch);
+    const columns = group.columns === undefined ? this.#groupColumns : w.value(group.columns);
+    copyBlock(w, { base, rowBytes, columnBytes }, w.value(pass.steps), columns, to, this.#cPitch);
+    return w.local(w.address(w.scratch, this.#bScratch));
+  }
+
+  #layout(group: Group): ColumnLayout {
+    const w = this.#w;
+    const { b, k } = this.#kernel;
+    const vectorOffsets = Array.from({ length: group.vectors }, (_, v) => v * w.vectorBytes);
+    if (this.#p.b === "packed") return { stepBytes: this.#cPitch, vectorOffsets };
+    if (this.#p.b === "direct") {
+      const tail = this.#tail(group);
+      return { stepBytes: w.size(mul(4, b.rowStride)), vectorOffsets, ...(tail && { lastMask: tail.mask }) };
+    }
+    const panelBytes = (k as number) * PANEL_ROW_BYTES;
+    return { stepBytes: PANEL_ROW_BYTES, vectorOffsets: vectorOffsets.map((bytes) => Math.floor(bytes / PANEL_ROW_BYTES) * panelBytes + (bytes % PANEL_ROW_BYTES)) };
+  }
+
+  #tail(group: Group): Tail | undefined {
+    if (group.columns === undefined) return undefined;
+    const w = this.#w;
+    const columns = w.value(group.columns);
+    return { mask: w.vectors.tailMask(w.sub(columns, (group.vectors - 1) * w.lanes)), columns };
+  }
+
+  #multiply(block: Block, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number): void {
+    const w = this.#w;
+    const { a } = this.#kernel;
+    const tile = new RegisterTile(w, height, group.vectors);
+    if (pass.begin === 0) tile.zero();
+    else w.when("eq", w.value(pass.begin), 0, () => tile.zero(), () => tile.load(w.get(target), this.#cPitch));
+    const pitch = this.#p.copyA ? this.#aPitch : 4 * (a.rowStride as number);
+    const rowBytes = w.mul(w.sub(w.get(row), w.get(block.rowBegin)), pitch);
+    const from = this.#p.copyA ? w.address(w.scratch, rowBytes) : w.address(w.get(block.a), rowBytes, w.mul(w.value(pass.begin), 4));
+    const offsets = Array.from({ length: height }, (_, r) => r * pitch);
+    tile.multiply(from, { offsets }, w.get(b), this.#layout(group), w.value(pass.steps), this.#p.unroll);
+    tile.store(w.get(target), this.#cPitch);
+  }
+
+  #afterLast(pass: Pass, body: () => void): void {
+    const w = this.#w;
+    if (pass.begin === 0) body();
+    else w.when("ge", w.add(w.value(pass.begin), this.#depth!), w.size(this.#kernel.k), body);
+  }
+
+  /** The epilogue and the stores of one register tile. */
+  #finish(block: Block, output: OutputWriter, group: Group, row: Local, rows: Local, target: Local): void {
+    const w = this.#w;
+    const strides = stridesOf(this.#kernel.output);
+    const [rowStride, columnStride] = [strides.at(-2)!, strides.at(-1)!];
+    output.begin();
+    w.count(0, w.get(rows), 1, (r) => {
+      const index = w.add(w.get(row), w.get(r)) as VReg;
+      const column = w.get(group.column);
+      const tail = this.#tail(group);
+      output.row({
+        from: w.address(w.get(target), w.mul(w.get(r), this.#cPitch)),
+        outer: [...block.outer.map((outer) => w.value(outer)), index],
+        column,
+        to: w.address(w.get(block.output), w.mul(index, w.size(mul(4, rowStride))), w.mul(column, w.size(mul(4, columnStride)))),
+        vectors: group.vectors,
+        ...(tail && { tail }),
+      });
+    });
+  }
+}
+
+/** The heights that row tiles can have, greatest first. */
+export function rowHeights(m: Dim, most: number): number[] {
+  if (typeof m !== "number") return Array.from({ length: most }, (_, i) => most - i);
+  const height = evenHeight(m, most) as number;
+  if (height === 0) return [1];
+  return m % height > 0 ? [height, m % height] : [height];
+}
+
+/** B as a packed constant; undefined when its elements are not known, differ by batch, or are no float32 matrix. */
+export function packOperand(kernel: MatmulKernel, constants: ConstantLookup): PackedData | undefined {
+  const { b, k, n } = kernel;
+  const { rowStride, columnStride } = b;
+  const offset = b.offset ?? 0;
+  const source = constants(b.buffer);
+  if (!source || typeof k !== "number" || typeof n !== "number" || typeof rowStride !== "number" || typeof columnStride !== "number" || typeof offset !== "number") return undefined;
+  if (b.buffer.dtype !== "float32" || b.batchStrides.some((stride) => stride !== 0)) return undefined;
+  const key = `panel16:${b.buffer.name}:${k}x${n}@${offset}+${rowStride},${columnStride}`;
+  return packPanels(key, source, [{ rows: k, columns: n, offset, rowStride, columnStride }]);
+}
+
+function matmulBytes(kernel: MatmulKernel): Dim {
+  const { batch, m, n, k, a, b } = kernel;
+  const repeated = (strides: readonly Dim[]): Dim => product(batch.filter((_, i) => strides[i] !== 0));
+  return mul(4, add(mul(repeated(a.batchStrides), m, k), mul(repeated(b.batchStrides), k, n), mul(product(batch), m, n)));
+}

@@ -1,0 +1,154 @@
+/**
+ * The register tile at the heart of every contraction: `rows` x `vectors` accumulators, one column vector of B and one
+ * broadcast element of A at a time.
+ *
+ * Per step of the reduction: B's vectors are loaded once, each row's element of A is broadcast once, and all pairs are
+ * multiplied. Rows of A lie at displacements known now (a static row pitch, or pixels of a padded block), so one pointer
+ * serves all rows. What there is less of, rows or vectors, is held while the other passes by; with one vector, A is an
+ * embedded broadcast; with one row, B is read by the multiplication.
+ */
+import { mem, type VReg } from "../function.ts";
+import type { KernelWriter, Size } from "./writer.ts";
+
+/** Where the tile's rows of A lie. */
+export interface RowLayout {
+  /** Byte displacement of each row from the pointer. */
+  readonly offsets: readonly number[];
+  /** Bytes from one step of the reduction to the next; 4 when absent. */
+  readonly stepBytes?: Size;
+}
+
+/** How B's vectors of one reduction step lie in memory. */
+export interface ColumnLayout {
+  /** Bytes from one step of the reduction to the next. */
+  readonly stepBytes: Size;
+  /** Byte displacement of each vector. */
+  readonly vectorOffsets: readonly number[];
+  /** The last vector may only be read under this mask. */
+  readonly lastMask?: VReg;
+  /** Fetch this many bytes ahead into the first-level cache. */
+  readonly prefetchBytes?: number;
+}
+
+export class RegisterTile {
+  readonly rows: number;
+  readonly vectors: number;
+  readonly accumulators: readonly (readonly VReg[])[];
+  readonly #w: KernelWriter;
+
+  constructor(w: KernelWriter, rows: number, vectors: number) {
+    this.#w = w;
+    this.rows = rows;
+    this.vectors = vectors;
+    this.accumulators = Array.from({ length: rows }, (_, r) => Array.from({ length: vectors }, (_, v) => w.f.vec(`c${r}_${v}`)));
+  }
+
+  zero(): void {
+    for (const row of this.accumulators) for (const register of row) this.#w.f.emit("vxorps", register, register, register);
+  }
+
+  /** Reads partial sums of an earlier block of the reduction. */
+  load(c: VReg, pitchBytes: number): void {
+    this.#each((register, displacement) => this.#w.f.emit("vmovups", register, mem(c, { disp: displacement })), pitchBytes);
+  }
+
+  store(c: VReg, pitchBytes: number): void {
+    this.#each((register, displacement) => this.#w.f.emit("vmovups", mem(c, { disp: displacement }), register), pitchBytes);
+  }
+
+  #each(action: (register: VReg, displacement: number) => void, pitchBytes: number): void {
+    this.accumulators.forEach((row, r) => row.forEach((register, v) => action(register, r * pitchBytes + v * this.#w.vectorBytes)));
+  }
+
+  /** Adds `steps` products per accumulator. Moves `a` and `b` past them. */
+  multiply(a: VReg, rows: RowLayout, b: VReg, columns: ColumnLayout, steps: Size, unroll: number): void {
+    const w = this.#w;
+    const aStep = rows.stepBytes ?? 4;
+    const bStep = columns.stepBytes;
+    if (typeof aStep !== "number" || typeof bStep !== "number") {
+      this.#loop(steps, () => {
+        this.#step(a, rows.offsets, b, columns, 0, 0);
+        w.f.emit("add", a, aStep);
+        w.f.emit("add", b, bStep);
+      });
+      return;
+    }
+    const group = (count: number): void => {
+      for (let u = 0; u < count; u++) this.#step(a, rows.offsets, b, columns, aStep * u, bStep * u);
+      w.f.emit("add", a, aStep * count);
+      w.f.emit("add", b, bStep * count);
+    };
+    if (typeof steps === "number") {
+      this.#loop(Math.floor(steps / unroll), () => group(unroll));
+      if (steps % unroll > 0) group(steps % unroll);
+      return;
+    }
+    const left = w.move(steps);
+    const top = w.f.label("steps");
+    const tail = w.f.label("tail");
+    const done = w.f.label("multiplied");
+    w.f.emit("sub", left, unroll);
+    w.f.jump("lt", tail);
+    w.f.bind(top);
+    group(unroll);
+    w.f.emit("sub", left, unroll);
+    w.f.jump("ge", top);
+    w.f.bind(tail);
+    w.f.emit("add", left, unroll);
+    w.f.jump("eq", done);
+    const single = w.f.label("single");
+    w.f.bind(single);
+    group(1);
+    w.f.emit("sub", left, 1);
+    w.f.jump("ne", single);
+    w.f.bind(done);
+  }
+
+  #loop(times: Size, body: () => void): void {
+    if (times === 0) return;
+    if (times === 1) { body(); return; }
+    const { f } = this.#w;
+    const left = this.#w.move(times);
+    const top = f.label("loop");
+    const done = f.label("looped");
+    if (typeof times !== "number") {
+      f.emit("test", left, left);
+      f.jump("le", done);
+    }
+    f.bind(top);
+    body();
+    f.emit("sub", left, 1);
+    f.jump("gt", top);
+    f.bind(done);
+  }
+
+  #step(a: VReg, rowOffsets: readonly number[], b: VReg, layout: ColumnLayout, aOffset: number, bOffset: number): void {
+    const { f, vectors } = this.#w;
+    const at = (v: number) => mem(b, { disp: bOffset + layout.vectorOffsets[v]! });
+    const masked = (v: number): boolean => layout.lastMask !== undefined && v === this.vectors - 1;
+    if (layout.prefetchBytes !== undefined) f.emit("prefetcht0", mem(b, { disp: bOffset + layout.prefetchBytes }));
+    const element = (r: number, broadcast = false) => mem(a, { disp: aOffset + rowOffsets[r]!, ...(broadcast && { broadcast }) });
+    const column = (v: number): VReg => (masked(v) ? vectors.loadMasked(at(v), layout.lastMask!) : vectors.load(at(v)));
+    const broadcastOf = (r: number): VReg => {
+      const register = f.vec("a");
+      f.emit("vbroadcastss", register, element(r));
+      return register;
+    };
+    if (this.vectors === 1 && f.isa.name === "avx512") {
+      const only = column(0);
+      this.accumulators.forEach((row, r) => f.emit("vfmadd231ps", row[0]!, only, element(r, true)));
+    } else if (this.rows <= this.vectors) {
+      const broadcasts = this.accumulators.map((_, r) => broadcastOf(r));
+      for (let v = 0; v < this.vectors; v++) {
+        const operand = this.rows === 1 && !masked(v) ? at(v) : column(v);
+        this.accumulators.forEach((row, r) => f.emit("vfmadd231ps", row[v]!, broadcasts[r]!, operand));
+      }
+    } else {
+      const columns = Array.from({ length: this.vectors }, (_, v) => column(v));
+      this.accumulators.forEach((row, r) => {
+        const broadcast = broadcastOf(r);
+        row.forEach((register, v) => f.emit("vfmadd231ps", register, broadcast, columns[v]!));
+      });
+    }
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * The way of a contraction's results from the scratch tile to the output: row by row through the epilogue's expression,
+ * then stored. The tile is in the first-level cache, so that this is no pass over memory.
+ */
+import { type Buffer, type Dim, type Epilogue, mul } from "../../../ir/index.ts";
+import { mem, type VReg } from "../function.ts";
+import { EpilogueEmitter } from "../loop/epilogue.ts";
+import type { KernelWriter, Size } from "./writer.ts";
+
+/** A segment of one output row: `vectors` vectors, the last perhaps masked. */
+export interface RowSegment {
+  /** Address of the segment's results in scratch, or the results themselves. */
+  readonly from: VReg | readonly VReg[];
+  /** Indices of the output's axes but the last. */
+  readonly outer: readonly Size[];
+  /** Index along the last axis of the segment's first lane. */
+  readonly column: Size;
+  /** Address of the output's element at that place. */
+  readonly to: VReg;
+  readonly vectors: number;
+  /** Lanes of the last vector that exist, and how many columns the segment has; both absent when it is whole. */
+  readonly tail?: Tail;
+}
+
+export interface Tail {
+  readonly mask: VReg;
+  readonly columns: Size;
+}
+
+export class OutputWriter {
+  readonly #w: KernelWriter;
+  readonly #epilogue: EpilogueEmitter | undefined;
+  readonly #columnStride: Dim;
+
+  constructor(w: KernelWriter, epilogue: Epilogue | undefined, columnStride: Dim) {
+    this.#w = w;
+    this.#columnStride = columnStride;
+    this.#epilogue = epilogue && new EpilogueEmitter(w.f, epilogue, w.table, w.paramBlock);
+  }
+
+  /** Emits what the rows of one register tile share; before them, so that no register is held while sums are made. */
+  begin(): void {
+    this.#epilogue?.begin();
+  }
+
+  row(segment: RowSegment): void {
+    const w = this.#w;
+    const row = this.#epilogue?.row(segment.outer);
+    for (let v = 0; v < segment.vectors; v++) {
+      const tail = v === segment.vectors - 1 ? segment.tail : undefined;
+      const sum = isRegisters(segment.from) ? segment.from[v]! : w.vectors.load(mem(segment.from, { disp: v * w.vectorBytes }));
+      const value = row ? row.apply(sum, segment.column, v * w.lanes, tail?.mask) : sum;
+      this.#store(value, segment, v, tail);
+    }
+  }
+
+  #store(value: VReg, segment: RowSegment, v: number, tail: Tail | undefined): void {
+    const { vectors, vectorBytes } = this.#w;
+    if (this.#columnStride !== 1) {
+      this.#scatter(value, segment, v, tail);
+      return;
+    }
+    const place = mem(segment.to, { disp: v * vectorBytes });
+    if (tail) vectors.storeMasked(place, value, tail.mask);
+    else vectors.store(place, value);
+  }
+
+  /** Output columns that are apart: through the frame, one element at a time. */
+  #scatter(value: VReg, segment: RowSegment, v: number, tail: Tail | undefined): void {
+    const w = this.#w;
+    const lane = v * w.lanes;
+    const slot = w.f.stackSlot(w.vectorBytes, w.vectorBytes);
+    w.vectors.store(slot, value);
+    const stepBytes = w.mul(w.size(this.#columnStride), 4);
+    const count = tail ? w.sub(tail.columns, lane) : w.lanes;
+    const source = w.f.gp();
+    w.f.emit("lea", source, slot);
+    w.copyElements(source, 4, w.address(segment.to, w.mul(stepBytes, lane)), stepBytes, count);
+  }
+}
+
+function isRegisters(from: VReg | readonly VReg[]): from is readonly VReg[] {
+  return Array.isArray(from);
+}
+
+/** Strides of a buffer in elements, row-major where it names none. */
+export function stridesOf(buffer: Buffer): readonly Dim[] {
+  if (buffer.strides) return buffer.strides;
+  const strides: Dim[] = new Array(buffer.dims.length);
+  let stride: Dim = 1;
+  for (let i = buffer.dims.length - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride = mul(stride, buffer.dims[i]!);
+  }
+  return strides;
+}

@@ -1,0 +1,97 @@
+/**
+ * Copies the part of an image that a block of output pixels reads into scratch memory, with zeros where the padding
+ * is. The register tile then needs no border cases: every tap of every pixel is there. A channels-first image becomes
+ * channels-last on the way.
+ */
+import { mul } from "../../../ir/index.ts";
+import { mem, type VReg } from "../function.ts";
+import { copyRow } from "./copy.ts";
+import type { ConvShape } from "./conv-shape.ts";
+import type { KernelWriter, Local, Size } from "./writer.ts";
+
+export interface PaddedBlock {
+  /** Address of the image (of one batch, at the first channel that is copied). */
+  readonly image: Local;
+  /** Image row and column of the block's first element; may be negative. */
+  readonly top: Local;
+  readonly left: Local;
+  /** Rows and columns to fill. */
+  readonly rows: Local;
+  readonly columns: Local;
+  /** Channels copied, side by side in a pixel. */
+  readonly channels: number;
+  readonly to: Local;
+  readonly rowPitch: number;
+  readonly pixelPitch: number;
+}
+
+/** Writes up to one vector past the block's end. */
+export function copyPadded(w: KernelWriter, shape: ConvShape, block: PaddedBlock): void {
+  const zeros = w.local(w.max(0, w.min(w.sub(0, w.get(block.left)), w.get(block.columns))));
+  const present = w.local(w.max(0, w.min(w.sub(w.get(block.columns), w.get(zeros)), w.sub(w.sub(w.size(shape.width), w.get(block.left)), w.get(zeros)))));
+  const y = w.local(w.get(block.top));
+  const target = w.local(w.get(block.to));
+  w.count(0, w.get(block.rows), 1, () => {
+    const outside = w.f.label("outside");
+    const next = w.f.label("nextRow");
+    w.f.emit("cmp", y.slot, 0);
+    w.f.jump("lt", outside);
+    w.f.emit("cmp", w.get(y), w.size(shape.height));
+    w.f.jump("ge", outside);
+    copyImageRow(w, shape, block, y, target, zeros, present);
+    w.f.jump("always", next);
+    w.f.bind(outside);
+    fillZeros(w, w.get(target), w.mul(w.get(block.columns), block.pixelPitch / 4));
+    w.f.bind(next);
+    w.f.emit("add", y.slot, 1);
+    w.f.emit("add", target.slot, block.rowPitch);
+  });
+}
+
+function copyImageRow(w: KernelWriter, shape: ConvShape, block: PaddedBlock, y: Local, target: Local, zeros: Local, present: Local): void {
+  const pixelFloats = block.pixelPitch / 4;
+  fillZeros(w, w.get(target), w.mul(w.get(zeros), pixelFloats));
+  const x = w.max(0, w.get(block.left));
+  const from = w.local(w.address(w.get(block.image), w.mul(w.get(y), w.size(mul(4, shape.inputStrides[1]))), w.mul(x, w.size(mul(4, shape.inputStrides[2])))));
+  const to = w.local(w.address(w.get(target), w.mul(w.get(zeros), block.pixelPitch)));
+  copyPixels(w, shape, block, from, to, present);
+  const done = w.add(w.get(zeros), w.get(present));
+  const right = w.address(w.get(target), w.mul(done, block.pixelPitch));
+  fillZeros(w, right, w.mul(w.sub(w.get(block.columns), done), pixelFloats));
+}
+
+function copyPixels(w: KernelWriter, shape: ConvShape, block: PaddedBlock, from: Local, to: Local, present: Local): void {
+  const [, , pixelStride, channelStride] = shape.inputStrides;
+  const { channels, pixelPitch } = block;
+  if (channelStride === 1 && pixelStride === channels && pixelPitch === 4 * channels) {
+    copyRow(w, w.get(from), w.get(to), w.mul(w.get(present), channels));
+  } else if (channelStride === 1) {
+    w.count(0, w.get(present), 1, () => {
+      copyRow(w, w.get(from), w.get(to), channels);
+      w.f.emit("add", from.slot, w.size(mul(4, pixelStride)));
+      w.f.emit("add", to.slot, pixelPitch);
+    });
+  } else {
+    w.count(0, channels, 1, () => {
+      w.copyElements(w.get(from), w.size(mul(4, pixelStride)), w.get(to), pixelPitch, w.get(present));
+      w.f.emit("add", from.slot, w.size(mul(4, channelStride)));
+      w.f.emit("add", to.slot, 4);
+    });
+  }
+}
+
+/** Writes zeros in whole vectors. Changes the register. */
+function fillZeros(w: KernelWriter, to: VReg, floats: Size): void {
+  const zero = w.vectors.zero();
+  const left = w.move(floats);
+  const top = w.f.label("zeros");
+  const done = w.f.label("zeroed");
+  w.f.emit("cmp", left, 0);
+  w.f.jump("le", done);
+  w.f.bind(top);
+  w.vectors.store(mem(to), zero);
+  w.f.emit("add", to, w.vectorBytes);
+  w.f.emit("sub", left, w.lanes);
+  w.f.jump("gt", top);
+  w.f.bind(done);
+}

@@ -1,0 +1,105 @@
+/**
+ * What the tests of contractions share: running a compiled kernel on guarded memory, random data, and a plain
+ * evaluation of epilogues.
+ */
+import assert from "node:assert/strict";
+import { type Bindings, type Buffer, type CompiledKernel, type Epilogue, evaluate, type Expr } from "../../../ir/index.ts";
+import { allocateGuarded } from "../../../native/index.ts";
+import { BoundKernel, spanOf } from "../../../tune/index.ts";
+import type { Isa } from "../function.ts";
+
+export const AVX512: Isa = { name: "avx512", vectorBytes: 64, vnni: true, bf16: true, amx: false };
+export const AVX2: Isa = { name: "avx2", vectorBytes: 32, vnni: false, bf16: false, amx: false };
+
+/** Random numbers from a seed. */
+export function randomizer(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return ((state >>> 8) & 0xffff) / 32768 - 1;
+  };
+}
+
+export function randomFloats(count: number, random: () => number): Float32Array {
+  return Float32Array.from({ length: count }, random);
+}
+
+export type Contents = Map<Buffer, Float32Array>;
+
+const UNTOUCHED = 12345;
+
+/**
+ * Runs all tiles, cut at `cuts` and done last part first, on memory that touches an unmapped page at `edge`.
+ * @returns the output buffer's elements; places the kernel does not write hold 12345
+ */
+export function execute(kernel: CompiledKernel, bindings: Bindings, contents: Contents, output: Buffer, edge: "start" | "end" = "end", parts = 1): Float32Array {
+  const bound = new BoundKernel(kernel, bindings, { allocate: (sizeBytes) => allocateGuarded(sizeBytes, edge) });
+  try {
+    const floats = (buffer: Buffer): Float32Array => {
+      const bytes = bound.memory(buffer)!.view();
+      return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
+    };
+    if (bound.memory(output) && spanOf(output, bindings) > 0) floats(output).fill(UNTOUCHED);
+    for (const [buffer, values] of contents) {
+      if (bound.memory(buffer) && values.length > 0) floats(buffer).set(values);
+    }
+    for (let part = parts - 1; part >= 0; part--) {
+      bound.run(Math.floor((bound.tiles * part) / parts), Math.floor((bound.tiles * (part + 1)) / parts));
+    }
+    return bound.memory(output) && spanOf(output, bindings) > 0 ? floats(output).slice() : new Float32Array(spanOf(output, bindings)).fill(UNTOUCHED);
+  } finally {
+    bound.dispose();
+  }
+}
+
+/** The element of a row-major or strided buffer. */
+export function elementAt(buffer: Buffer, contents: Contents, index: readonly number[], bindings: Bindings): number {
+  const dims = buffer.dims.map((dim) => evaluate(dim, bindings));
+  const strides = buffer.strides?.map((stride) => evaluate(stride, bindings)) ?? dims.map((_, i) => dims.slice(i + 1).reduce((a, b) => a * b, 1));
+  return contents.get(buffer)![index.reduce((at, value, i) => at + value * strides[i]!, 0)]!;
+}
+
+/** The epilogue's value at one point of the output. Knows the operators the tests use. */
+export function epilogueValue(epilogue: Epilogue | undefined, accumulator: number, point: readonly number[], contents: Contents, bindings: Bindings): number {
+  if (!epilogue) return accumulator;
+  const value = (expr: Expr): number => {
+    switch (expr.kind) {
+      case "const": return Number(expr.value);
+      case "accumulator": return accumulator;
+      case "axis": return point[epilogue.axes.indexOf(expr.axis)]!;
+      case "dim": return evaluate(expr.value, bindings);
+      case "cast": return value(expr.arg);
+      case "load": return elementAt(expr.buffer, contents, expr.index.map(value), bindings);
+      case "select": return value(expr.condition) ? value(expr.then) : value(expr.else);
+      case "op": return operate(expr.op, expr.args.map(value));
+      default: throw new Error(`no test evaluation of ${expr.kind}`);
+    }
+  };
+  return value(epilogue.value);
+}
+
+function operate(op: string, [a = 0, b = 0]: readonly number[]): number {
+  switch (op) {
+    case "add": return a + b;
+    case "sub": return a - b;
+    case "mul": return a * b;
+    case "max": return Math.max(a, b);
+    case "min": return Math.min(a, b);
+    case "le": return a <= b ? 1 : 0;
+    case "lt": return a < b ? 1 : 0;
+    default: throw new Error(`no test evaluation of ${op}`);
+  }
+}
+
+/** Compares element by element, relative to the size of the sums. */
+export function assertClose(got: Float32Array, expected: ArrayLike<number>, what: string, tolerance = 1e-4): void {
+  assert.equal(got.length, expected.length, what);
+  for (let i = 0; i < got.length; i++) {
+    const error = Math.abs(got[i]! - expected[i]!);
+    if (!(error <= tolerance * Math.max(1, Math.abs(expected[i]!)))) assert.fail(`${what}: element ${i} of ${got.length} is ${got[i]}, expected ${expected[i]}`);
+  }
+}
+
+export function expectedOutput(output: Buffer, bindings: Bindings): Float32Array {
+  return new Float32Array(spanOf(output, bindings)).fill(UNTOUCHED);
+}
