@@ -7,13 +7,13 @@ import { attentionTactics, compileLoop, convTactics, type Isa, isaOf, matmulTact
 import { writeEngine } from "./engine/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, type Tactic } from "./ir/index.ts";
 import { link, type ManifestIdentity } from "./link/index.ts";
-import { detectCpu, type Cpu } from "./native/index.ts";
+import { type Cpu, detectCpu, MappedFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes } from "./ops/index.ts";
 import { runPasses } from "./passes/index.ts";
 import { evaluateNode } from "./reference/index.ts";
-import { type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
-import { createTuneDevice, type TacticReport, TimingCache, tune, type TuneLevel } from "./tune/index.ts";
+import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
+import { CpuDevice, type TacticReport, TimingCache, tune, type TuneLevel } from "./tune/index.ts";
 import { VERSION } from "./version.ts";
 
 export type BuildStage = "import" | "optimize" | "plan" | "tune" | "write";
@@ -40,6 +40,8 @@ export interface BuildOptions {
   readonly level?: TuneLevel;
   /** Most scratch memory one kernel may take per thread, in bytes. */
   readonly workspaceBytes?: number;
+  /** Threads that runs will mostly use: tactics are judged by the longest share of that many; 1 by default. */
+  readonly threads?: number;
   /** File of measured times, read and updated. */
   readonly timingCache?: string;
   /** Refuse a model that needs a reference step; by default it is built and the report says so. */
@@ -82,16 +84,17 @@ export async function build(model: string | Uint8Array, options: BuildOptions): 
   const cpu = detectCpu(options.env ?? process.env);
   const progress = new Progress(options, started);
   await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
-  const imported = importModel(model);
+  const imported = importModel(model, { mapFile: (path) => MappedFile.open(path) });
   try {
     const { graph } = imported;
     const nodesBefore = graph.nodes.length;
     const identity = identityOf(imported, model, cpu, options);
     await progress.report("optimize", 0, 1, `${nodesBefore} nodes`);
+    const profiles = resolveProfiles(graph, options.profiles ?? []);
+    assumeProfiles(graph, profiles);
     inferTypes(graph);
     const passes = runPasses(graph, { evaluate: evaluateNode });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
-    const profiles = resolveProfiles(graph, options.profiles ?? []);
     const plan = schedule(graph);
     refuseReferences(plan, options);
     const compiled = await compileKernels(plan, profiles[0]!, cpu, options, progress);
@@ -106,7 +109,8 @@ export async function build(model: string | Uint8Array, options: BuildOptions): 
 
 /** Graph passes without code generation: what `inspect` shows of a model. */
 export function optimizeModel(model: string | Uint8Array): { imported: ImportedModel; graph: Graph; passes: unknown } {
-  const imported = importModel(model);
+  const imported = importModel(model, { mapFile: (path) => MappedFile.open(path) });
+  assumeProfiles(imported.graph, resolveProfiles(imported.graph, []));
   inferTypes(imported.graph);
   const passes = runPasses(imported.graph, { evaluate: evaluateNode });
   return { imported, graph: imported.graph, passes };
@@ -127,7 +131,7 @@ interface CompiledPlan {
 async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, options: BuildOptions, progress: Progress): Promise<CompiledPlan> {
   const isa = isaOf(cpu.features);
   const cache = options.timingCache ? TimingCache.load(options.timingCache) : new TimingCache();
-  const device = createTuneDevice(cpu, isa);
+  const device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
   const bindings = optimumOf(profile);
   const constants = (buffer: Buffer): Uint8Array | undefined => {
     const view = plan.views.get(buffer);
@@ -177,10 +181,17 @@ function identityOf(imported: ImportedModel, model: string | Uint8Array, cpu: Cp
   const { metadata, graph } = imported;
   return {
     version: VERSION, precision: options.precision ?? "fp32", level: options.level ?? 3,
-    model: { name: graph.name, producer: metadata.producer, opset: metadata.opsets[""] ?? 0, digest: createHash("sha256").update(imported.bytes).digest("hex"), metadata: metadata.metadataProps },
+    model: { name: graph.name, producer: metadata.producer, opset: metadata.opsets[""] ?? 0, digest: digestOf(model), metadata: metadata.metadataProps },
     target: { arch: "x64", isa: isaOf(cpu.features).name, cpu: cpu.id, features: [...cpu.features] },
     modelWeightBytes: weightBytesOf(graph),
   };
+}
+
+/** SHA-256 of the model file; weights in files beside it are not part of it. */
+function digestOf(model: string | Uint8Array): string {
+  if (typeof model !== "string") return createHash("sha256").update(model).digest("hex");
+  using file = MappedFile.open(model);
+  return createHash("sha256").update(file.bytes()).digest("hex");
 }
 
 function weightBytesOf(graph: Graph): number {

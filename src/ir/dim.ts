@@ -10,7 +10,7 @@ import { assert } from "../base/index.ts";
 export type Dim = number | DimExpr;
 
 type Atom =
-  | { readonly kind: "symbol"; readonly name: string; readonly key: string }
+  | { readonly kind: "symbol"; readonly name: string; readonly key: string; readonly range: Range }
   | { readonly kind: "floorDiv" | "mod" | "min" | "max"; readonly a: Dim; readonly b: Dim; readonly key: string };
 
 interface Term {
@@ -64,8 +64,14 @@ function fromAtom(atom: Atom): Dim {
   return new DimExpr([{ coefficient: 1, atoms: [atom] }]);
 }
 
-export function symbol(name: string): DimExpr {
-  return fromAtom({ kind: "symbol", name, key: name }) as DimExpr;
+const ANY_SIZE: Range = { min: 0, max: Number.POSITIVE_INFINITY };
+
+/**
+ * A named size. Its range, when given, lets `min` and `max` decide (a slice of a table of 512 rows to `seq` rows has
+ * `seq` rows when a profile ends at 512); it is no part of the symbol's identity.
+ */
+export function symbol(name: string, range: Range = ANY_SIZE): DimExpr {
+  return fromAtom({ kind: "symbol", name, key: name, range }) as DimExpr;
 }
 
 export function dimKey(dim: Dim): string {
@@ -163,30 +169,22 @@ export function mod(a: Dim, b: Dim): Dim {
 }
 
 export function min(a: Dim, b: Dim): Dim {
-  const difference = sub(a, b);
-  if (typeof difference === "number") return difference <= 0 ? a : b;
+  const difference = boundsOf(sub(a, b), NO_RANGES);
+  if (difference.max <= 0) return a;
+  if (difference.min >= 0) return b;
   return dimKey(a) < dimKey(b) ? binaryAtom("min", a, b) : binaryAtom("min", b, a);
 }
 
 export function max(a: Dim, b: Dim): Dim {
-  const difference = sub(a, b);
-  if (typeof difference === "number") return difference >= 0 ? a : b;
-  if (a === 0 && isNonNegative(b)) return b;
-  if (b === 0 && isNonNegative(a)) return a;
+  const difference = boundsOf(sub(a, b), NO_RANGES);
+  if (difference.min >= 0) return a;
+  if (difference.max <= 0) return b;
   return dimKey(a) < dimKey(b) ? binaryAtom("max", a, b) : binaryAtom("max", b, a);
 }
 
-/** True when the sign follows from the form alone (symbols are at least 0). */
+/** True when the sign follows from the form and the symbols' ranges. */
 export function isNonNegative(dim: Dim): boolean {
-  return termsOf(dim).every((term) => term.coefficient >= 0 && term.atoms.every(atomIsNonNegative));
-}
-
-function atomIsNonNegative(atom: Atom): boolean {
-  switch (atom.kind) {
-    case "symbol": return true;
-    case "max": return isNonNegative(atom.a) || isNonNegative(atom.b);
-    case "min": case "floorDiv": case "mod": return isNonNegative(atom.a) && isNonNegative(atom.b);
-  }
+  return boundsOf(dim, NO_RANGES).min >= 0;
 }
 
 /** Product of dims: the number of elements. */
@@ -261,7 +259,9 @@ export function substitute(dim: Dim, replacements: ReadonlyMap<string, Dim>): Di
 
 export interface Range { readonly min: number; readonly max: number }
 
-/** Interval arithmetic: a sound bound on the dimension when each symbol lies in its range. */
+const NO_RANGES: ReadonlyMap<string, Range> = new Map();
+
+/** Interval arithmetic: a sound bound on the dimension when each symbol lies in its range; symbols that are not listed have their own. */
 export function boundsOf(dim: Dim, ranges: ReadonlyMap<string, Range>): Range {
   if (typeof dim === "number") return { min: dim, max: dim };
   let low = 0;
@@ -281,7 +281,7 @@ function multiply(a: Range, b: Range): Range {
 }
 
 function atomBounds(atom: Atom, ranges: ReadonlyMap<string, Range>): Range {
-  if (atom.kind === "symbol") return ranges.get(atom.name) ?? { min: 0, max: Number.POSITIVE_INFINITY };
+  if (atom.kind === "symbol") return ranges.get(atom.name) ?? atom.range;
   const a = boundsOf(atom.a, ranges);
   const b = boundsOf(atom.b, ranges);
   switch (atom.kind) {

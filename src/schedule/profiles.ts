@@ -2,7 +2,7 @@
  * Optimisation profiles: from shapes of inputs, as users give them, to ranges of the model's dimension symbols.
  */
 import { UserError } from "../base/index.ts";
-import { type Dim, type Graph, symbolsOf, type Value } from "../ir/index.ts";
+import { type Dim, type Graph, type Range, substitute, symbol, symbolsOf, type Value } from "../ir/index.ts";
 
 export interface ShapeRange {
   readonly min: readonly number[];
@@ -33,6 +33,19 @@ export const DEFAULT_RANGES = {
 /** @throws UserError "profile-invalid" naming input and axis */
 export function resolveProfiles(graph: Graph, profiles: readonly Profile[]): SymbolProfile[] {
   return (profiles.length > 0 ? profiles : [{}]).map((profile) => resolveProfile(graph, profile));
+}
+
+/** Tells the dims of every graph input which sizes the profiles allow, so that inference can decide between sizes. */
+export function assumeProfiles(graph: Graph, profiles: readonly SymbolProfile[]): void {
+  const ranges = new Map<string, Range>();
+  for (const { symbols } of profiles) {
+    for (const [name, { min, max }] of Object.entries(symbols)) {
+      const before = ranges.get(name);
+      ranges.set(name, before ? { min: Math.min(min, before.min), max: Math.max(max, before.max) } : { min, max });
+    }
+  }
+  const ranged = new Map<string, Dim>([...ranges].map(([name, range]) => [name, symbol(name, range)]));
+  for (const input of graph.inputs) if (input.dims) input.dims = input.dims.map((dim) => substitute(dim, ranged));
 }
 
 function resolveProfile(graph: Graph, profile: Profile): SymbolProfile {

@@ -1,0 +1,17 @@
+// Builds (or reuses) the engine of a model of the zoo, in .cache/engines.
+import { existsSync, mkdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { build, VERSION } from "../dist/index.js";
+import { profileOf, root } from "./zoo.mjs";
+
+const folder = join(root, ".cache/engines");
+
+/** @returns {Promise<{path: string, buildMs: number | undefined}>} */
+export async function engineOf(model, { level = 3, rebuild = false } = {}) {
+  mkdirSync(folder, { recursive: true });
+  const path = join(folder, `${model.name}-${VERSION}-l${level}${process.env.SINTER_CPU ? `-${process.env.SINTER_CPU}` : ""}.engine`);
+  const newest = statSync(join(root, "dist/index.js")).mtimeMs;
+  if (!rebuild && existsSync(path) && statSync(path).mtimeMs > newest) return { path, buildMs: undefined };
+  const result = await build(model.path, { output: path, level, profiles: [profileOf(model)], timingCache: join(folder, "timings.json") });
+  return { path, buildMs: result.elapsedMs };
+}
