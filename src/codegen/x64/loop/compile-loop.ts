@@ -10,6 +10,7 @@ import { type Axis, type Buffer, type CompiledKernel, type Dim, dimAdd, dimCeilD
 import { ParamTable } from "./params.ts";
 import { type LoopSchedule, scheduleLoop, workPerElement } from "./schedule.ts";
 import type { Gp, Scope } from "./scope.ts";
+import { transposeTile } from "./transpose.ts";
 
 /** @throws UnsupportedError when an operation has no code for its type; the text names it */
 export function compileLoop(kernel: LoopKernel, isa: Isa): CompiledKernel {
@@ -72,10 +73,11 @@ class LoopCode {
     f.bind(done);
   }
 
-  private hoist(scope: Scope): void {
+  private hoist(scope: Scope, addressesOnly = false): void {
+    const { lane } = this.schedule;
     for (const { buffer, offset, value } of this.kernel.outputs) {
-      this.emitter.hoist(value, scope, this.schedule.lane);
-      this.emitter.hoist({ kind: "load", type: "i32", buffer, index: [offset] }, scope, this.schedule.lane);
+      this.emitter.hoist(value, scope, lane, addressesOnly);
+      this.emitter.hoist({ kind: "load", type: "i32", buffer, index: [offset] }, scope, lane, true);
     }
   }
 
@@ -134,10 +136,49 @@ class LoopCode {
     if (!axis) return this.lanes(scope, from, to);
     const { emitter } = this;
     const end = emitter.dim(axis.extent, scope);
+    if (axis === this.schedule.transposed?.axis) return this.transposedTiles(axis, end, scope);
     emitter.f.loop(0, end, 1, (index) => {
       const inner = emitter.axisScope(scope, axis, index);
       this.hoist(inner);
       this.middle(rest, inner, from, to);
+    });
+  }
+
+  /** Square tiles through registers; what is left at either edge goes element by element. */
+  private transposedTiles(axis: Axis, end: Gp, scope: Scope): void {
+    const { emitter } = this;
+    const { f, gp } = emitter;
+    const size = emitter.lanes.count;
+    const lane = this.schedule.lane!;
+    const laneEnd = emitter.dim(lane.extent, scope);
+    const whole = (extent: Gp): Gp => (typeof extent === "number" ? extent - (extent % size) : gp.operate("and", "i64", [extent, -size]));
+    const columns = whole(end);
+    const full = whole(laneEnd);
+    f.loop(0, columns, size, (column) => {
+      const outer = emitter.axisScope(scope, axis, column);
+      this.hoist(outer, true);
+      f.loop(0, full, size, (start) => this.transposedTile(axis, column, lane, start, outer));
+      if (typeof laneEnd === "number" && laneEnd === full) return;
+      f.loop(0, size, 1, (step) => this.lanes(emitter.axisScope(scope, axis, gp.add(column, step)), full, laneEnd));
+    });
+    if (typeof end === "number" && end === columns) return;
+    f.loop(columns, end, 1, (column) => this.lanes(emitter.axisScope(scope, axis, column)));
+  }
+
+  private transposedTile(axis: Axis, column: Gp, lane: Axis, start: Gp, scope: Scope): void {
+    const { emitter } = this;
+    const size = emitter.lanes.count;
+    const { load } = this.schedule.transposed!;
+    const from = emitter.axisScope(scope, lane, start);
+    emitter.hoist(load, from, axis, true);
+    const rows = Array.from({ length: size }, (_, r) => {
+      const row = emitter.axisScope(from, lane, start, r);
+      return emitter.value(load, emitter.vectorScope(row, { axis, index: column, offset: 0 }))[0]!;
+    });
+    transposeTile(emitter.lanes, rows).forEach((values, i) => {
+      const inner = emitter.vectorScope(emitter.axisScope(scope, axis, column, i), { axis: lane, index: start, offset: 0 });
+      emitter.provide(load, inner, [values]);
+      this.stores(inner);
     });
   }
 

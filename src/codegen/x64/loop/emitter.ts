@@ -9,11 +9,11 @@
 import { assert } from "../../../base/index.ts";
 import { type FunctionBuilder, type Mem, mem, type VReg } from "../function.ts";
 import { GpCode } from "./gp.ts";
-import { type Affine, affineOf, type Axis, type Buffer, type Dim, dimKey, type Expr, freeAxes, type ReduceOp, childrenOf, castTo, constant } from "./ir.ts";
+import { type Affine, affineOf, type Axis, type Buffer, type Dim, dimKey, dimMul, type Expr, freeAxes, type ReduceOp, childrenOf, castTo, constant } from "./ir.ts";
 import { Lanes, type Vector } from "./lanes.ts";
 import { Reducer } from "./reducer.ts";
 import type { ParamTable } from "./params.ts";
-import { chainOf, childScope, ExprKeys, findScalar, findVector, type Gp, indexOf, isBound, isUniform, type Scope, type VectorContext } from "./scope.ts";
+import { type AxisIndex, chainOf, childScope, ExprKeys, findScalar, findVector, type Gp, indexOf, isBound, isUniform, type Scope, type VectorContext } from "./scope.ts";
 import { elementBytes } from "./storage.ts";
 
 export type { Scope } from "./scope.ts";
@@ -57,8 +57,8 @@ export class ExprEmitter {
     return childScope(undefined);
   }
 
-  axisScope(parent: Scope, axis: Axis, index: Gp): Scope {
-    return childScope(parent, { axis, index });
+  axisScope(parent: Scope, axis: Axis, index: Gp, offset = 0): Scope {
+    return childScope(parent, { axis, index, offset });
   }
 
   vectorScope(parent: Scope, vector: VectorContext): Scope {
@@ -83,14 +83,17 @@ export class ExprEmitter {
 
   // ---- hoisting
 
-  /** Emits in `scope` what inner scopes will need and no axis of theirs decides. `inner` is the axis of lanes to come. */
-  hoist(expr: Expr, scope: Scope, inner?: Axis): void {
+  /**
+   * Emits in `scope` what inner scopes will need and no axis of theirs decides. `inner` is the axis of lanes to come.
+   * With `addressesOnly`, no values: for scopes inside which an axis takes several offsets.
+   */
+  hoist(expr: Expr, scope: Scope, inner?: Axis, addressesOnly = false): void {
     const seen = new Set<Expr>();
     const visit = (e: Expr, guarded: boolean): void => {
       if (seen.has(e)) return;
       seen.add(e);
       if (e.kind === "const" || e.kind === "axis" || e.kind === "dim" || e.kind === "accumulator") return;
-      if (this.isHoistable(e, scope, guarded)) { this.emitHoisted(e, scope); return; }
+      if (!addressesOnly && this.isHoistable(e, scope, guarded)) { this.emitHoisted(e, scope); return; }
       if (e.kind === "load") this.prepareAddress(e, scope, inner);
       if (e.kind === "select") {
         visit(e.condition, guarded);
@@ -153,12 +156,19 @@ export class ExprEmitter {
     const depth = (atom: Expr): number => (atom.kind === "axis" ? chain.findIndex((s) => s.axis === atom.axis) : chain.length + this.keys.objectKey(atom));
     const ordered = [...affine.terms].sort((a, b) => depth(a.atom) - depth(b.atom) || (this.keys.keyOf(a.atom) < this.keys.keyOf(b.atom) ? -1 : 1));
     for (const { atom, coefficient } of ordered) {
-      const index = this.scalar(atom, scope);
+      const { index, offset } = this.uniformIndex(atom, scope);
       if (typeof index === "number" && typeof coefficient === "number") displacement += index * coefficient * size;
       else ({ base, key } = this.advance(base, key, atom, coefficient, size, scope));
+      if (typeof coefficient === "number") displacement += offset * coefficient * size;
+      else if (offset !== 0) ({ base, key } = this.advance(base, key, undefined, dimMul(coefficient, offset), size, scope));
     }
     if (Math.abs(displacement) < 2 ** 30) return { base, displacement };
     return { base: this.gp.toRegister(this.gp.add(base, displacement)), displacement: 0 };
+  }
+
+  private uniformIndex(atom: Expr, scope: Scope): AxisIndex {
+    const found = atom.kind === "axis" ? indexOf(scope, atom.axis) : undefined;
+    return found ?? { index: this.scalar(atom, scope), offset: 0 };
   }
 
   /** base + atom * coefficient * size, remembered under its key. */
@@ -167,7 +177,7 @@ export class ExprEmitter {
     const known = findScalar(scope, next);
     if (known !== undefined) return { base: known as VReg, key: next };
     const scale = this.dim(coefficient, scope);
-    const elements = atom ? this.gp.mul(this.scalar(atom, scope), scale) : scale;
+    const elements = atom ? this.gp.mul(this.uniformIndex(atom, scope).index, scale) : scale;
     const made = this.gp.addScaled(base, elements, size);
     scope.scalars.set(next, made);
     return { base: made, key: next };
@@ -207,9 +217,9 @@ export class ExprEmitter {
   /** The value of a uniform integer or boolean: i32 sign-extended, u32 zero-extended, bool 0 or 1. */
   scalar(expr: Expr, scope: Scope): Gp {
     if (expr.kind === "axis") {
-      const index = indexOf(scope, expr.axis);
-      assert(index !== undefined, `axis ${expr.axis.name} is not bound`);
-      return index;
+      const found = indexOf(scope, expr.axis);
+      assert(found, `axis ${expr.axis.name} is not bound`);
+      return this.gp.add(found.index, found.offset);
     }
     if (expr.kind === "dim") return this.dim(expr.value, scope);
     if (expr.kind === "const") return this.gp.constant(expr.value);
@@ -393,6 +403,11 @@ export class ExprEmitter {
       default: break;
     }
     return this.lanes.cast(expr.type, "i32", this.value(expr, scope))[0]!;
+  }
+
+  /** Makes a value that was computed elsewhere known in a scope. */
+  provide(expr: Expr, scope: Scope, value: Vector): void {
+    scope.vectors.set(`v${this.keys.keyOf(expr)}`, value);
   }
 
   // ---- loops and reductions

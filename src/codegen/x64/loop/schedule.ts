@@ -4,13 +4,18 @@
  * Axes on which a reduction depends come first, so that it is computed once outside the rest. A prefix of the axes, as
  * one linear row number, is divided into tiles; a kernel with little outside its lane axis divides that axis into chunks.
  */
-import { type Axis, affineOf, type Dim, dimCeilDiv, dimFloorDiv, dimMax, dimMul, type Expr, freeAxes, visitExpr } from "./ir.ts";
+import { type Axis, affineOf, childrenOf, type Dim, dimCeilDiv, dimFloorDiv, dimMax, dimMul, type Expr, freeAxes, visitExpr } from "./ir.ts";
 import type { FlatKernel } from "./flatten.ts";
 import { laneScore } from "./reducer.ts";
 
 export interface LoopSchedule {
   /** Runs along lanes; undefined when single elements are stored. */
   readonly lane: Axis | undefined;
+  /**
+   * A load whose unit stride lies along another axis, which then is the last of `middle`: square tiles of it are read
+   * along that axis and transposed in registers.
+   */
+  readonly transposed: { readonly load: Expr; readonly axis: Axis } | undefined;
   /** Axes of the row number, outer to inner. */
   readonly rows: readonly Axis[];
   /** Axes between rows and lanes, as plain loops. */
@@ -80,24 +85,48 @@ export function workPerElement(kernel: FlatKernel): Dim {
   return work;
 }
 
+/** The first load of 32-bit elements, outside reductions, that is gathered along lanes but contiguous along another axis. */
+function findTransposed(kernel: FlatKernel, lane: Axis | undefined): LoopSchedule["transposed"] {
+  let found: LoopSchedule["transposed"];
+  const inspect = (e: Expr): void => {
+    if (found || e.kind === "reduce") return;
+    if (e.kind === "load") {
+      const { terms } = affineOf(e.index[0]!);
+      const of = (axis: Axis): Dim => terms.find(({ atom }) => atom.kind === "axis" && atom.axis === axis)?.coefficient ?? 0;
+      const isPlain = terms.every(({ atom }) => atom.kind === "axis" || !freeAxes(atom).has(lane!));
+      const axis = kernel.axes.find((other) => other !== lane && of(other) === 1 && terms.every(({ atom }) => atom.kind === "axis" || !freeAxes(atom).has(other)));
+      const isNarrow = e.buffer.dtype === "float32" || e.buffer.dtype === "int32" || e.buffer.dtype === "uint32";
+      if (isPlain && axis && isNarrow && of(lane!) !== 0 && of(lane!) !== 1 && kernel.safe.has(e)) found = { load: e, axis };
+      return;
+    }
+    childrenOf(e).forEach(inspect);
+  };
+  if (lane) for (const { value } of kernel.outputs) inspect(value);
+  return found;
+}
+
 export function scheduleLoop(kernel: FlatKernel): LoopSchedule {
   const lane = chooseLane(kernel);
-  const others = kernel.axes.filter((axis) => axis !== lane);
-  const { axes, needed } = outerFirst(kernel, others, lane);
+  const ordered = outerFirst(kernel, kernel.axes.filter((axis) => axis !== lane), lane);
+  const { needed } = ordered;
+  const candidate = needed === 0 ? findTransposed(kernel, lane) : undefined;
+  const axes = candidate ? [...ordered.axes.filter((axis) => axis !== candidate.axis), candidate.axis] : ordered.axes;
   const reduces = reducesOf(kernel);
   const hasOuterReduce = reduces.some((reduce) => !lane || !freeAxes(reduce).has(lane));
   let rowAxes = needed;
   let known = axes.slice(0, needed).reduce((count, axis) => count * staticExtent(axis.extent, 1), 1);
-  while (rowAxes < axes.length && known < 16) known *= staticExtent(axes[rowAxes++]!.extent, 1);
+  const most = candidate ? axes.length - 1 : axes.length;
+  while (rowAxes < most && known < 16) known *= staticExtent(axes[rowAxes++]!.extent, 1);
   const rows = axes.slice(0, rowAxes);
   const middle = axes.slice(rowAxes);
   const rowCount = dimMul(...rows.map((axis) => axis.extent));
   const perRow = dimMul(workPerElement(kernel), ...middle.map((axis) => axis.extent), hasOuterReduce || !lane ? 1 : lane.extent);
-  const canChunk = lane !== undefined && !hasOuterReduce && middle.length === 0 && typeof rowCount === "number" && rowCount < 16 && staticExtent(lane.extent, Number.POSITIVE_INFINITY) > 2 * 8192;
+  const transposed = candidate;
+  const canChunk = lane !== undefined && !transposed && !hasOuterReduce && middle.length === 0 && typeof rowCount === "number" && rowCount < 16 && staticExtent(lane.extent, Number.POSITIVE_INFINITY) > 2 * 8192;
   if (canChunk) {
     const chunk = reduces.length > 0 ? 512 : 8192;
-    return { lane, rows, middle, rowCount, rowsPerTile: 1, chunk, tiles: dimMul(rowCount, dimCeilDiv(lane.extent, chunk)) };
+    return { lane, transposed, rows, middle, rowCount, rowsPerTile: 1, chunk, tiles: dimMul(rowCount, dimCeilDiv(lane.extent, chunk)) };
   }
   const rowsPerTile = dimMax(1, dimFloorDiv(TILE_WORK, dimMax(1, perRow)));
-  return { lane, rows, middle, rowCount, rowsPerTile, chunk: undefined, tiles: dimCeilDiv(rowCount, rowsPerTile) };
+  return { lane, transposed, rows, middle, rowCount, rowsPerTile, chunk: undefined, tiles: dimCeilDiv(rowCount, rowsPerTile) };
 }

@@ -24,6 +24,8 @@ export interface Scope {
   readonly parent?: Scope | undefined;
   readonly axis?: Axis;
   readonly index?: Gp;
+  /** Added to `index`; known when code is generated, so that addresses put it into their displacement. */
+  readonly offset?: number;
   readonly vector?: VectorContext | undefined;
   readonly accumulator?: VReg;
   readonly scalars: Map<string, Gp>;
@@ -35,8 +37,11 @@ export function childScope(parent: Scope | undefined, parts: Partial<Scope> = {}
   return { parent, ...inherited, ...parts, scalars: new Map(), vectors: new Map() };
 }
 
-export function indexOf(scope: Scope, axis: Axis): Gp | undefined {
-  for (let s: Scope | undefined = scope; s; s = s.parent) if (s.axis === axis) return s.index;
+export interface AxisIndex { readonly index: Gp; readonly offset: number }
+
+/** The index of an axis here, as a register and a number to add. */
+export function indexOf(scope: Scope, axis: Axis): AxisIndex | undefined {
+  for (let s: Scope | undefined = scope; s; s = s.parent) if (s.axis === axis) return { index: s.index!, offset: s.offset ?? 0 };
   return undefined;
 }
 
