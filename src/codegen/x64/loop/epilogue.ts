@@ -4,7 +4,7 @@
  * A contraction holds row segments of its result in vector registers, lanes along the last output axis. It makes one
  * `EpilogueEmitter` per kernel and calls, where the code of a row goes:
  *
- *   const epilogue = new EpilogueEmitter(f, simd, kernel.epilogue, paramTable, f.params[0]);
+ *   const epilogue = new EpilogueEmitter(f, kernel.epilogue, paramTable, f.params[0]);
  *   epilogue.begin();                       // once, before the loops: base addresses, scalars
  *   const row = epilogue.row(outer);        // per row: `outer` holds the indices of all axes but the last (registers or numbers)
  *   result = row.apply(acc, column, 16, tail); // per vector of the row: lane 0 is column + 16
@@ -16,8 +16,8 @@
  */
 import type { Epilogue } from "../../../ir/index.ts";
 import type { FunctionBuilder, VReg } from "../function.ts";
-import type { Simd } from "../simd.ts";
 import { ExprEmitter, type Scope } from "./emitter.ts";
+import { flattenExpr } from "./flatten.ts";
 import type { ParamTable } from "./params.ts";
 
 export class EpilogueRow {
@@ -51,9 +51,10 @@ export class EpilogueEmitter {
   private root: Scope;
 
   /** @param params gp register with the address of the parameter block */
-  constructor(f: FunctionBuilder, simd: Simd, epilogue: Epilogue, table: ParamTable, params: VReg) {
-    this.emitter = new ExprEmitter(f, simd, table, params);
-    this.epilogue = epilogue;
+  constructor(f: FunctionBuilder, epilogue: Epilogue, table: ParamTable, params: VReg) {
+    const { expr, safe } = flattenExpr(epilogue.value);
+    this.emitter = new ExprEmitter(f, table, params, safe);
+    this.epilogue = { axes: epilogue.axes, value: expr };
     this.root = this.emitter.rootScope();
   }
 

@@ -58,6 +58,12 @@ function flattenLoads(expr: Expr, safe: Set<Expr>): Expr {
   return visit(expr);
 }
 
+/** An expression on its own, with loads flat. */
+export function flattenExpr(expr: Expr): { readonly expr: Expr; readonly safe: ReadonlySet<Expr> } {
+  const safe = new Set<Expr>();
+  return { expr: flattenLoads(expr, safe), safe };
+}
+
 type Substitution = (expr: Expr) => Expr;
 
 /** Applies index substitutions to all expressions; safe loads stay safe. */
