@@ -131,6 +131,17 @@ function binaryAtom(kind: "floorDiv" | "mod" | "min" | "max", a: Dim, b: Dim): D
   return fromAtom({ kind, a, b, key: `${kind}(${dimKey(a)}, ${dimKey(b)})` });
 }
 
+/** max(a, min(a, c)) = a = min(a, max(a, c)): the operand that absorbs the other, which is an atom of the given kind. */
+function absorb(kind: "min" | "max", a: Dim, b: Dim): Dim | undefined {
+  const isIn = (outer: Dim, inner: Dim): boolean => {
+    if (typeof outer === "number" || outer.terms.length !== 1) return false;
+    const [term] = outer.terms;
+    const [atom] = term!.atoms;
+    return term!.coefficient === 1 && term!.atoms.length === 1 && atom!.kind === kind && (dimEqual(atom!.a, inner) || dimEqual(atom!.b, inner));
+  };
+  return isIn(b, a) ? a : isIn(a, b) ? b : undefined;
+}
+
 /** Rounds toward minus infinity. */
 export function floorDiv(a: Dim, b: Dim): Dim {
   if (typeof a === "number" && typeof b === "number") {

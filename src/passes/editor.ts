@@ -157,6 +157,11 @@ export class Editor {
     }
   }
 
+  /** Takes out a node whose results others make by now. */
+  discard(node: Node): void {
+    this.bury(node);
+  }
+
   /** Removes every node whose results nobody reads. */
   removeDead(): number {
     const before = this.dead.size;

@@ -4,6 +4,8 @@
  */
 import type { Graph } from "../ir/index.ts";
 import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
+import { lowerAttention, recogniseAttention } from "./attention.ts";
+import { channelsLast, readChannelsFirst } from "./channels-last.ts";
 import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
 import { shareCommonSubexpressions } from "./common-subexpressions.ts";
 import { Editor } from "./editor.ts";
@@ -13,7 +15,10 @@ import { inlineBranches } from "./inline-branches.ts";
 import { absorbScale, recogniseNormalizations } from "./normalizations.ts";
 import { mergePads } from "./pads.ts";
 import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
+import { decomposeContribOperators } from "./contrib.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
+import { sinkReshapes } from "./sink-reshapes.ts";
+import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
 export type { Evaluate, PassOptions, PassReport, PassRow } from "./pass.ts";
 
@@ -24,6 +29,8 @@ const CLEAN: readonly Pass[] = [
   { name: "merge reshapes", rule: () => mergeReshapes },
   { name: "share common subexpressions", rule: () => shareCommonSubexpressions() },
 ];
+
+const CONTRIB: readonly Pass[] = [{ name: "decompose contrib operators", rule: () => decomposeContribOperators }];
 
 const RECOGNISE: readonly Pass[] = [
   { name: "recognise normalisations", rule: () => recogniseNormalizations },
@@ -39,8 +46,36 @@ const CANONICAL: readonly Pass[] = [
   { name: "Gemm to MatMul", rule: () => splitGemm },
 ];
 
+const TRANSPOSES: readonly Pass[] = [
+  { name: "merge transposes", rule: () => mergeTransposes },
+  { name: "drop transposes before reshapes", rule: () => dropBeforeReshape },
+  { name: "sink transposes", rule: () => sinkTransposes },
+  { name: "sink reshapes", rule: () => sinkReshapes },
+];
+
+const ATTENTION: readonly Pass[] = [
+  { name: "lower attention", rule: () => lowerAttention },
+  { name: "recognise attention", rule: () => recogniseAttention },
+];
+
+const LAYOUT: readonly Pass[] = [{ name: "channels last", rule: () => channelsLast }];
+
+const LAST: readonly Pass[] = [
+  { name: "channels-first inputs", rule: ({ readsChannelsFirst }, graph) => (readsChannelsFirst ? readChannelsFirst(graph) : () => false) },
+  { name: "transposes of ones to reshapes", rule: () => transposeToReshape },
+];
+
 /** Groups in order, each until it changes nothing. */
-const PIPELINE: readonly (readonly Pass[])[] = [CLEAN, [...RECOGNISE, ...CLEAN], [...CANONICAL, ...CLEAN]];
+const PIPELINE: readonly (readonly Pass[])[] = [
+  CLEAN,
+  [...CONTRIB, ...CLEAN],
+  [...RECOGNISE, ...CLEAN],
+  [...CANONICAL, ...CLEAN],
+  [{ name: "sink reshapes", rule: () => sinkReshapes }, ...CLEAN],
+  [...ATTENTION, ...CLEAN],
+  [...LAYOUT, ...TRANSPOSES, ...CLEAN],
+  [...LAST, ...CLEAN],
+];
 
 /** A bound on repetition: every pass makes the graph simpler, so this is never reached by a graph, only by a mistake. */
 const MAX_ROUNDS = 20;
@@ -59,7 +94,7 @@ export function runPasses(graph: Graph, options: PassOptions): PassReport {
 
 function runPass(graph: Graph, pass: Pass, options: PassOptions, rows: PassRow[]): number {
   const editor = new Editor(graph);
-  const changes = editor.sweep(pass.rule(options)) + editor.removeDead();
+  const changes = editor.sweep(pass.rule(options, graph)) + editor.removeDead();
   if (changes > 0) rows.push({ name: pass.name, changes, nodes: graph.nodes.length });
   return changes;
 }

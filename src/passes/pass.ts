@@ -1,5 +1,5 @@
 /** What a pass is: a name, and a rule that sweeps over the graph until it changes nothing more. */
-import type { Node } from "../ir/index.ts";
+import type { Graph, Node } from "../ir/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import type { Rule } from "./editor.ts";
 
@@ -8,11 +8,13 @@ export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly Ho
 
 export interface PassOptions {
   readonly evaluate: Evaluate;
+  /** Whether the target's convolutions read channels-first graph inputs as they come; no by default. */
+  readonly readsChannelsFirst?: boolean;
 }
 
 export interface Pass {
   readonly name: string;
-  readonly rule: (options: PassOptions) => Rule;
+  readonly rule: (options: PassOptions, graph: Graph) => Rule;
 }
 
 /** One row of the report: how often a pass changed something, and what was left after it. */
