@@ -7,7 +7,7 @@ import type { Isa } from "../function.ts";
 import { compileConv, type ConvParameters, convTacticName, readsInPlace } from "./conv.ts";
 import { type ConvShape, convShape } from "./conv-shape.ts";
 import { depthwiseTactics } from "./depthwise.ts";
-import { stepCycles } from "./matmul-tactics.ts";
+import { conflictFactor, stepCycles } from "./matmul-tactics.ts";
 
 /** Most pixels of a register tile, and vectors. */
 const TILES_AVX512: readonly (readonly [number, number])[] = [[12, 2], [14, 2], [8, 3], [9, 3], [6, 4], [28, 1], [16, 1], [7, 4], [7, 2], [4, 4], [1, 8]];
@@ -89,7 +89,8 @@ function estimate(shape: ConvShape, p: ConvParameters, optimum: Bindings, lanes:
   const across = Math.max(1, Math.ceil(width / p.patch[1]));
   const down = Math.max(1, Math.ceil(height / p.patch[0]));
   const pixels = (height * width) / (across * down);
-  const perPatch = depth * stepCycles(Math.max(1, pixels), p.vectors, lanes, false) + 30 + pixels * p.vectors * 3;
+  const conflict = p.copy ? 1 : conflictFactor((shape.inputStrides[2] as number) * shape.stride[1] * 4, pixels);
+  const perPatch = conflict * depth * stepCycles(Math.max(1, pixels), p.vectors, lanes, false) + 30 + pixels * p.vectors * 3;
   const copies = p.copy ? Math.ceil(groups / p.blockGroups) * height * width * shape.stride[0] * shape.stride[1] * inputs * (shape.channelsFirst ? 2 : 2 / lanes) : 0;
   return evaluate(shape.batch, optimum) * shape.groups * (groups * across * down * perPatch + copies);
 }

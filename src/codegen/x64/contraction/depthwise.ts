@@ -39,7 +39,7 @@ export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa,
     const loads = (pixels - 1) * shape.stride[1] + 2 * shape.kernel[1];
     return {
       name: `depthwise ${pixels} rows ${rows}`,
-      estimate: height * shape.channels * shape.kernel[0] * tiles * Math.max(loads, pixels * shape.kernel[1]) / (isa.vectorBytes / 4),
+      estimate: height * shape.channels * shape.kernel[0] * tiles * (Math.max(loads, pixels * shape.kernel[1]) + 8) / (isa.vectorBytes / 4),
       compile: () => new DepthwiseGenerator(kernel, shape, packed, isa, p).compile(),
     };
   }).sort((a, b) => a.estimate - b.estimate);

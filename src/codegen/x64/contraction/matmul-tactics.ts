@@ -107,7 +107,7 @@ function estimate(kernel: MatmulKernel, p: MatmulParameters, sizes: Sizes, lanes
   const blocksAcross = Math.ceil(groups / p.blockGroups);
   const blocksDown = Math.ceil(tiles / p.blockTiles);
   const passes = Math.ceil(sizes.k / (p.depth ?? Math.max(1, sizes.k)));
-  const conflict = p.copyA ? 1 : conflictFactor(kernel, height);
+  const conflict = p.copyA || typeof kernel.a.rowStride !== "number" ? 1 : conflictFactor(4 * kernel.a.rowStride, height);
   const step = (rows: number): number => stepCycles(rows, p.vectors, lanes, p.b === "direct");
   const multiply = groups * sizes.k * conflict * ((tiles - 1) * step(height) + step(last));
   const finish = (groups * sizes.m * p.vectors * (2 + 2 * (passes - 1))) ;
@@ -126,12 +126,10 @@ export function stepCycles(rows: number, vectors: number, lanes: number, directB
   return Math.max(multiply, loads, latency) + (directB ? 0.3 : 0) + 0.2;
 }
 
-/** Rows read in place whose pitch puts several of them on the same cache sets. */
-function conflictFactor(kernel: MatmulKernel, rows: number): number {
-  if (typeof kernel.a.rowStride !== "number" || kernel.a.rowStride === 0) return 1;
-  const bytes = kernel.a.rowStride * 4;
-  const classes = 4096 / gcd(bytes, 4096);
-  return rows / classes > 6 ? 1.4 : 1;
+/** The price of rows read in place at a pitch that puts several of them on the same cache sets. */
+export function conflictFactor(pitchBytes: number, rows: number): number {
+  if (pitchBytes === 0) return 1;
+  return rows / (4096 / gcd(pitchBytes, 4096)) > 6 ? 1.4 : 1;
 }
 
 function gcd(a: number, b: number): number {

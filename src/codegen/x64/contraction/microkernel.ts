@@ -4,8 +4,8 @@
  *
  * Per step of the reduction: B's vectors are loaded once, each row's element of A is broadcast once, and all pairs are
  * multiplied. Rows of A lie at displacements known now (a static row pitch, or pixels of a padded block), so one pointer
- * serves all rows. What there is less of, rows or vectors, is held while the other passes by; with one vector, A is an
- * embedded broadcast; with one row, B is read by the multiplication.
+ * serves all rows. What there is less of, rows or vectors, is held while the other passes by; with one vector, or
+ * when no register is left, A is an embedded broadcast; with one row, B is read by the multiplication.
  */
 import { mem, type VReg } from "../function.ts";
 import type { KernelWriter, Size } from "./writer.ts";
@@ -134,9 +134,10 @@ export class RegisterTile {
       f.emit("vbroadcastss", register, element(r));
       return register;
     };
-    if (this.vectors === 1 && f.isa.name === "avx512") {
-      const only = column(0);
-      this.accumulators.forEach((row, r) => f.emit("vfmadd231ps", row[0]!, only, element(r, true)));
+    const isFull = this.rows * this.vectors + this.vectors >= 32;
+    if (f.isa.name === "avx512" && (this.vectors === 1 || isFull)) {
+      const columns = Array.from({ length: this.vectors }, (_, v) => column(v));
+      this.accumulators.forEach((row, r) => row.forEach((register, v) => f.emit("vfmadd231ps", register, columns[v]!, element(r, true))));
     } else if (this.rows <= this.vectors) {
       const broadcasts = this.accumulators.map((_, r) => broadcastOf(r));
       for (let v = 0; v < this.vectors; v++) {
