@@ -272,7 +272,7 @@ export class VectorMath {
     const t = this.sub(x, this.number(1));
     const near = this.log1p(this.add(t, this.op("vsqrtps", this.mul(t, this.add(x, this.number(1))))));
     const far = this.add(this.log(x), this.number(Math.LN2));
-    return this.blend(this.greaterThan(x, 1e9), far, near);
+    return this.blend(this.lessThan(x, 1), this.splat(Number.NaN), this.blend(this.greaterThan(x, 1e9), far, near));
   }
 
   atanh(x: VReg): VReg {
@@ -407,7 +407,7 @@ export class VectorMath {
     const shift = this.op("vpsllq", this.op("vpsubq", exponent, this.quad(1024n)), 52);
     const mantissa = this.op("vpsubq", x, shift);
     // The exponent as a double: put into the mantissa of 2^52.
-    const e = this.op("vsubpd", this.op("vpor", exponent, this.quad(0x43300000n << 32n)), this.double(2 ** 52 + 1024));
+    const e = this.op("vsubpd", this.op("vorpd", exponent, this.quad(0x43300000n << 32n)), this.double(2 ** 52 + 1024));
     const s = this.op("vdivpd", this.op("vsubpd", mantissa, this.double(1)), this.op("vaddpd", mantissa, this.double(1)));
     const u = this.op("vmulpd", s, s);
     const p = this.polynomialDouble(u, Array.from({ length: 11 }, (_, k) => 2 / (2 * k + 1)));
