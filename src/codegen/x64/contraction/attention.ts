@@ -12,6 +12,7 @@ import { type AttentionKernel, add, ceilDiv, type CompiledKernel, type Dim, type
 import { type Isa, mem, type VReg } from "../function.ts";
 import { EpilogueEmitter } from "../loop/epilogue.ts";
 import { VectorMath } from "../math.ts";
+import { canRunByRow, compileAttentionByRow } from "./attention-row.ts";
 import { rowHeights } from "./matmul.ts";
 import { RegisterTile, type RowLayout } from "./microkernel.ts";
 import { transposeIn, transposeOut } from "./transpose.ts";
@@ -46,6 +47,10 @@ export function attentionTactics(kernel: AttentionKernel, isa: Isa, _constants: 
       compile: () => new AttentionGenerator(kernel, isa, p).compile(),
     };
   }));
+  if (canRunByRow(kernel, isa)) {
+    // A row costs about as much as a query among a block's, times three.
+    tactics.push({ name: "attention by row", estimate: 3, compile: () => compileAttentionByRow(kernel, isa) });
+  }
   return tactics.sort((a, b) => a.estimate - b.estimate);
 }
 
