@@ -3,8 +3,8 @@ export const INTEGER_ROWS = `
 # moves
 mov         l.8b          RM  =r,rm         byte merge
 mov         l.89          MR  =rm,r         byte merge
-mov         l.c7/0        MI  =rm,i4        byte merge
 mov         l.b8+r        OI  =r,iz         merge
+mov         l.c7/0        MI  =rm,i4        byte merge
 movzx.b     l.0f.b6       RM  =r4,r1m1
 movzx.w     l.0f.b7       RM  =r4,r2m2
 movsx.b     l.0f.w1.be    RM  =r8,r1m1

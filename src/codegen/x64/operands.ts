@@ -74,6 +74,8 @@ export interface Instruction {
   /** The EVEX write mask. */
   readonly mask: VReg | undefined;
   readonly zeroing: boolean;
+  /** Physical registers a call or system call reads: its arguments. */
+  readonly uses?: readonly VReg[];
 }
 
 /** Makes the instruction a mnemonic and operands stand for. @throws when no form of the table takes them */
@@ -82,7 +84,12 @@ export function makeInstruction(isa: Isa, text: string, operands: readonly Opera
   const width = named === 0 ? isa.vectorBytes : named;
   const form = forms.find((candidate) => fits(candidate, operands, isa, width, size, mask !== undefined));
   assert(form, `no form of ${text} takes (${operands.map(describe).join(", ")})${mask ? " with a mask" : ""} on ${isa.name}`);
-  return { kind: "instruction", form, operands, width, size, mask, zeroing };
+  return { kind: "instruction", form, operands: isIdiom(form, operands) ? overItself(operands) : operands, width, size, mask, zeroing };
+}
+
+/** An idiom's sources are not read, so that no register need be kept for them: the destination stands for them. */
+function overItself(operands: readonly Operand[]): readonly Operand[] {
+  return operands.map((operand) => (typeof operand === "object" ? operands[0]! : operand));
 }
 
 function describe(operand: Operand): string {
@@ -116,6 +123,7 @@ function fitsImmediate(form: Form, spec: OperandSpec, value: number | bigint, si
   const signedOnly = form.legacy && (form.opcode === 0x83 || form.opcode === 0x6b || spec.immBytes === 4 && size === 8);
   const limit = 2n ** BigInt(8 * bytes - 1);
   const integer = BigInt(value);
+  if (spec.immBytes === SIZED && size === 8 && integer === BigInt.asIntN(32, integer)) return false;
   return integer >= -limit && integer < (signedOnly ? limit : 2n * limit);
 }
 
@@ -125,7 +133,7 @@ export type Visit = (register: VReg, reads: boolean, writes: boolean) => void;
 /** Calls `visit` for every register an instruction reads or writes, address registers and implied ones included. */
 export function visitRegisters(instruction: Instruction, visit: Visit): void {
   const { form, operands, mask, zeroing } = instruction;
-  const independent = ignoresSources(instruction);
+  const independent = isIdiom(form, operands);
   const destination = operands[0];
   for (let i = 0; i < operands.length; i++) {
     const operand = operands[i]!;
@@ -142,18 +150,19 @@ export function visitRegisters(instruction: Instruction, visit: Visit): void {
     if (reads || spec.writes) visit(operand, reads, spec.writes);
   }
   if (mask) visit(mask, true, form.clearsMask);
+  for (const register of instruction.uses ?? []) visit(register, true, false);
   for (const number of form.implicitReads) visit(GP[number]!, true, false);
   for (const number of form.implicitWrites) visit(GP[number]!, false, true);
 }
 
-/** Idioms whose result does not depend on what the registers hold: `xor x, x`, vpternlog giving all zeros or ones. */
-function ignoresSources({ form, operands }: Instruction): boolean {
+/** Whether the result does not depend on what the source registers hold: `xor x, x`, vpternlog giving all zeros or ones. */
+function isIdiom(form: Form, operands: readonly Operand[]): boolean {
   if (form.zeroIdiom) {
-    const count = operands.length;
-    return operands[count - 1] === operands[count - 2] && isRegister(operands[count - 1]!);
+    const last = operands[operands.length - 1]!;
+    return isRegister(last) && last === operands[operands.length - 2];
   }
   const truth = operands[3];
-  return (truth === 0 || truth === 255) && form.name.startsWith("vpternlog");
+  return (truth === 0 || truth === 255) && form.name.startsWith("vpternlog") && isRegister(operands[2]!);
 }
 
 /** Bytes of memory an operand stands for; undefined when the instruction does not say. */
