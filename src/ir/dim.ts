@@ -183,14 +183,14 @@ export function min(a: Dim, b: Dim): Dim {
   const difference = boundsOf(sub(a, b), NO_RANGES);
   if (difference.max <= 0) return a;
   if (difference.min >= 0) return b;
-  return dimKey(a) < dimKey(b) ? binaryAtom("min", a, b) : binaryAtom("min", b, a);
+  return absorb("max", a, b) ?? (dimKey(a) < dimKey(b) ? binaryAtom("min", a, b) : binaryAtom("min", b, a));
 }
 
 export function max(a: Dim, b: Dim): Dim {
   const difference = boundsOf(sub(a, b), NO_RANGES);
   if (difference.min >= 0) return a;
   if (difference.max <= 0) return b;
-  return dimKey(a) < dimKey(b) ? binaryAtom("max", a, b) : binaryAtom("max", b, a);
+  return absorb("min", a, b) ?? (dimKey(a) < dimKey(b) ? binaryAtom("max", a, b) : binaryAtom("max", b, a));
 }
 
 /** True when the sign follows from the form and the symbols' ranges. */

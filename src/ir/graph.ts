@@ -5,6 +5,9 @@
  * file's opset was. Nodes stand in topological order; each value has one producer (SSA). Subgraphs (If, Loop, Scan)
  * use values of outer graphs directly.
  *
+ * A *shape operand* is a value without producer and constant, no graph input, that carries only `elements`: dimension
+ * expressions, evaluated when a shape is bound. Passes put them where Reshape, Expand, Slice and the like read shapes.
+ *
  * Domain "" is ai.onnx; "com.microsoft" are onnxruntime's contrib operators; "sinter" are our own, made by passes.
  */
 import type { DType } from "../base/index.ts";

@@ -1,5 +1,6 @@
 /** Nodes with equal operator, inputs and attributes give equal results: the later ones read the first. Equal small constants are one. */
-import { DimExpr, type Graph, type Node, subgraphsOf, type Value } from "../ir/index.ts";
+import { DimExpr, type Node, subgraphsOf, type Value } from "../ir/index.ts";
+import { isDataDependent } from "../ops/index.ts";
 import type { Editor, Rule } from "./editor.ts";
 
 const RANDOM = /^(Random\w*|Bernoulli|Multinomial)$/;
@@ -25,7 +26,7 @@ function share(node: Node, first: Node, editor: Editor): boolean {
   let changed = false;
   node.outputs.forEach((output, i) => {
     const kept = first.outputs[i];
-    if (!output || !kept || editor.isOutput(output) || editor.usersOf(output).length === 0) return;
+    if (!output || !kept || output.dims?.some(isDataDependent) || editor.isOutput(output) || editor.usersOf(output).length === 0) return;
     editor.replace(output, kept);
     changed = true;
   });

@@ -6,7 +6,7 @@
  * outputs keep their names.
  */
 import { type AttributeValue, captures, type Graph, makeNode, type Node, replaceUses, subgraphsOf, Value } from "../ir/index.ts";
-import { inferNode } from "../ops/index.ts";
+import { inferNode, isDataDependent } from "../ops/index.ts";
 
 export interface EmitOptions {
   readonly domain?: string;
@@ -86,6 +86,7 @@ export class Editor {
   /** Reads `by` wherever `from` was read, in subgraphs too. An output of the graph keeps its value and name. */
   replace(from: Value, by: Value): void {
     if (from === by) return;
+    keepDataSymbols(from, by);
     if (this.isOutput(from)) {
       this.takeOver(from, by);
       return;
@@ -187,4 +188,9 @@ export class Editor {
     this.names.add(name);
     return name;
   }
+}
+
+/** Sizes that data decides keep the symbols that other values use by now. */
+function keepDataSymbols(from: Value, by: Value): void {
+  if (from.dims && by.dims?.length === from.dims.length && by.dims.some(isDataDependent)) by.dims = from.dims;
 }

@@ -61,7 +61,7 @@ const ATTENTION: readonly Pass[] = [
 const LAYOUT: readonly Pass[] = [{ name: "channels last", rule: () => channelsLast }];
 
 const LAST: readonly Pass[] = [
-  { name: "channels-first inputs", rule: ({ readsChannelsFirst }, graph) => (readsChannelsFirst ? readChannelsFirst(graph) : () => false) },
+  { name: "channels-first inputs", rule: (_, graph) => readChannelsFirst(graph) },
   { name: "transposes of ones to reshapes", rule: () => transposeToReshape },
 ];
 

@@ -8,8 +8,6 @@ export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly Ho
 
 export interface PassOptions {
   readonly evaluate: Evaluate;
-  /** Whether the target's convolutions read channels-first graph inputs as they come; no by default. */
-  readonly readsChannelsFirst?: boolean;
 }
 
 export interface Pass {

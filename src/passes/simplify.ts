@@ -4,6 +4,7 @@
  * where the shape stays. Chains of reshapes become the last one.
  */
 import { dimsEqual, type Node, type Value } from "../ir/index.ts";
+import { isDataDependent } from "../ops/index.ts";
 import { isIdentity, knownNumbers, numberOf, permOf, shapeOperand } from "./attributes.ts";
 import type { Editor, Rule } from "./editor.ts";
 import { scalarOf } from "./match.ts";
@@ -57,7 +58,7 @@ export const isReshape = (node: Node | undefined): node is Node => node !== unde
 /** Any reshape becomes Reshape with its target as a shape operand; a reshape of a reshape reads the first one's input. */
 export const mergeReshapes: Rule = (node, editor) => {
   const output = node.outputs[0];
-  if (!isReshape(node) || !output?.dims || !node.inputs[0]) return false;
+  if (!isReshape(node) || !output?.dims || !node.inputs[0] || output.dims.some(isDataDependent)) return false;
   const before = node.inputs[0].producer;
   if (isReshape(before) && before.inputs[0]?.dims) {
     const merged = editor.emit("Reshape", [before.inputs[0], shapeOperand(output.dims)], { allowzero: 1 }, { origins: [...new Set([...before.origins, ...node.origins])] });

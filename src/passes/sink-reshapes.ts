@@ -3,18 +3,19 @@
  * bias, activations, Softmax over the last axis. There they meet the reshape that undoes them.
  */
 import { dimEqual, type Node, type Value } from "../ir/index.ts";
+import { isDataDependent } from "../ops/index.ts";
 import { numberOf, shapeOperand } from "./attributes.ts";
 import type { Rule } from "./editor.ts";
 import { scalarOf } from "./match.ts";
 import { isReshape } from "./simplify.ts";
-import { UNARY } from "./transposes.ts";
+import { UNARY } from "./transpose-sinks.ts";
 
 export const sinkReshapes: Rule = (node, editor) => {
   if (node.domain !== "" || node.outputs.length !== 1) return false;
   const at = node.inputs.findIndex((input) => isReshape(input?.producer) && editor.isOnlyUse(input!) && keepsLast(input!.producer!));
   const reshape = node.inputs[at]?.producer;
   const output = node.outputs[0];
-  if (at < 0 || !reshape || !output?.dims || !canPass(node, at)) return false;
+  if (at < 0 || !reshape || !output?.dims || output.dims.some(isDataDependent) || !canPass(node, at)) return false;
   const inputs = node.inputs.map((input, i) => (i === at ? reshape.inputs[0] : input));
   const moved = editor.emit(node.op, inputs, attributesFor(node));
   return editor.replaceNode(node, editor.emit("Reshape", [moved, shapeOperand(output.dims)], { allowzero: 1 }, { origins: [...reshape.origins, ...node.origins] }));

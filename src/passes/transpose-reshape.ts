@@ -4,6 +4,7 @@
  * shuffle), the Transpose is split: the part inside runs stays before the Reshape, the part that moves runs passes.
  */
 import { type Dim, dimEqual, product } from "../ir/index.ts";
+import { isDataDependent } from "../ops/index.ts";
 import { isIdentity, permOf } from "./attributes.ts";
 import type { Rule } from "./editor.ts";
 import { isTransposed, reshaped, transposed } from "./permute.ts";
@@ -42,7 +43,7 @@ function shortestRun(from: readonly Dim[], to: readonly Dim[], left: readonly nu
 export const sinkThroughReshape: Rule = (node, editor) => {
   const [input] = node.inputs;
   const out = node.outputs[0]?.dims;
-  if (!isTransposed(input) || !out || [...input.dims!, ...out].includes(0)) return false;
+  if (!isTransposed(input) || !out || [...input.dims!, ...out].includes(0) || out.some(isDataDependent)) return false;
   const runs = matchRuns(input.dims!, out);
   const perm = permOf(input.producer!);
   const source = input.producer!.inputs[0]!;

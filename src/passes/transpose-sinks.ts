@@ -89,9 +89,10 @@ function operandsThrough(node: Node, editor: Editor, broadcasts: boolean): { inp
   return { inputs: operands.map((operand) => operand.make()), perm };
 }
 
-const UNARY_OPS = new Set(`Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu HardSigmoid HardSwish
+/** Operators of one tensor that work element by element; further inputs are scalars. */
+export const UNARY: ReadonlySet<string> = new Set(`Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu HardSigmoid HardSwish
   Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu`.split(/\s+/));
-const BROADCAST_OPS = new Set("Add Sub Mul Div Mod Pow And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mean Sum PRelu Where BitShift BitwiseAnd BitwiseOr BitwiseXor".split(" "));
+const BROADCASTING = new Set("Add Sub Mul Div Mod Pow And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mean Sum PRelu Where BitShift BitwiseAnd BitwiseOr BitwiseXor".split(" "));
 
 /** Whether every reader of the value, through pointwise operators, transposes back. */
 function isUndone(editor: Editor, value: Value, perm: readonly number[], depth: number): boolean {
@@ -100,7 +101,7 @@ function isUndone(editor: Editor, value: Value, perm: readonly number[], depth: 
   return users.every((user) => {
     if (user.domain !== "") return false;
     if (user.op === "Transpose") return compose(perm, permOf(user)).every((axis, i) => axis === i);
-    return UNARY_OPS.has(user.op) && isUndone(editor, user.outputs[0]!, perm, depth - 1);
+    return UNARY.has(user.op) && isUndone(editor, user.outputs[0]!, perm, depth - 1);
   });
 }
 
@@ -268,8 +269,8 @@ const spaceToDepth: Rule = (node, editor) => {
 const rows = (ops: Iterable<string>, rule: Rule): Record<string, Rule> => Object.fromEntries([...ops].map((op) => [op, rule]));
 
 export const SINKS: Readonly<Record<string, Rule>> = {
-  ...rows(UNARY_OPS, unary),
-  ...rows(BROADCAST_OPS, broadcast),
+  ...rows(UNARY, unary),
+  ...rows(BROADCASTING, broadcast),
   ...rows(["ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"], reduce),
   ...rows(["ArgMax", "ArgMin"], argument),
   ...rows(["Softmax", "LogSoftmax", "Hardmax", "LpNormalization"], alongRow),

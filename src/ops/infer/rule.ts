@@ -117,7 +117,9 @@ export function knownNumbers(value: Value | undefined): readonly number[] | unde
 
 /** Elements of an input; those of a constant brought into the range that numbers hold exactly. */
 export function boundElements(value: Value | undefined): readonly Dim[] | undefined {
-  return value?.elements ?? numbersConstant(value)?.map((item) => Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, item)));
+  if (value?.elements) return value.elements;
+  const numbers = numbersConstant(value);
+  return value?.dtype === "int64" ? numbers?.map((item) => Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, item))) : numbers;
 }
 
 /** As many fresh symbols as the output has dimensions. */
