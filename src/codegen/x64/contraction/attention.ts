@@ -86,7 +86,8 @@ class AttentionGenerator {
   readonly #headSize: number;
   readonly #valueSize: number;
   /** Places in scratch: transposed queries, transposed results, scores, running maxima, sums, corrections. */
-  readonly #at: Readonly<Record<"queries" | "results" | "scores" | "maxima" | "sums" | "corrections" | "end", number>>;
+  readonly #at: Readonly<Record<"queries" | "results" | "scores" | "maxima" | "sums" | "corrections", number>>;
+  readonly #scratchBytes: number;
   readonly #math: VectorMath;
   readonly #mask: EpilogueEmitter | undefined;
 
@@ -100,8 +101,13 @@ class AttentionGenerator {
     this.#headSize = kernel.headSize as number;
     this.#valueSize = kernel.valueSize as number;
     let end = 0;
-    const place = (rows: number): number => (end += rows * this.#pitch) - rows * this.#pitch;
-    this.#at = { queries: place(this.#headSize), results: place(this.#valueSize), scores: place(p.keys), maxima: place(1), sums: place(1), corrections: place(1), get end() { return end; } };
+    const place = (rows: number): number => {
+      const begin = end;
+      end += rows * this.#pitch;
+      return begin;
+    };
+    this.#at = { queries: place(this.#headSize), results: place(this.#valueSize), scores: place(p.keys), maxima: place(1), sums: place(1), corrections: place(1) };
+    this.#scratchBytes = end;
     this.#math = new VectorMath(w.f);
     this.#mask = kernel.mask && new EpilogueEmitter(w.f, lanesAlongQueries(kernel.mask), w.table, w.paramBlock);
   }
@@ -131,7 +137,7 @@ class AttentionGenerator {
     return {
       name: kernel.name, code, params: w.table.list, packed: w.packed,
       tiles: product(radices),
-      scratchBytes: this.#at.end,
+      scratchBytes: this.#scratchBytes,
       flops: mul(2 * (this.#headSize + this.#valueSize), scores),
       bytes: mul(4, add(elements(kernel.q), elements(kernel.k), elements(kernel.v), elements(kernel.output))),
       tactic: attentionTacticName(this.#p, w.lanes),
