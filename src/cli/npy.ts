@@ -1,6 +1,6 @@
 /** NumPy's .npy files: one array each. Source: NEP 1, "A Simple File Format for NumPy Arrays". */
 import { readFileSync, writeFileSync } from "node:fs";
-import { type DType, elementCount, Tensor, UserError } from "../base/index.ts";
+import { byteLength, type DType, elementCount, Tensor, UserError } from "../base/index.ts";
 
 const DESCRIPTIONS: Readonly<Partial<Record<DType, string>>> = {
   float32: "<f4", float64: "<f8", float16: "<f2", int8: "|i1", int16: "<i2", int32: "<i4", int64: "<i8",
@@ -11,13 +11,13 @@ const MAGIC = "\x93NUMPY";
 
 /** @throws UserError "file-io" when it is not a .npy file of a type that tensors have */
 export function readNpy(path: string): Tensor {
-  const file = readFileSync(path);
+  const file = readFile(path);
   const refuse = (what: string): UserError => new UserError("file-io", `${path}: ${what}; expected a .npy file of a little-endian numeric array in C order.`);
   if (file.length < 10 || file.toString("latin1", 0, 6) !== MAGIC) throw refuse("no NumPy signature");
   const wide = file[6]! >= 2;
   const headerAt = wide ? 12 : 10;
-  const headerBytes = wide ? file.readUInt32LE(8) : file.readUInt16LE(8);
-  if (headerAt + headerBytes > file.length) throw refuse("the header is cut short");
+  const headerBytes = wide ? (file.length < headerAt ? 0 : file.readUInt32LE(8)) : file.readUInt16LE(8);
+  if (file.length < headerAt || headerAt + headerBytes > file.length) throw refuse("the header is cut short");
   const header = file.toString("latin1", headerAt, headerAt + headerBytes);
   const descr = /'descr':\s*'([^']+)'/.exec(header)?.[1];
   const shape = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1];
@@ -26,12 +26,25 @@ export function readNpy(path: string): Tensor {
   if (!type) throw refuse(`type ${descr}`);
   const dims = shape.split(",").map((item) => item.trim()).filter((item) => item !== "").map(Number);
   const bytes = file.subarray(headerAt + headerBytes);
-  const needed = Tensor.zeros(type, [0]).bytes.BYTES_PER_ELEMENT * elementCount(dims);
+  if (!dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0)) throw refuse(`shape (${shape})`);
+  const needed = byteLength(type, elementCount(dims));
   if (bytes.length < needed) throw refuse(`${bytes.length} bytes of data for shape [${dims}]`);
   return Tensor.fromBytes(type, new Uint8Array(bytes), dims);
 }
 
-/** @throws UserError for types NumPy does not have */
+function readFile(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+  }
+}
+
+export function hasNpyType(type: DType): boolean {
+  return DESCRIPTIONS[type] !== undefined;
+}
+
+/** @throws UserError for types NumPy does not have, and when the file cannot be written */
 export function writeNpy(path: string, tensor: Tensor): void {
   const descr = DESCRIPTIONS[tensor.type];
   if (!descr) throw new UserError("file-io", `${path}: NumPy has no type ${tensor.type}.`);
@@ -42,5 +55,9 @@ export function writeNpy(path: string, tensor: Tensor): void {
   start.write(MAGIC, "latin1");
   start[6] = 1;
   start.writeUInt16LE(header.length, 8);
-  writeFileSync(path, Buffer.concat([start, Buffer.from(header, "latin1"), tensor.bytes]));
+  try {
+    writeFileSync(path, Buffer.concat([start, Buffer.from(header, "latin1"), tensor.bytes]));
+  } catch (cause) {
+    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+  }
 }

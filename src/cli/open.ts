@@ -1,17 +1,19 @@
 /** A file given to a command: an engine is loaded; a model is built first, into a cache kept by content, options and processor. */
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readFileSync, readSync, existsSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../base/index.ts";
 import { build } from "../compile.ts";
 import { EngineFile } from "../engine/index.ts";
-import { detectCpu } from "../native/index.ts";
+import { detectCpu, MappedFile } from "../native/index.ts";
+import { importModel } from "../onnx/index.ts";
 import { Engine } from "../runtime/index.ts";
 import type { Profile } from "../schedule/index.ts";
 import type { TuneLevel } from "../tune/index.ts";
 import { VERSION } from "../version.ts";
-import { ProgressLine } from "./output.ts";
+import { withInterrupt } from "./interrupt.ts";
+import { describeProgress, ProgressLine } from "./output.ts";
 
 export interface OpenOptions {
   readonly threads?: number;
@@ -23,55 +25,80 @@ export interface Opened {
   readonly engine: Engine;
   readonly path: string;
   readonly loadMs: number;
+  /** Of the engine file. */
+  readonly sizeBytes: number;
   /** The ONNX file, when one was given. */
   readonly model: string | undefined;
+  /** Milliseconds of the build; undefined when the engine was there already. */
+  readonly buildMs: number | undefined;
 }
 
 export function isEngineFile(path: string): boolean {
-  let file: number;
+  let file: number | undefined;
   try {
     file = openSync(path, "r");
+    const start = Buffer.alloc(8);
+    readSync(file, start, 0, 8, 0);
+    return EngineFile.isEngine(start);
   } catch (cause) {
     throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+  } finally {
+    if (file !== undefined) closeSync(file);
   }
-  const start = Buffer.alloc(8);
-  readSync(file, start, 0, 8, 0);
-  closeSync(file);
-  return EngineFile.isEngine(start);
 }
 
 /** Where built engines are kept: $XDG_CACHE_HOME/sinter or ~/.cache/sinter. */
 export function cacheFolder(): string {
-  return join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "sinter");
+  return join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "sinter");
 }
 
 export async function openEngine(path: string, options: OpenOptions): Promise<Opened> {
   const model = isEngineFile(path) ? undefined : path;
-  const file = model === undefined ? path : await buildCached(model, options);
+  const built = model === undefined ? { path, buildMs: undefined } : await buildCached(model, options);
   const before = performance.now();
-  const engine = await Engine.load(file, options.threads === undefined ? {} : { threads: options.threads });
-  return { engine, path: file, loadMs: performance.now() - before, model };
+  const engine = await Engine.load(built.path, options.threads === undefined ? {} : { threads: options.threads });
+  return { engine, path: built.path, loadMs: performance.now() - before, sizeBytes: statSync(built.path).size, model, buildMs: built.buildMs };
 }
 
-/** @returns the path of an engine of the model, built now or earlier */
-export async function buildCached(model: string, options: OpenOptions): Promise<string> {
-  const cpu = detectCpu(process.env);
+/** An engine of the model, built now or earlier, in `folder`. */
+export async function buildCached(model: string, options: OpenOptions, folder = cacheFolder()): Promise<{ readonly path: string; readonly buildMs: number | undefined }> {
   const level = options.level ?? 3;
-  const key = createHash("sha256").update(readFileSync(model)).update(JSON.stringify([VERSION, cpu.id, options.profiles, level, 1])).digest("hex").slice(0, 32);
-  const folder = cacheFolder();
-  mkdirSync(folder, { recursive: true });
-  const output = join(folder, `${key}.engine`);
-  if (existsSync(output)) return output;
+  const path = join(folder, `${keyOf(model, options.profiles, level, options.threads)}.engine`);
+  if (existsSync(path)) return { path, buildMs: undefined };
+  makeFolder(folder);
   const line = new ProgressLine();
   try {
-    await build(model, {
-      output, level, profiles: options.profiles, timingCache: join(folder, "timings.json"),
-      onProgress: (progress) => line.show(`Building ${model}: ${progress.stage} ${progress.total > 1 ? `${progress.done + 1}/${progress.total} ` : ""}${progress.detail}`, progress.stage),
-    });
+    const { elapsedMs } = await withInterrupt((signal) => build(model, {
+      output: path, level, profiles: options.profiles, timingCache: join(folder, "timings.json"), signal,
+      ...(options.threads === undefined ? {} : { threads: options.threads }),
+      onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
+    }));
+    return { path, buildMs: elapsedMs };
   } finally {
     line.clear();
   }
-  return output;
+}
+
+export function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (cause) {
+    throw new UserError("file-io", `${folder}: ${(cause as Error).message}.`, { cause });
+  }
+}
+
+/** The model file by content, files of external weights by name, size and date, and all that a build depends on. */
+function keyOf(model: string, profiles: readonly Profile[], level: number, threads: number | undefined): string {
+  const files: string[] = [];
+  importModel(model, {
+    mapFile: (path) => {
+      files.push(path);
+      return MappedFile.open(path);
+    },
+  }).close();
+  const external = files.slice(1).map((path) => [path, statSync(path).size, statSync(path).mtimeMs]);
+  using file = MappedFile.open(model);
+  return createHash("sha256").update(file.bytes()).update(JSON.stringify([VERSION, detectCpu(process.env).id, profiles, level, threads ?? 0, external])).digest("hex").slice(0, 32);
 }
 
 /** Dimension sizes of the engine's first profile: what inputs get that no option names. */

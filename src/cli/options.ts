@@ -1,17 +1,20 @@
 /** Option values that several commands share, and their error texts. */
+import { type Command, Option } from "commander";
 import { UserError } from "../base/index.ts";
+import type { BuildOptions } from "../compile.ts";
 import type { Profile } from "../schedule/index.ts";
+import type { TuneLevel } from "../tune/index.ts";
 
-/** `input:1x128,mask:1x128` → shapes by input name. @throws UserError "option-invalid" */
+/** `input:1x128,mask:1x128` → shapes by input name; `input:` alone is a scalar. @throws UserError "option-invalid" */
 export function parseShapes(text: string): Record<string, number[]> {
   const shapes: Record<string, number[]> = {};
   for (const item of text.split(",")) {
     const colon = item.lastIndexOf(":");
-    const dims = item.slice(colon + 1).split("x").map(Number);
-    if (colon <= 0 || !dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0)) {
+    const sizes = item.slice(colon + 1);
+    if (colon <= 0 || !/^(\d+(x\d+)*)?$/.test(sizes)) {
       throw new UserError("option-invalid", `Shapes "${text}": "${item}" is not NAME:DIMxDIM; write for example input_ids:1x128,mask:1x128.`);
     }
-    shapes[item.slice(0, colon)] = dims;
+    shapes[item.slice(0, colon)] = sizes === "" ? [] : sizes.split("x").map(Number);
   }
   return shapes;
 }
@@ -23,9 +26,17 @@ export interface ShapeOptions {
   readonly shapes?: string;
 }
 
+export function profileOptions(command: Command): Command {
+  return command
+    .option("--shapes <list>", "fixed shapes of inputs, e.g. input_ids:1x128,mask:1x128")
+    .option("--min-shapes <list>", "smallest shapes the engine must serve")
+    .option("--opt-shapes <list>", "shapes it is tuned for")
+    .option("--max-shapes <list>", "largest shapes it must serve");
+}
+
 /** One profile from --min-shapes, --opt-shapes, --max-shapes (or --shapes for all three); what is left out follows the others. */
 export function parseProfile(options: ShapeOptions): Profile[] {
-  const same = options.shapes === undefined ? {} : parseShapes(options.shapes);
+  const same = parseOptional(options.shapes);
   const min = { ...same, ...parseOptional(options.minShapes) };
   const opt = { ...same, ...parseOptional(options.optShapes) };
   const max = { ...same, ...parseOptional(options.maxShapes) };
@@ -39,8 +50,28 @@ export function parseProfile(options: ShapeOptions): Profile[] {
   return [profile];
 }
 
-function parseOptional(text: string | undefined): Record<string, number[]> {
+export function parseOptional(text: string | undefined): Record<string, number[]> {
   return text === undefined ? {} : parseShapes(text);
+}
+
+export function levelOption(): Option {
+  return new Option("--level <n>", "how hard to tune: 0 measures nothing, 5 tries everything").choices(["0", "1", "2", "3", "4", "5"]).default("3");
+}
+
+export interface BuildTuning {
+  readonly level: string;
+  readonly threads?: number;
+  readonly workspace?: number;
+  readonly timingCache?: string;
+}
+
+export function tuningOf(options: BuildTuning): Pick<BuildOptions, "level" | "threads" | "workspaceBytes" | "timingCache"> {
+  return {
+    level: Number(options.level) as TuneLevel,
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.workspace === undefined ? {} : { workspaceBytes: options.workspace }),
+    ...(options.timingCache === undefined ? {} : { timingCache: options.timingCache }),
+  };
 }
 
 export function parseCount(name: string, least = 1): (text: string) => number {
@@ -53,8 +84,16 @@ export function parseCount(name: string, least = 1): (text: string) => number {
 
 export function parseSeconds(text: string): number {
   const value = Number(text);
-  if (!(value > 0)) throw new UserError("option-invalid", `--duration is "${text}"; expected seconds above 0.`);
+  if (!(value > 0 && value < 1e6)) throw new UserError("option-invalid", `--duration is "${text}"; expected seconds above 0.`);
   return value;
+}
+
+export function parsePositive(name: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!(value > 0 && Number.isFinite(value))) throw new UserError("option-invalid", `--${name} is "${text}"; expected a number above 0.`);
+    return value;
+  };
 }
 
 /** Bytes, with an optional K, M or G. */

@@ -1,5 +1,6 @@
 /** How commands print: tables, numbers with units, progress on one line. */
 import { styleText } from "node:util";
+import type { BuildProgress } from "../compile.ts";
 
 export function bold(text: string): string {
   return process.stdout.isTTY ? styleText("bold", text) : text;
@@ -8,9 +9,24 @@ export function bold(text: string): string {
 /** Columns padded to their widest cell; those whose cells all look like numbers are aligned right. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => (row[i] ?? "").length)));
-  const numeric = header.map((_, i) => rows.length > 0 && rows.every((row) => /^[-+]?[\d.,]*\d( ?[%a-zA-Z/]+)?$|^-?$/.test(row[i] ?? "")));
+  const numeric = header.map((_, i) => rows.length > 0 && rows.every((row) => /^([-+]?[\d.,]*\d(e[-+]?\d+)?( ?[%a-zA-Z/]+)?|-|)$/.test(row[i] ?? "")));
   const line = (cells: readonly string[]): string => cells.map((cell, i) => (numeric[i] ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!))).join("  ").trimEnd();
   return [bold(line(header)), ...rows.map(line)].join("\n");
+}
+
+/** Lines of "name  value", the values aligned. */
+export function list(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join("\n");
+}
+
+export function heading(title: string): string {
+  return `\n${bold(title)}`;
+}
+
+/** Names, the first few. */
+export function some(names: readonly string[], most: number): string {
+  return names.length <= most ? names.join(", ") : `${names.slice(0, most).join(", ")}, … (${names.length})`;
 }
 
 export function milliseconds(ms: number): string {
@@ -22,6 +38,17 @@ export function bytes(count: number): string {
   if (count >= 2 ** 20) return `${(count / 2 ** 20).toFixed(1)} MiB`;
   if (count >= 2 ** 10) return `${(count / 2 ** 10).toFixed(1)} KiB`;
   return `${count} B`;
+}
+
+/** A dimension list as models write it: `float32[batch, 128]`. */
+export function typeText(type: string, dims: readonly (number | string)[] | undefined): string {
+  return `${type}${dims ? `[${dims.join(", ")}]` : ""}`;
+}
+
+export function describeProgress(progress: BuildProgress): string {
+  const left = progress.remainingMs === undefined ? "" : `, ${Math.ceil(progress.remainingMs / 1000)} s left`;
+  const count = progress.total > 1 ? ` ${progress.done + 1}/${progress.total}` : "";
+  return `[${(progress.elapsedMs / 1000).toFixed(1)} s] ${progress.stage}${count}${left}: ${progress.detail}`;
 }
 
 /** Rewrites one line of standard error on a terminal; elsewhere prints a line per stage. */

@@ -43,6 +43,8 @@ export interface ManifestKernel {
   readonly flops: DimIndex;
   readonly bytes: DimIndex;
   readonly label: ManifestLabel;
+  /** Values that are whole once this kernel has run, row-major in their storage. */
+  readonly completes: readonly ManifestValue[];
 }
 
 export interface ManifestReference {

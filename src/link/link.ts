@@ -40,9 +40,11 @@ class Linker {
   private readonly packedOffsets = new Map<string, number>();
   private weightBytes = 0;
   private readonly hosts = new Map<Value, number>();
+  private readonly lastWriters: ReadonlyMap<Storage, KernelStep>;
 
   constructor(input: LinkInput) {
     this.input = input;
+    this.lastWriters = lastWriters(input.plan);
   }
 
   run(): EngineContent {
@@ -106,7 +108,16 @@ class Linker {
       params: compiled.params.map((param) => this.param(param, compiled.packed)),
       tiles: this.dim(compiled.tiles), scratchBytes: compiled.scratchBytes, flops: this.dim(compiled.flops), bytes: this.dim(compiled.bytes),
       label: { name: compiled.name, operators: step.operators, origins: step.origins, tactic: compiled.tactic },
+      completes: this.completes(step),
     };
+  }
+
+  private completes(step: KernelStep): ManifestValue[] {
+    return [...writtenStorages(step, this.input.plan)].flatMap((storage): ManifestValue[] => {
+      const { value } = storage;
+      if (!value?.dtype || !value.dims || this.lastWriters.get(storage) !== step) return [];
+      return [{ name: value.name, dtype: value.dtype, dims: value.dims.map(dimToJson), storage: this.storage(storage) }];
+    });
   }
 
   private param(param: Param, packed: readonly PackedData[]): ManifestParam {
@@ -167,6 +178,21 @@ class Linker {
     this.weightBytes = Math.ceil((offset + piece.sizeBytes) / WEIGHT_ALIGNMENT) * WEIGHT_ALIGNMENT;
     return offset;
   }
+}
+
+function writtenStorages({ kernel }: KernelStep, plan: Plan): Set<Storage> {
+  const buffers = kernel.kind === "loop" ? kernel.outputs.map((output) => output.buffer) : [kernel.kind === "attention" ? kernel.output.buffer : kernel.output];
+  return new Set(buffers.map((buffer) => plan.views.get(buffer)!.storage));
+}
+
+/** A concatenation is written part by part: its value is whole after the last. */
+function lastWriters(plan: Plan): Map<Storage, KernelStep> {
+  const last = new Map<Storage, KernelStep>();
+  for (const step of plan.steps) {
+    if (step.kind !== "kernel") continue;
+    for (const storage of writtenStorages(step, plan)) last.set(storage, step);
+  }
+  return last;
 }
 
 function concat(parts: readonly Uint8Array[], sizeBytes: number): Uint8Array {

@@ -169,6 +169,12 @@ export class ExecutionContext {
     return this.own().profile(feeds);
   }
 
+  /** Runs once, holding the calling thread, and shows what each step wrote: see `Executor.trace`. */
+  trace(feeds: Feeds, onStep: Parameters<Executor["trace"]>[1]): Results {
+    this.checkAlive();
+    return this.own().trace(feeds, onStep);
+  }
+
   /** Bytes of arena and staging memory, reserved; pages are taken as they are used. */
   get memoryBytes(): number {
     return this.executor?.memoryBytes ?? this.loaded.arenaBytes;

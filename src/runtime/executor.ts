@@ -125,6 +125,28 @@ export class Executor {
     return timings;
   }
 
+  /**
+   * Runs step by step on the calling thread. `onStep` sees the values that each step has made whole; they are views,
+   * valid during the call. Fusions stay as they are: a value inside a kernel is not seen.
+   */
+  trace(feeds: Feeds, onStep: (label: ManifestLabel, values: Readonly<Record<string, HostValue>>) => void): Results {
+    const run = this.begin(feeds, {});
+    const show = (label: ManifestLabel, values: readonly ManifestValue[]): void => onStep(label, Object.fromEntries(values.map((value) => [value.name, this.hostValue(value, run)])));
+    for (const [index, segment] of this.engine.segments.entries()) {
+      if (segment.kind === "reference") {
+        this.runReference(segment, run);
+        show(segment.step.label, segment.step.outputs);
+        continue;
+      }
+      const { program } = this.boundSegment(index, segment, run);
+      for (const [i, { label, completes }] of segment.kernels.entries()) {
+        program.runSync({ threads: 1, first: i, end: i + 1 });
+        show(label, completes);
+      }
+    }
+    return this.results(run);
+  }
+
   /** Bytes of arena, staging and data-dependent values this context holds. */
   get memoryBytes(): number {
     return this.arena.sizeBytes + sumBytes(this.staging) + sumBytes(this.dynamic);

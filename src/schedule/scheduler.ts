@@ -81,7 +81,7 @@ class Scheduler {
     const bits = DTYPE_BITS[value.dtype!];
     const count = product(value.dims!);
     const sizeBytes = bits >= 8 ? mul(count, bits / 8) : typeof count === "number" ? Math.ceil((count * bits) / 8) : count;
-    return { name: `${this.counter++}:${value.name}`, place, sizeBytes };
+    return { name: `${this.counter++}:${value.name}`, place, sizeBytes, value };
   }
 
   private newView(value: Value, place: Storage["place"] = "arena"): View {

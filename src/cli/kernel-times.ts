@@ -1,0 +1,57 @@
+/** Per-kernel times of an engine: several profiled runs, the median of each step. */
+import type { ExecutionContext, Feeds } from "../runtime/index.ts";
+import type { Peaks } from "./peaks.ts";
+import { milliseconds, some, table } from "./output.ts";
+
+export interface KernelTime {
+  readonly name: string;
+  /** Names of the model's nodes that the kernel stands for. */
+  readonly nodes: readonly string[];
+  readonly operators: readonly string[];
+  readonly tactic: string;
+  readonly ms: number;
+  /** Of all steps' time. */
+  readonly share: number;
+  readonly gflops: number;
+  readonly gbps: number;
+}
+
+const LEAST_RUNS = 5;
+const MOST_RUNS = 50;
+const BUDGET_MS = 1500;
+
+/** In the program's order. */
+export function timeKernels(context: ExecutionContext, feeds: Feeds): KernelTime[] {
+  const started = performance.now();
+  const runs = [context.profile(feeds)];
+  while (runs.length < LEAST_RUNS || (runs.length < MOST_RUNS && performance.now() - started < BUDGET_MS)) runs.push(context.profile(feeds));
+  const medians = runs[0]!.map((_, step) => median(runs.map((run) => run[step]!.ns)));
+  const total = medians.reduce((sum, ns) => sum + ns, 0);
+  return runs[0]!.map(({ label, flops, bytes }, step): KernelTime => {
+    const ns = medians[step]!;
+    const rate = (amount: number): number => (ns > 0 ? amount / ns : 0);
+    return {
+      name: label.name || label.operators.join("+"), nodes: label.origins, operators: label.operators, tactic: label.tactic,
+      ms: ns / 1e6, share: total > 0 ? ns / total : 0, gflops: rate(flops), gbps: rate(bytes),
+    };
+  });
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
+}
+
+/** Slowest first. */
+export function kernelTable(kernels: readonly KernelTime[], peaks: Peaks): string {
+  const rows = [...kernels].sort((a, b) => b.ms - a.ms).map((kernel) => [
+    kernel.name, milliseconds(kernel.ms), percent(kernel.share),
+    kernel.gflops.toFixed(1), percent(kernel.gflops / peaks.gflops), kernel.gbps.toFixed(1), percent(kernel.gbps / peaks.gbps),
+    kernel.tactic, some(kernel.nodes, 3),
+  ]);
+  const title = `Peaks measured on ${peaks.threads} thread${peaks.threads === 1 ? "" : "s"}: ${peaks.gflops.toFixed(0)} GFLOP/s, ${peaks.gbps.toFixed(1)} GB/s to and from memory (caches are faster).`;
+  return `${title}\n${table(["kernel", "ms", "share", "GFLOP/s", "of peak", "GB/s", "of peak", "tactic", "nodes"], rows)}`;
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}
