@@ -17,8 +17,8 @@ const dimsText = (graph: Graph, output = 0): string | undefined => graph.outputs
 const i64 = (...items: number[]): Tensor => new Tensor("int64", items);
 
 describe("inferTypes", () => {
-  it("has a rule for every operator that has a reference", () => {
-    const missing = Object.keys(REFERENCE_OPERATORS).filter((op) => !inferRules.has(op));
+  it("has a rule for every operator of ai.onnx that has a reference", () => {
+    const missing = Object.keys(REFERENCE_OPERATORS).filter((op) => !op.includes(".") && op !== "Constant" && !inferRules.has(op));
     assert.deepEqual(missing, []);
   });
 
