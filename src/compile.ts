@@ -2,12 +2,12 @@
  * The whole compiler on one page: import, infer, passes, schedule, code generation and tuning, link, write.
  */
 import { createHash } from "node:crypto";
-import { UnsupportedError, UserError } from "./base/index.ts";
+import { assert, UnsupportedError, UserError } from "./base/index.ts";
 import { attentionTactics, compileLoop, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
 import { writeEngine } from "./engine/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, type Tactic } from "./ir/index.ts";
 import { link, type ManifestIdentity } from "./link/index.ts";
-import { type Cpu, detectCpu, MappedFile } from "./native/index.ts";
+import { type Cpu, detectCpu, MappedFile, requireCpu } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes } from "./ops/index.ts";
 import { runPasses } from "./passes/index.ts";
@@ -82,6 +82,7 @@ export interface BuildResult {
 export async function build(model: string | Uint8Array, options: BuildOptions): Promise<BuildResult> {
   const started = performance.now();
   const cpu = detectCpu(options.env ?? process.env);
+  requireCpu(cpu);
   const progress = new Progress(options, started);
   await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
   const imported = importModel(model, { mapFile: (path) => MappedFile.open(path) });
@@ -129,7 +130,7 @@ interface CompiledPlan {
 }
 
 async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, options: BuildOptions, progress: Progress): Promise<CompiledPlan> {
-  const isa = isaOf(cpu.features);
+  const isa = targetOf(cpu);
   const cache = options.timingCache ? TimingCache.load(options.timingCache) : new TimingCache();
   const device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
   const bindings = optimumOf(profile);
@@ -160,6 +161,12 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
   return { kernels, reports };
 }
 
+function targetOf(cpu: Cpu): Isa {
+  const isa = isaOf(cpu.features);
+  assert(isa, "a processor without AVX2 that was not refused");
+  return isa;
+}
+
 function nameOf(step: KernelStep): string {
   return step.kernel.name || step.operators.join("+");
 }
@@ -182,7 +189,7 @@ function identityOf(imported: ImportedModel, model: string | Uint8Array, cpu: Cp
   return {
     version: VERSION, precision: options.precision ?? "fp32", level: options.level ?? 3,
     model: { name: graph.name, producer: metadata.producer, opset: metadata.opsets[""] ?? 0, digest: digestOf(model), metadata: metadata.metadataProps },
-    target: { arch: "x64", isa: isaOf(cpu.features).name, cpu: cpu.id, features: [...cpu.features] },
+    target: { arch: "x64", isa: targetOf(cpu).name, cpu: cpu.id, features: [...cpu.features] },
     modelWeightBytes: weightBytesOf(graph),
   };
 }

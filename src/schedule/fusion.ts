@@ -17,6 +17,9 @@ const MAX_LOADS = 10;
 
 const RESHAPES = new Set(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"]);
 
+/** Views that strides can mostly say. */
+const ALIASING = new Set([...RESHAPES, "Transpose", "Expand", "Split", "Slice"]);
+
 /** Reductions that read each input element a fixed small number of times. */
 const ROW_REDUCTIONS = /^(Reduce\w+|Softmax|LogSoftmax|LayerNormalization|RMSNormalization|ArgMax|ArgMin|InstanceNormalization|GroupNormalization|LpNormalization|GlobalAveragePool|GlobalMaxPool)$/;
 
@@ -155,6 +158,8 @@ class Decider {
       if (pending.length === 0 && keepsLastAxis(next)) chain.push(next);
       break;
     }
+    // Results that are reshaped into a graph output are written there.
+    if (pending.length > 0 && this.outputs.has(value)) chain.push(...pending);
     for (const node of chain) this.claimed.add(node);
     for (const node of chain.slice(0, -1)) this.inlined.add(node.outputs[0]!);
     if (chain.length > 0) this.inlined.add(contraction.outputs[0]!);
@@ -227,8 +232,15 @@ class Decider {
     if (users.length === 0 || this.outputs.has(value) || !value.dims) return false;
     if (this.operators.get(value)! > MAX_OPERATORS || this.loads.get(value)! > MAX_LOADS) return false;
     const kind = lowerings.get(opKey(node))!.kind;
+    if (this.becomesAlias(node) || node.op === "Concat") return false;
     if (users.length > 1 && !(kind === "view" && users.length <= 3) && !(kind === "pointwise" && this.converges(value, users))) return false;
     return users.every((user) => this.accepts(user, value, node, kind));
+  }
+
+  /** A view of a value that has memory costs nothing and needs no inlining. */
+  private becomesAlias(node: Node): boolean {
+    const source = node.inputs[0];
+    return node.domain === "" && ALIASING.has(node.op) && source !== undefined && !this.inlined.has(source) && !source.elements;
   }
 
   /** Whether a value's users are pointwise and all end in one of them, so that it is computed once in one kernel. */
