@@ -394,8 +394,14 @@ function rebuild(expr: Expr, visit: (expr: Expr) => Expr): Expr {
   }
 }
 
+/** Replaces free axes; one that a reduction inside binds again is another axis there. */
 export function substituteAxes(expr: Expr, replacements: ReadonlyMap<Axis, Expr>): Expr {
-  return rewrite(expr, (e) => (e.kind === "axis" ? replacements.get(e.axis) : undefined));
+  return rewrite(expr, (e) => {
+    if (e.kind === "axis") return replacements.get(e.axis);
+    if (e.kind !== "reduce" || !e.axes.some((axis) => replacements.has(axis))) return undefined;
+    const outer = new Map([...replacements].filter(([axis]) => !e.axes.includes(axis)));
+    return { ...e, body: substituteAxes(e.body, outer) };
+  });
 }
 
 export function childrenOf(expr: Expr): readonly Expr[] {

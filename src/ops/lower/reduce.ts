@@ -64,15 +64,20 @@ function reduceLowering(formula: Formula): Lowering {
       const dims = inputDims(node, 0);
       const which = reducedAxes(node)!;
       const keepDims = numberAttribute(node, "keepdims", 1) !== 0;
-      const axes = axesOver(dims, which);
-      let next = 0;
-      const at = dims.map((_, i) => {
-        const reduced = which.indexOf(i);
-        if (reduced >= 0) { if (keepDims) next++; return axisIndex(axes[reduced]!); }
-        return index[next++]!;
-      });
-      const x = load(0, at);
-      return formula({ reduce: (kind, body) => reduceOver(kind, axes, body(x)), count: (like) => countAs(like, which.map((i) => dims[i]!)) });
+      const element = (axes: readonly Axis[]): Expr => {
+        let next = 0;
+        return load(0, dims.map((_, i) => {
+          const reduced = which.indexOf(i);
+          if (reduced < 0) return index[next++]!;
+          if (keepDims) next++;
+          return axisIndex(axes[reduced]!);
+        }));
+      };
+      const reduce = (kind: ReduceOp, body: (x: Expr) => Expr): Expr => {
+        const axes = axesOver(dims, which);
+        return reduceOver(kind, axes, body(element(axes)));
+      };
+      return formula({ reduce, count: (like) => countAs(like, which.map((i) => dims[i]!)) });
     },
   };
 }
