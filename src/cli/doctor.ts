@@ -1,0 +1,87 @@
+/** `sinter doctor`: what this machine has and what Sinter will use of it. */
+import { existsSync, readFileSync } from "node:fs";
+import { freemem, totalmem } from "node:os";
+import { Command } from "commander";
+import { UnsupportedError } from "../base/index.ts";
+import { isaOf } from "../codegen/index.ts";
+import { allowedCpus, availableThreads, cgroupQuota, detectCpu } from "../native/index.ts";
+import { VERSION } from "../version.ts";
+import { cacheFolder } from "./open.ts";
+import { bytes, list, printJson } from "./output.ts";
+import { findOnnxruntime } from "./peer.ts";
+
+interface Diagnosis {
+  readonly sinter: string;
+  readonly node: string;
+  readonly platform: string;
+  readonly cpu: { readonly brand: string; readonly id: string; readonly features: readonly string[]; readonly cacheBytes: { readonly l1d: number; readonly l2: number; readonly l3: number } };
+  /** The instruction set of kernels built here; null where Sinter cannot run. */
+  readonly isa: string | null;
+  /** SINTER_CPU, when set. */
+  readonly limit: string | null;
+  readonly threads: { readonly used: number; readonly allowed: number; /** null: no limit. */ readonly quota: number | null };
+  readonly memory: { readonly totalBytes: number; readonly freeBytes: number; /** null: no limit. */ readonly limitBytes: number | null };
+  readonly onnxruntime: string | null;
+  readonly cache: string;
+}
+
+export function doctorCommand(): Command {
+  return new Command("doctor")
+    .description("Show what this machine has and what Sinter will use; exit status 4 when it cannot run here.")
+    .option("--json", "print the result as JSON")
+    .action(run);
+}
+
+function run(options: { readonly json?: boolean }): void {
+  const diagnosis = diagnose();
+  if (options.json) printJson(diagnosis);
+  else print(diagnosis);
+  if (diagnosis.isa === null) throw new UnsupportedError("unsupported-cpu", `Sinter needs a processor with AVX2, FMA, F16C and BMI2; ${diagnosis.cpu.brand}${diagnosis.limit === null ? "" : `, limited by SINTER_CPU=${diagnosis.limit},`} lacks some of them.`);
+}
+
+function diagnose(): Diagnosis {
+  const cpu = detectCpu(process.env);
+  const quota = cgroupQuota();
+  return {
+    sinter: VERSION, node: process.version, platform: `${process.platform} ${process.arch}`,
+    cpu: { brand: cpu.brand, id: cpu.id, features: [...cpu.features], cacheBytes: cpu.cacheBytes },
+    isa: isaOf(cpu.features)?.name ?? null, limit: process.env["SINTER_CPU"] ?? null,
+    threads: { used: availableThreads(), allowed: allowedCpus().length, quota: Number.isFinite(quota) ? quota : null },
+    memory: { totalBytes: totalmem(), freeBytes: freemem(), limitBytes: memoryLimit() },
+    onnxruntime: onnxruntimeVersion(), cache: cacheFolder(),
+  };
+}
+
+/** The control group's limit, as a container sees it. Source: Linux cgroup-v2.rst, memory.max. */
+function memoryLimit(): number | null {
+  for (const path of ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]) {
+    if (!existsSync(path)) continue;
+    const limit = Number(readFileSync(path, "utf8"));
+    return limit > 0 && limit < totalmem() ? limit : null;
+  }
+  return null;
+}
+
+function onnxruntimeVersion(): string | null {
+  try {
+    return findOnnxruntime().version;
+  } catch {
+    return null;
+  }
+}
+
+function print({ sinter, node, platform, cpu, isa, limit, threads, memory, onnxruntime, cache }: Diagnosis): void {
+  const { l1d, l2, l3 } = cpu.cacheBytes;
+  console.log(list([
+    ["sinter", sinter],
+    ["node", `${node}, ${platform}`],
+    ["processor", cpu.brand],
+    ["features", cpu.features.join(" ") || "none that matter"],
+    ["caches", `L1 ${bytes(l1d)}, L2 ${bytes(l2)}, L3 ${l3 === 0 ? "unknown" : bytes(l3)}`],
+    ["kernels for", `${isa ?? "nothing: this processor is too old"}${limit === null ? "" : ` (SINTER_CPU=${limit})`}`],
+    ["threads", `${threads.used}; ${threads.allowed} processors allowed, ${threads.quota === null ? "no quota" : `a quota of ${threads.quota}`}`],
+    ["memory", `${bytes(memory.freeBytes)} free of ${bytes(memory.totalBytes)}${memory.limitBytes === null ? "" : `, limited to ${bytes(memory.limitBytes)}`}`],
+    ["onnxruntime-node", onnxruntime ?? "not found: comparing with it needs npm install onnxruntime-node"],
+    ["engine cache", cache],
+  ]));
+}
