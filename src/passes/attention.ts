@@ -1,200 +1,159 @@
 /**
  * Attention: softmax(scale * q kᵀ + mask) v, as exporters spell it (scale before, after or split over both operands;
- * masks added or chosen by Where; torch's guard against rows without keys), and ONNX's own operator. The result is
- * sinter.Attention over q [b, h, i, d], k [b, h', j, d], v [b, h', j, e]; head splits and merges stay outside.
+ * masks added or chosen by Where; batch and heads as one dimension or two; keys and values repeated for groups of
+ * heads; torch's guard against rows without keys). The result is sinter.Attention over q [b, h, i, d], k [b, g, j, d],
+ * v [b, g, j, e], where g divides h; head splits and merges stay outside, as views.
  */
-import { type Dim, dimEqual, type Node, type Value } from "../ir/index.ts";
-import { floatConstant, numberOf, shapeOperand } from "./attributes.ts";
+import { type Dim, dimEqual, type Node, product, type Value } from "../ir/index.ts";
+import { floatConstant, permOf, shapeOperand } from "./attributes.ts";
+import { simplifyMask } from "./attention-mask.ts";
+import { sameShape, scaledBy, type Scores, scoresOf, type Step, type Weights, weightsOf } from "./attention-scores.ts";
 import type { Editor, Rule } from "./editor.ts";
-import { originsOf, scalarOf } from "./match.ts";
+import { originsOf } from "./match.ts";
+import { reshaped, transposed } from "./permute.ts";
+import { isReshape } from "./simplify.ts";
 
-interface Term { readonly value: Value; readonly factor: number }
-interface Choice { readonly condition: Value; readonly hidden: number; readonly keepsWhenTrue: boolean }
-
-interface Scores {
-  readonly product: Node;
-  scale: number;
-  readonly terms: Term[];
-  readonly choices: Choice[];
-  readonly nodes: Node[];
-}
-
-/** Scores at or below this are as good as hidden. */
-const HIDDEN = -1e4 + 1;
-
-/** value * factor for Mul and Div by a number. */
-function scaledBy(node: Node | undefined): { value: Value; factor: number } | undefined {
-  if (!node || node.domain !== "" || (node.op !== "Mul" && node.op !== "Div")) return undefined;
-  const [a, b] = node.inputs;
-  const right = scalarOf(b);
-  if (a && right !== undefined && right !== 0) return { value: a, factor: node.op === "Mul" ? right : 1 / right };
-  const left = node.op === "Mul" ? scalarOf(a) : undefined;
-  return left !== undefined && b ? { value: b, factor: left } : undefined;
-}
-
-/** Follows the scores up to the product, collecting what was done to it. */
-function scoresOf(value: Value | undefined, depth = 6): Scores | undefined {
-  const node = value?.producer;
-  if (!node || node.domain !== "" || depth === 0) return undefined;
-  if (node.op === "MatMul") return { product: node, scale: 1, terms: [], choices: [], nodes: [node] };
-  const scaled = scaledBy(node);
-  if (scaled) {
-    const inner = scoresOf(scaled.value, depth - 1);
-    if (!inner || inner.choices.length > 0) return undefined;
-    const terms = inner.terms.map((term) => ({ ...term, factor: term.factor * scaled.factor }));
-    return { ...inner, scale: inner.scale * scaled.factor, terms, nodes: [...inner.nodes, node] };
-  }
-  if (node.op === "Add") return withTerm(node, depth);
-  return node.op === "Where" ? withChoice(node, depth) : undefined;
-}
-
-function withTerm(node: Node, depth: number): Scores | undefined {
-  for (const [at, other] of [[0, 1], [1, 0]] as const) {
-    const inner = scoresOf(node.inputs[at], depth - 1);
-    const term = node.inputs[other];
-    if (inner && term && sameShape(node.inputs[at], node.outputs[0])) return { ...inner, terms: [...inner.terms, { value: term, factor: 1 }], nodes: [...inner.nodes, node] };
-  }
-  return undefined;
-}
-
-function withChoice(node: Node, depth: number): Scores | undefined {
-  const [condition, a, b] = node.inputs;
-  for (const [scores, hiddenValue, keepsWhenTrue] of [[a, b, true], [b, a, false]] as const) {
-    const hidden = scalarOf(hiddenValue);
-    if (hidden === undefined || hidden > HIDDEN || !condition || !sameShape(scores, node.outputs[0])) continue;
-    const inner = scoresOf(scores, depth - 1);
-    if (inner) return { ...inner, choices: [...inner.choices, { condition, hidden, keepsWhenTrue }], nodes: [...inner.nodes, node] };
-  }
-  return undefined;
-}
-
-function sameShape(a: Value | undefined, b: Value | undefined): boolean {
-  return a?.dims !== undefined && b?.dims !== undefined && a.dims.length === b.dims.length && a.dims.every((dim, i) => dimEqual(dim, b.dims![i]!));
-}
-
-/** The scores' softmax below torch's guard: Where(IsNaN(p), 0, p). */
-function softmaxOf(value: Value | undefined): { softmax: Node; nodes: Node[] } | undefined {
-  const node = value?.producer;
-  if (!node || node.domain !== "") return undefined;
-  if (node.op === "Where") {
-    const [condition, zero, inner] = node.inputs;
-    const test = condition?.producer;
-    if (test?.op !== "IsNaN" || test.inputs[0] !== inner || scalarOf(zero) !== 0) return undefined;
-    const found = softmaxOf(inner);
-    return found && { softmax: found.softmax, nodes: [...found.nodes, test, node] };
-  }
-  const rank = node.inputs[0]?.dims?.length ?? 0;
-  const axis = numberOf(node, "axis", -1);
-  return node.op === "Softmax" && (axis === -1 || axis === rank - 1) ? { softmax: node, nodes: [node] } : undefined;
-}
+/** Finite hidden scores become at most this, so that adding them to a score leaves nothing of it. */
+const ABSORBING = -1e30;
 
 export const recogniseAttention: Rule = (node, editor) => {
   if (node.op !== "MatMul" || node.domain !== "") return false;
-  const found = softmaxOf(node.inputs[0]);
-  const scores = found && scoresOf(found.softmax.inputs[0]);
-  const v = node.inputs[1];
-  if (!found || !scores || !v?.dims || v.constant) return false;
-  const q = strip(scores.product.inputs[0]!);
-  const k = strip(scores.product.inputs[1]!);
-  const operands = [q.value, k.value, v];
-  const rank = node.outputs[0]?.dims?.length;
-  if ((rank !== 3 && rank !== 4) || !operands.every((value) => value.dims?.length === rank && value.dtype === "float32")) return false;
-  const rows = q.value.dims!.slice(0, -2);
-  if (!operands.every((value) => rows.every((dim, i) => dimEqual(dim, value.dims![i]!)))) return false;
-  const nodes = [...scores.nodes, ...found.nodes, ...q.nodes, ...k.nodes, node];
-  const swap = rank === 4 ? [0, 1, 3, 2] : [0, 2, 1];
-  const keys = editor.emit("Transpose", [k.value], { perm: swap });
-  const mask = maskOf(scores, editor, scores.product.outputs[0]!.dims!);
-  if (mask === null) return false;
-  const [four, result] = rank === 4 ? [(value: Value) => value, (value: Value) => value] : [(value: Value) => withHeads(value, editor), (value: Value) => withoutHeads(value, editor)];
-  const inputs = [four(q.value), four(keys), four(v), mask && fourDims(mask, editor, rank)];
-  const attended = editor.emit("Attention", inputs, { scale: scores.scale * q.factor * k.factor }, { domain: "sinter", origins: originsOf(nodes) });
-  return editor.replaceNode(node, result(attended));
+  const weights = weightsOf(node.inputs[0]);
+  const scores = weights && isServed(node, weights, editor) ? scoresOf(weights.softmax.inputs[0]) : undefined;
+  const [left, right, values] = [scores?.product.inputs[0], scores?.product.inputs[1], node.inputs[1]];
+  const out = node.outputs[0]?.dims;
+  if (!weights || !scores || !left || !right || !values || !out) return false;
+  if (![left, right, values].every((value) => value.dtype === "float32" && (value.dims?.length === 3 || value.dims?.length === 4))) return false;
+  const grid = gridOf(scores);
+  if (!grid || !masksFit(scores.steps, grid) || ![left, right, values].every((value) => fits(value, grid))) return false;
+  const q = strip(left, editor);
+  const k = strip(right, editor);
+  const rank = k.value.dims!.length;
+  const keys = transposed(editor, k.value, rank === 4 ? [0, 1, 3, 2] : [0, 2, 1]);
+  const [ungroupedKeys, ungroupedValues] = ungrouped(onGrid(keys, grid, editor), onGrid(values, grid, editor), grid, editor);
+  const { mask, scale } = replay(scores.steps, grid, editor);
+  const simple = mask ? simplifyMask(mask, { queries: grid[2]!, keys: grid[3]! }, editor) : { causal: false, value: undefined };
+  const inputs = [expandedTo(onGrid(q.value, grid, editor), grid, editor), ungroupedKeys, ungroupedValues, simple.value && fourDims(simple.value, editor)];
+  const attributes = { scale: scale * q.factor * k.factor, ...(simple.causal ? { causal: 1 } : {}) };
+  const nodes = [...scores.nodes, ...weights.nodes, ...q.nodes, ...k.nodes, node];
+  const attended = editor.emit("Attention", inputs, attributes, { domain: "sinter", origins: originsOf(nodes) });
+  return editor.replaceNode(node, reshaped(editor, attended, out));
 };
 
-/** Takes factors off an operand. */
-function strip(value: Value): { value: Value; factor: number; nodes: Node[] } {
-  const scaled = scaledBy(value.producer);
-  if (!scaled || !sameShape(scaled.value, value)) return { value, factor: 1, nodes: [] };
-  const inner = strip(scaled.value);
-  return { value: inner.value, factor: inner.factor * scaled.factor, nodes: [...inner.nodes, value.producer!] };
+/** Whether nothing else reads the softmax or what follows it; else it would be computed twice. */
+function isServed(node: Node, { nodes }: Weights, editor: Editor): boolean {
+  const own = new Set([...nodes, node]);
+  return nodes.every((inner) => !editor.isOutput(inner.outputs[0]!) && editor.usersOf(inner.outputs[0]!).every((user) => own.has(user)));
 }
 
-const withHeads = (value: Value, editor: Editor): Value => reshaped(editor, value, [value.dims![0]!, 1, ...value.dims!.slice(1)]);
-const withoutHeads = (value: Value, editor: Editor): Value => reshaped(editor, value, [value.dims![0]!, ...value.dims!.slice(2)]);
+// ---- operands ---------------------------------------------------------------------------------------------------
 
-function reshaped(editor: Editor, value: Value, dims: readonly Dim[]): Value {
-  return editor.emit("Reshape", [value, shapeOperand(dims)], { allowzero: 1 });
+/** [b, h, i, j]: the scores' dims where they have four; h = 1 where they have three. */
+function gridOf({ shapes }: Scores): readonly Dim[] | undefined {
+  if (!shapes.every((dims) => dims.length === 3 || dims.length === 4)) return undefined;
+  const four = shapes.filter((dims) => dims.length === 4);
+  if (four.some((dims) => !dims.every((dim, i) => dimEqual(dim, four[0]![i]!)))) return undefined;
+  const three = shapes[0]!;
+  return four[0] ?? [three[0]!, 1, three[1]!, three[2]!];
 }
 
-/** A mask of rank 4 that broadcasts to [b, h, i, j]; of rank-3 attention the batch takes both. */
-function fourDims(mask: Value, editor: Editor, rank: number): Value {
-  const full = [...new Array<Dim>(Math.max(0, rank - mask.dims!.length)).fill(1), ...mask.dims!];
-  const dims = rank === 4 ? full : [full[0]!, 1, ...full.slice(1)];
-  return dims.length === mask.dims!.length ? mask : reshaped(editor, mask, dims);
+/** Whether an operand's leading dims are those of the grid; four of them may broadcast. */
+function fits({ dims }: Value, grid: readonly Dim[]): boolean {
+  if (dims!.length === 4) return [0, 1].every((i) => dims![i] === 1 || dimEqual(dims![i]!, grid[i]!));
+  return dimEqual(dims![0]!, product(grid.slice(0, 2)));
 }
 
-/** Everything added to the scores as one value; null when some part cannot be. */
-function maskOf(scores: Scores, editor: Editor, dims: readonly Dim[]): Value | undefined | null {
-  const parts: Value[] = [];
-  for (const { value, factor } of scores.terms) {
-    if (!value.dims || value.dtype !== "float32" || value.dims.length > dims.length) return null;
-    parts.push(factor === 1 ? value : editor.emit("Mul", [value, floatConstant("float32", [factor], [])]));
+function onGrid(value: Value, grid: readonly Dim[], editor: Editor): Value {
+  return value.dims!.length === 4 ? value : reshaped(editor, value, [grid[0]!, grid[1]!, ...value.dims!.slice(1)]);
+}
+
+/** Repeated along batch and heads where it broadcasts; rows and columns as they are. */
+function expandedTo(value: Value, grid: readonly Dim[], editor: Editor, heads = grid[1]!): Value {
+  const wanted = [grid[0]!, heads, ...value.dims!.slice(2)];
+  return wanted.every((dim, i) => dimEqual(dim, value.dims![i]!)) ? value : editor.emit("Expand", [value, shapeOperand(wanted)]);
+}
+
+/** Keys and values as they were before they were repeated for groups of query heads. */
+function ungrouped(keys: Value, values: Value, grid: readonly Dim[], editor: Editor): [Value, Value] {
+  const [a, b] = [keys, values].map((value) => groupOf(value));
+  const heads = a && b && sameHeads(a, b) && typeof grid[1] === "number" ? a[1]! : grid[1]!;
+  const isGrouped = a !== undefined && b !== undefined && dimEqual(heads, a[1]!);
+  const [k, v] = isGrouped ? [narrowed(keys, a, editor), narrowed(values, b, editor)] : [keys, values];
+  return [expandedTo(k, grid, editor, heads), expandedTo(v, grid, editor, heads)];
+}
+
+const sameHeads = (a: readonly Dim[], b: readonly Dim[]): boolean => typeof a[1] === "number" && a[1] === b[1];
+
+const narrowed = (value: Value, dims: readonly Dim[], editor: Editor): Value => (value.dims![1] === 1 ? value : reshaped(editor, value.producer!.inputs[0]!.producer!.inputs[0]!, dims));
+
+/** Dims [b, g, j, d] under Reshape(Expand([b, g, 1, j, d] to [b, g, r, j, d]) to [b, g * r, j, d]), or with one head anyway. */
+function groupOf(value: Value): readonly Dim[] | undefined {
+  if (value.dims![1] === 1) return value.dims;
+  const expand = isReshape(value.producer) ? value.producer.inputs[0]?.producer : undefined;
+  const [from, to] = [expand?.inputs[0]?.dims, expand?.outputs[0]?.dims];
+  if (expand?.op !== "Expand" || expand.domain !== "" || from?.length !== 5 || to?.length !== 5 || from[2] !== 1) return undefined;
+  if (![0, 1, 3, 4].every((i) => dimEqual(from[i]!, to[i]!))) return undefined;
+  const dims = [to[0]!, product([to[1]!, to[2]!]), to[3]!, to[4]!];
+  return dims.every((dim, i) => dimEqual(dim, value.dims![i]!)) ? [from[0]!, from[1]!, from[3]!, from[4]!] : undefined;
+}
+
+interface Stripped { readonly value: Value; readonly factor: number; readonly nodes: readonly Node[] }
+
+/** Takes factors off an operand, above Transposes and Reshapes too. */
+function strip(value: Value, editor: Editor): Stripped {
+  const node = value.producer;
+  const scaled = scaledBy(node);
+  if (scaled && sameShape(scaled.value, value)) {
+    const inner = strip(scaled.value, editor);
+    return { value: inner.value, factor: inner.factor * scaled.factor, nodes: [...inner.nodes, node!] };
   }
-  for (const { condition, hidden, keepsWhenTrue } of scores.choices) {
-    if (!condition.dims || condition.dims.length > dims.length) return null;
-    const [zero, low] = [floatConstant("float32", [0], []), floatConstant("float32", [hidden], [])];
-    parts.push(editor.emit("Where", keepsWhenTrue ? [condition, zero, low] : [condition, low, zero]));
+  const moves = node?.domain === "" && (node.op === "Transpose" || isReshape(node)) && node.inputs[0]?.dims !== undefined;
+  const inner = moves ? strip(node.inputs[0]!, editor) : undefined;
+  if (!node || !inner || inner.factor === 1) return { value, factor: 1, nodes: [] };
+  return { ...inner, value: node.op === "Transpose" ? transposed(editor, inner.value, permOf(node)) : reshaped(editor, inner.value, value.dims!) };
+}
+
+// ---- mask -------------------------------------------------------------------------------------------------------
+
+/** Whether what is added at each step can be written over the grid. */
+function masksFit(steps: readonly Step[], grid: readonly Dim[]): boolean {
+  return steps.every((step) => {
+    if (step.kind === "scale") return true;
+    const { dims } = step.kind === "add" ? step.term : step.condition;
+    if (!dims || dims.length > step.rank) return false;
+    return step.rank === 4 || dims.length < 3 || dims[0] === 1 || dimEqual(dims[0]!, product(grid.slice(0, 2)));
+  });
+}
+
+/** The steps done to a mask that starts at zero, and the factor that the product gets. */
+function replay(steps: readonly Step[], grid: readonly Dim[], editor: Editor): { mask: Value | undefined; scale: number } {
+  let mask: Value | undefined;
+  let scale = 1;
+  for (const step of steps) {
+    if (step.kind === "scale") {
+      scale *= step.factor;
+      mask &&= editor.emit("Mul", [mask, floatConstant("float32", [step.factor], [])]);
+    } else if (step.kind === "add") {
+      const term = lifted(step.term, step.rank, grid, editor);
+      mask = mask ? editor.emit("Add", [mask, term]) : term;
+    } else {
+      const shown = mask ?? floatConstant("float32", [0], [])!;
+      const hidden = floatConstant("float32", [step.hidden === Number.NEGATIVE_INFINITY ? step.hidden : Math.min(step.hidden, ABSORBING)], [])!;
+      const condition = lifted(step.condition, step.rank, grid, editor);
+      mask = editor.emit("Where", step.keepsWhenTrue ? [condition, shown, hidden] : [condition, hidden, shown]);
+    }
   }
-  return parts.length === 0 ? undefined : parts.reduce((a, b) => editor.emit("Add", [a, b]));
+  return { mask, scale };
 }
 
-/** ONNX Attention-25 without soft cap, window, or score output. Past states are put before the new ones. */
-export const lowerAttention: Rule = (node, editor) => {
-  if (node.op !== "Attention" || node.domain !== "" || !isPlain(node, editor)) return false;
-  const [query, key, value, mask, pastKey, pastValue] = node.inputs;
-  if (![query, key, value].every((input) => input?.dims && input.dtype === "float32")) return false;
-  const isFlat = query!.dims!.length === 3;
-  const causal = numberOf(node, "is_causal", 0) !== 0;
-  const q = isFlat ? splitHeads(query!, numberOf(node, "q_num_heads", 1), editor) : query!;
-  const newKeys = isFlat ? splitHeads(key!, numberOf(node, "kv_num_heads", 1), editor) : key!;
-  const newValues = isFlat ? splitHeads(value!, numberOf(node, "kv_num_heads", 1), editor) : value!;
-  if (causal && !dimEqual(q.dims![2]!, newKeys.dims![2]!)) return false;
-  if (mask?.dims && mask.dims.length > 4) return false;
-  const k = pastKey ? editor.emit("Concat", [pastKey, newKeys], { axis: 2 }) : newKeys;
-  const v = pastValue ? editor.emit("Concat", [pastValue, newValues], { axis: 2 }) : newValues;
-  const size = q.dims![3]!;
-  if (typeof size !== "number" && node.attributes["scale"] === undefined) return false;
-  const scale = numberOf(node, "scale", 0) || 1 / Math.sqrt(Number(size));
-  const additive = mask && fourDims(mask.dtype === "bool" ? hiddenWhereFalse(mask, editor) : mask, editor, 4);
-  const attended = editor.emit("Attention", [q, k, v, additive], { scale, ...(causal ? { causal: 1 } : {}) }, { domain: "sinter" });
-  if (node.outputs[1]) editor.replace(node.outputs[1], k);
-  if (node.outputs[2]) editor.replace(node.outputs[2], v);
-  return editor.replaceNode(node, isFlat ? mergeHeads(attended, editor) : attended);
-};
-
-function isPlain(node: Node, editor: Editor): boolean {
-  const wantsScores = node.outputs[3] !== undefined && (editor.usersOf(node.outputs[3]).length > 0 || editor.isOutput(node.outputs[3]));
-  const lengths = node.inputs[6] !== undefined;
-  const windows = numberOf(node, "left_window_size", -1) >= 0 || numberOf(node, "right_window_size", -1) >= 0;
-  const mask = node.inputs[3];
-  return !wantsScores && !lengths && !windows && numberOf(node, "softcap", 0) === 0 && node.outputs[0] !== undefined && (!mask || mask.dtype === "bool" || mask.dtype === "float32");
+/** What broadcasts against scores of three dimensions, for four. */
+function lifted(value: Value, rank: number, grid: readonly Dim[], editor: Editor): Value {
+  const dims = value.dims!;
+  if (rank === 4 || dims.length < 3) return value;
+  const leading = dims[0] === 1 ? [1, 1] : grid.slice(0, 2);
+  return reshaped(editor, value, [...leading, ...dims.slice(1)]);
 }
 
-function hiddenWhereFalse(mask: Value, editor: Editor): Value {
-  return editor.emit("Where", [mask, floatConstant("float32", [0], []), floatConstant("float32", [Number.NEGATIVE_INFINITY], [])]);
-}
-
-/** [b, s, h * d] to [b, h, s, d]. */
-function splitHeads(value: Value, heads: number, editor: Editor): Value {
-  const [batch, length, width] = value.dims as [Dim, Dim, Dim];
-  const split = reshaped(editor, value, [batch, length, heads, Number(width) / heads]);
-  return editor.emit("Transpose", [split], { perm: [0, 2, 1, 3] });
-}
-
-/** [b, h, s, d] to [b, s, h * d]. */
-function mergeHeads(value: Value, editor: Editor): Value {
-  const [batch, heads, length, size] = value.dims as [Dim, Dim, Dim, Dim];
-  const turned = editor.emit("Transpose", [value], { perm: [0, 2, 1, 3] });
-  return reshaped(editor, turned, [batch, length, Number(heads) * Number(size)]);
+function fourDims(mask: Value, editor: Editor): Value {
+  return reshaped(editor, mask, [...new Array<Dim>(4 - mask.dims!.length).fill(1), ...mask.dims!]);
 }

@@ -4,7 +4,8 @@
  */
 import type { Graph } from "../ir/index.ts";
 import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
-import { lowerAttention, recogniseAttention } from "./attention.ts";
+import { recogniseAttention } from "./attention.ts";
+import { lowerAttention } from "./attention-operator.ts";
 import { channelsLast, readChannelsFirst } from "./channels-last.ts";
 import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
 import { shareCommonSubexpressions } from "./common-subexpressions.ts";
