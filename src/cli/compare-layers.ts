@@ -1,13 +1,13 @@
 /**
  * What each kernel of an engine writes, against the reference interpreter on the model as it was imported. Fusions are
- * not undone: values are compared where the engine has them in memory, found by name in the model.
+ * not undone: values are compared where the engine has them in memory.
  */
 import { isFloat, Tensor } from "../base/index.ts";
-import type { HostValue } from "../reference/index.ts";
-import { interpret } from "../reference/index.ts";
 import { MappedFile } from "../native/index.ts";
 import { importModel } from "../onnx/index.ts";
+import type { HostValue } from "../reference/index.ts";
 import type { Engine, Feeds } from "../runtime/index.ts";
+import { arrangements, ModelValues } from "./layer-values.ts";
 import { table } from "./output.ts";
 import { relativeError } from "./peer.ts";
 
@@ -15,74 +15,62 @@ export interface Layer {
   readonly name: string;
   readonly operators: readonly string[];
   readonly nodes: readonly string[];
-  /** The value compared. */
+  /** The value compared: the model's name for it where there is one. */
   readonly value: string;
   readonly relativeError?: number;
-  /** Absent where the model has no such value, or it has another shape there. */
+  /** Absent where the model has no such value. */
   readonly matches?: boolean;
 }
 
-/** In the program's order; a kernel has a row for each value it completes. */
-export function compareLayers(model: string, engine: Engine, feeds: Feeds, tolerance: number): Layer[] {
-  const wanted = new Set(engine.metadata.steps.flatMap((step) => (step.kind === "kernel" ? step.completes : step.outputs)).map((value) => value.name));
-  const expected = referenceValues(model, feeds, wanted);
-  const layers: Layer[] = [];
-  const context = engine.createContext();
-  try {
-    context.trace(feeds, (label, values) => {
-      for (const [value, actual] of Object.entries(values)) {
-        layers.push({ name: label.name || label.operators.join("+"), operators: label.operators, nodes: label.origins, value, ...judge(actual, expected.get(value), tolerance) });
-      }
-    });
-  } finally {
-    void context.dispose();
-  }
-  return layers;
+interface Finding {
+  readonly layer: Layer;
+  readonly exact: boolean;
 }
 
-/** The model's own values of these names. */
-function referenceValues(model: string, feeds: Feeds, names: ReadonlySet<string>): Map<string, HostValue> {
+/**
+ * In the program's order; a kernel has a row for each value it completes.
+ * @param outputsAgree whether the model's outputs are right: then a value that is only likely to be the model's, and
+ * differs, is another value, and no departure
+ */
+export function compareLayers(model: string, engine: Engine, feeds: Feeds, tolerance: number, outputsAgree: boolean): Layer[] {
   const imported = importModel(model, { mapFile: (path) => MappedFile.open(path) });
+  const context = engine.createContext();
   try {
-    const kept = new Map<string, HostValue>();
-    interpret(imported.graph, feeds, {
-      onNode: (node, results) => {
-        for (const [i, output] of node.outputs.entries()) if (output && names.has(output.name)) kept.set(output.name, results[i]);
-      },
+    const values = new ModelValues(imported.graph);
+    const wanted = engine.metadata.steps.flatMap((step) => (step.kind === "kernel" ? step.completes : step.outputs).flatMap((value) => values.candidates(value.name, step.label.origins).names));
+    const expected = values.compute(feeds, new Set(wanted));
+    const findings: Finding[] = [];
+    context.trace(feeds, (label, results) => {
+      for (const [value, actual] of Object.entries(results)) {
+        const { names, exact } = values.candidates(value, label.origins);
+        const judged = judge(actual, names.map((name) => [name, expected.get(name)] as const), tolerance);
+        findings.push({ exact, layer: { name: label.name || label.operators.join("+"), operators: label.operators, nodes: label.origins, value, ...judged } });
+      }
     });
-    return kept;
+    const departed = !outputsAgree || findings.some(({ exact, layer }) => exact && layer.matches === false);
+    return findings.map(({ exact, layer }) => (exact || departed || layer.matches !== false ? layer : withoutVerdict(layer)));
   } finally {
+    void context.dispose();
     imported.close();
   }
 }
 
-function judge(actual: HostValue, expected: HostValue, tolerance: number): Pick<Layer, "relativeError" | "matches"> {
-  if (!(actual instanceof Tensor) || !(expected instanceof Tensor) || actual.type !== expected.type) return {};
-  const arranged = sameShape(actual, expected) ? expected : channelsLast(expected);
-  if (!arranged || !sameShape(actual, arranged)) return {};
-  const error = relativeError(actual, arranged);
-  return { relativeError: error, matches: isFloat(actual.type) ? error <= tolerance : error === 0 };
+function withoutVerdict({ name, operators, nodes, value }: Layer): Layer {
+  return { name, operators, nodes, value };
 }
 
-function sameShape(a: Tensor, b: Tensor): boolean {
-  return a.dims.join() === b.dims.join();
-}
-
-/** [batch, channels, …spatial] to [batch, …spatial, channels], as images lie inside an engine. */
-function channelsLast(tensor: Tensor): Tensor | undefined {
-  const { data } = tensor;
-  if (tensor.dims.length < 3 || Array.isArray(data) || data.length !== tensor.size) return undefined;
-  const [batch, channels, ...spatial] = tensor.dims as [number, number, ...number[]];
-  const pixels = spatial.reduce((product, dim) => product * dim, 1);
-  const moved = Tensor.zeros(tensor.type, [batch, ...spatial, channels]);
-  const target = moved.data as typeof data;
-  for (let b = 0; b < batch; b++) {
-    for (let c = 0; c < channels; c++) {
-      const from = (b * channels + c) * pixels;
-      for (let i = 0; i < pixels; i++) target[(b * pixels + i) * channels + c] = data[from + i]!;
+/** The candidate that is nearest. */
+function judge(actual: HostValue, candidates: readonly (readonly [string, HostValue])[], tolerance: number): Partial<Pick<Layer, "value" | "relativeError" | "matches">> {
+  if (!(actual instanceof Tensor)) return {};
+  let best: { readonly value: string; readonly relativeError: number } | undefined;
+  for (const [value, expected] of candidates) {
+    if (!(expected instanceof Tensor) || expected.type !== actual.type) continue;
+    for (const arranged of arrangements(expected, actual.dims)) {
+      const error = relativeError(actual, arranged);
+      if (!best || error < best.relativeError) best = { value, relativeError: error };
     }
   }
-  return moved;
+  return best ? { ...best, matches: isFloat(actual.type) ? best.relativeError <= tolerance : best.relativeError === 0 } : {};
 }
 
 export function layerTable(layers: readonly Layer[]): string {

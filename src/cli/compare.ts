@@ -51,7 +51,7 @@ async function run(model: string, engineFile: string | undefined, options: Compa
   try {
     const feeds = makeFeeds(opened.engine.inputs, { shapes: parseOptional(options.shapes), files: options.input ?? [], seed: options.seed }, optimumSizes(opened.engine));
     const outputs = await compareOutputs(model, opened, feeds, options.tolerance);
-    const layers = options.layers ? compareLayers(model, opened.engine, feeds, options.tolerance) : undefined;
+    const layers = options.layers ? compareLayers(model, opened.engine, feeds, options.tolerance, outputs.every((output) => output.matches)) : undefined;
     const first = layers?.find((layer) => layer.matches === false);
     if (options.json) printJson({ model, engine: opened.path, tolerance: options.tolerance, outputs, ...(layers ? { layers, firstDeparture: first?.name ?? null } : {}) });
     else print(outputs, layers, first);

@@ -1,5 +1,5 @@
 /** What the demo shares with the commands. */
-export { measureInTurns, summarize } from "./measure.ts";
+export { measureInTurns, oneRun, summarize } from "./measure.ts";
 export { buildCached } from "./open.ts";
-export { bold, milliseconds } from "./output.ts";
-export { openOnnxruntime, type Peer, relativeError } from "./peer.ts";
+export { bold, bytes, milliseconds } from "./output.ts";
+export { openOnnxruntime, relativeError } from "./peer.ts";

@@ -116,8 +116,18 @@ function layerText(layer: LayerText, index: number): string {
   if (layer.nodes.length > 0) lines.push(`    nodes    ${layer.nodes.join(" ")}`);
   if (layer.writes.length > 0) lines.push(`    writes   ${layer.writes.join(" ")}`);
   lines.push(`    tactic   ${layer.tactic}${layer.scratchBytes > 0 ? `, scratch ${bytes(layer.scratchBytes)}` : ""}`);
-  for (const { tactic, ns, outcome, reason } of layer.tactics.filter((item) => item.outcome !== "chosen")) {
+  for (const { tactic, ns, outcome, reason } of layer.tactics.filter((item) => item.outcome === "slower" || item.outcome === "refused")) {
     lines.push(`    ${outcome.padEnd(8)} ${tactic}${ns === undefined ? "" : `: ${milliseconds(ns / 1e6)} ms`}${reason === undefined ? "" : `: ${reason}`}`);
   }
+  for (const [reason, tactics] of skippedByReason(layer.tactics)) lines.push(`    skipped  ${tactics.length}: ${reason}: ${some(tactics, 3)}`);
   return lines.join("\n");
+}
+
+function skippedByReason(tactics: readonly TacticReport[]): Map<string, string[]> {
+  const groups = new Map<string, string[]>();
+  for (const { tactic, outcome, reason = "" } of tactics) {
+    if (outcome !== "skipped") continue;
+    groups.set(reason, [...(groups.get(reason) ?? []), tactic]);
+  }
+  return groups;
 }

@@ -47,7 +47,8 @@ export function inspectModel(path: string, options: InspectOptions, profiles: re
   try {
     const plan = schedule(graph);
     const memory = planOf(plan, resolveProfiles(graph, profiles)[0]!);
-    const model: ModelText = { kind: "model", file: path, ...before, optimized: countOperators(graph), passes, layers: plan.steps.map(layerOf), memory };
+    const outputs = before.outputs.map((output, i) => (output.dims ? output : { ...output, dims: valueText(graph.outputs[i]!).dims }));
+    const model: ModelText = { kind: "model", file: path, ...before, outputs, optimized: countOperators(graph), passes, layers: plan.steps.map(layerOf), memory };
     if (options.json) printJson(model);
     else print(model, options);
   } finally {
