@@ -4,7 +4,7 @@
  */
 import { assert, fromBfloat16Bits, fromFloat16Bits, isArrayOf, newArray, type NumericArray, toBfloat16Bits, toFloat16Bits, unreachable } from "../base/index.ts";
 import { type Bindings, evaluate } from "./dim.ts";
-import { reduceIdentity } from "./expr.ts";
+import { freeAxes, reduceIdentity } from "./expr.ts";
 import type { Axis, Buffer, Expr, LoopKernel, ReduceOp, ScalarOp, ScalarType } from "./loop.ts";
 
 type Scalar = number | bigint;
@@ -17,8 +17,12 @@ export interface LoopMemory {
   readonly accumulator?: () => number;
 }
 
+/** Results of reductions by the indices they depend on, so that a row's maximum is found once per row. */
+type ReduceCache = Map<Expr, Map<string, Scalar>>;
+
 /** Runs the kernel over its whole domain. */
-export function interpretLoop(kernel: LoopKernel, memory: LoopMemory): void {
+export function interpretLoop(kernel: LoopKernel, given: LoopMemory): void {
+  const memory: LoopMemory & { readonly reduced: ReduceCache } = { ...given, reduced: new Map() };
   const point = new Map<Axis, number>();
   forEachPoint(kernel.axes, memory.bindings, point, () => {
     for (const { buffer, index, value } of kernel.outputs) {
@@ -85,20 +89,33 @@ export function evaluateExpr(expr: Expr, memory: LoopMemory, point: Map<Axis, nu
     case "op": return operate(expr.op, expr.args[0]!.type, expr.args.map(at));
     case "cast": return convert(expr.arg.type, expr.type, at(expr.arg));
     case "select": return at(expr.condition) ? at(expr.then) : at(expr.else);
-    case "reduce": {
-      let sum = reduceIdentity(expr.op, expr.type);
-      if (expr.type === "i64" || expr.type === "u64") sum = BigInt(sum);
-      const inner = new Map(point);
-      forEachPoint(expr.axes, memory.bindings, inner, () => {
-        sum = combine(expr.op, expr.type, sum, evaluateExpr(expr.body, memory, inner));
-      });
-      return expr.type === "f32" ? Math.fround(Number(sum)) : sum;
-    }
+    case "reduce": return reduceOnce(expr, memory, point);
     case "accumulator": {
       assert(memory.accumulator, "accumulator outside an epilogue");
       return memory.accumulator();
     }
   }
+}
+
+function reduceOnce(expr: Extract<Expr, { kind: "reduce" }>, memory: LoopMemory & { readonly reduced?: ReduceCache }, point: Map<Axis, number>): Scalar {
+  let known = memory.reduced?.get(expr);
+  if (memory.reduced && !known) memory.reduced.set(expr, (known = new Map()));
+  const key = [...freeAxes(expr)].map((axis) => point.get(axis)).join();
+  const cached = known?.get(key);
+  if (cached !== undefined) return cached;
+  const result = reduceAll(expr, memory, point);
+  known?.set(key, result);
+  return result;
+}
+
+function reduceAll(expr: Extract<Expr, { kind: "reduce" }>, memory: LoopMemory, point: Map<Axis, number>): Scalar {
+  let sum = reduceIdentity(expr.op, expr.type);
+  if (expr.type === "i64" || expr.type === "u64") sum = BigInt(sum);
+  const inner = new Map(point);
+  forEachPoint(expr.axes, memory.bindings, inner, () => {
+    sum = combine(expr.op, expr.type, sum, evaluateExpr(expr.body, memory, inner));
+  });
+  return expr.type === "f32" ? Math.fround(Number(sum)) : sum;
 }
 
 /** Sums of float32 run in double precision and are rounded once. */

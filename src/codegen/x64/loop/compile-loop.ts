@@ -8,7 +8,7 @@ import { ExprEmitter } from "./emitter.ts";
 import { type FlatKernel, flattenKernel } from "./flatten.ts";
 import { type Axis, type Buffer, type CompiledKernel, type Dim, dimAdd, dimCeilDiv, dimMul, type Expr, type LoopKernel, visitExpr } from "./ir.ts";
 import { ParamTable } from "./params.ts";
-import { type LoopSchedule, scheduleLoop, workPerElement } from "./schedule.ts";
+import { type LoopSchedule, scheduleLoop, totalWork } from "./schedule.ts";
 import type { Gp, Scope } from "./scope.ts";
 import { transposeTile } from "./transpose.ts";
 
@@ -23,7 +23,7 @@ export function compileLoop(kernel: LoopKernel, isa: Isa): CompiledKernel {
   const { code } = f.finish();
   return {
     name: kernel.name, code, params: table.list, packed: [], tiles: schedule.tiles, scratchBytes: 0,
-    flops: dimMul(workPerElement(flat), ...flat.axes.map((axis) => axis.extent)),
+    flops: totalWork(flat),
     bytes: bytesMoved(kernel),
     tactic: `loop ${isa.name} lanes ${schedule.lane?.name ?? "none"}${schedule.chunk ? ` chunk ${schedule.chunk}` : ""}`,
   };
@@ -136,7 +136,7 @@ class LoopCode {
     if (!axis) return this.lanes(scope, from, to);
     const { emitter } = this;
     const end = emitter.dim(axis.extent, scope);
-    if (axis === this.schedule.transposed?.axis) return this.transposedTiles(axis, end, scope);
+    if (axis === this.schedule.transposed?.axis) return this.transposedTiles(axis, end, scope, from, to);
     emitter.f.loop(0, end, 1, (index) => {
       const inner = emitter.axisScope(scope, axis, index);
       this.hoist(inner);
@@ -145,24 +145,25 @@ class LoopCode {
   }
 
   /** Square tiles through registers; what is left at either edge goes element by element. */
-  private transposedTiles(axis: Axis, end: Gp, scope: Scope): void {
+  private transposedTiles(axis: Axis, end: Gp, scope: Scope, from: Gp = 0, to?: Gp): void {
     const { emitter } = this;
     const { f, gp } = emitter;
     const size = emitter.lanes.count;
     const lane = this.schedule.lane!;
-    const laneEnd = emitter.dim(lane.extent, scope);
+    const laneEnd = to ?? emitter.dim(lane.extent, scope);
+    // Chunks start at whole vectors.
     const whole = (extent: Gp): Gp => (typeof extent === "number" ? extent - (extent % size) : gp.operate("and", "i64", [extent, -size]));
     const columns = whole(end);
     const full = whole(laneEnd);
     f.loop(0, columns, size, (column) => {
       const outer = emitter.axisScope(scope, axis, column);
       this.hoist(outer, true);
-      f.loop(0, full, size, (start) => this.transposedTile(axis, column, lane, start, outer));
+      f.loop(from, full, size, (start) => this.transposedTile(axis, column, lane, start, outer));
       if (typeof laneEnd === "number" && laneEnd === full) return;
       f.loop(0, size, 1, (step) => this.lanes(emitter.axisScope(scope, axis, gp.add(column, step)), full, laneEnd));
     });
     if (typeof end === "number" && end === columns) return;
-    f.loop(columns, end, 1, (column) => this.lanes(emitter.axisScope(scope, axis, column)));
+    f.loop(columns, end, 1, (column) => this.lanes(emitter.axisScope(scope, axis, column), from, laneEnd));
   }
 
   private transposedTile(axis: Axis, column: Gp, lane: Axis, start: Gp, scope: Scope): void {

@@ -4,7 +4,7 @@
  * Axes on which a reduction depends come first, so that it is computed once outside the rest. A prefix of the axes, as
  * one linear row number, is divided into tiles; a kernel with little outside its lane axis divides that axis into chunks.
  */
-import { type Axis, affineOf, childrenOf, type Dim, dimCeilDiv, dimFloorDiv, dimMax, dimMul, type Expr, freeAxes, visitExpr } from "./ir.ts";
+import { type Axis, affineOf, childrenOf, type Dim, dimAdd, dimCeilDiv, dimFloorDiv, dimMax, dimMul, type Expr, freeAxes, type ScalarOp, visitExpr } from "./ir.ts";
 import type { FlatKernel } from "./flatten.ts";
 import { laneScore } from "./reducer.ts";
 
@@ -28,7 +28,7 @@ export interface LoopSchedule {
 }
 
 /** Simple element operations that make a tile worth its overhead. */
-const TILE_WORK = 32768;
+const TILE_WORK = 65536;
 
 function reducesOf(kernel: FlatKernel): Extract<Expr, { kind: "reduce" }>[] {
   const found: Extract<Expr, { kind: "reduce" }>[] = [];
@@ -41,9 +41,10 @@ const staticExtent = (dim: Dim, otherwise: number): number => (typeof dim === "n
 function chooseLane(kernel: FlatKernel): Axis | undefined {
   const reduces = reducesOf(kernel);
   let best: Axis | undefined;
-  let bestScore = 0;
-  for (const reduce of reduces) for (const axis of reduce.axes) bestScore = Math.max(bestScore, 4 * laneScore(reduce.body, axis));
-  if (!reduces.length) bestScore = Number.NEGATIVE_INFINITY;
+  let bestScore = Number.NEGATIVE_INFINITY;
+  for (const reduce of reduces) for (const axis of reduce.axes) {
+    if (staticExtent(axis.extent, 64) >= 16) bestScore = Math.max(bestScore, 4 * laneScore(reduce.body, axis));
+  }
   for (const axis of kernel.axes) {
     let score = 0;
     for (const { offset, value } of kernel.outputs) {
@@ -73,17 +74,37 @@ function outerFirst(kernel: FlatKernel, axes: readonly Axis[], lane: Axis | unde
   return { axes: [...axes.filter((axis) => wanted.has(axis)), ...axes.filter((axis) => !wanted.has(axis))], needed: wanted.size };
 }
 
-/** Rough operations per element of the outermost body. */
-export function workPerElement(kernel: FlatKernel): Dim {
-  let work: Dim = 1;
-  for (const { value } of kernel.outputs) {
-    visitExpr(value, (e) => {
-      if (e.kind === "reduce") work = dimMax(work, dimMul(...e.axes.map((axis) => axis.extent)));
-      else if (typeof work === "number" && e.kind === "op") work += 1;
-    });
-  }
+const COSTS: Readonly<Partial<Record<ScalarOp, number>>> = {
+  exp: 8, sigmoid: 10, tanh: 16, erf: 20, log: 12, pow: 60, sin: 40, cos: 40, tan: 50, div: 3, sqrt: 3, rsqrt: 5, mod: 12, rem: 12,
+};
+
+/** Rough operations for one value, reductions inside it apart. */
+function localWork(expr: Expr): number {
+  let work = 1;
+  const seen = new Set<Expr>();
+  const count = (e: Expr): void => {
+    if (seen.has(e) || e.kind === "reduce") return;
+    seen.add(e);
+    if (e.kind === "op") work += COSTS[e.op] ?? 1;
+    childrenOf(e).forEach(count);
+  };
+  count(expr);
   return work;
 }
+
+/** Operations of all elements that the axes `inner` hold; reductions that depend on none of them run once. */
+function workWithin(kernel: FlatKernel, inner: readonly Axis[]): Dim {
+  const parts: Dim[] = [dimMul(...inner.map((axis) => axis.extent), kernel.outputs.reduce((sum, { value }) => sum + localWork(value), 0))];
+  for (const reduce of reducesOf(kernel)) {
+    const free = freeAxes(reduce);
+    const outer = inner.filter((axis) => free.has(axis)).map((axis) => axis.extent);
+    parts.push(dimMul(...reduce.axes.map((axis) => axis.extent), ...outer, localWork(reduce.body)));
+  }
+  return dimAdd(...parts);
+}
+
+/** Operations of the whole kernel. */
+export const totalWork = (kernel: FlatKernel): Dim => workWithin(kernel, kernel.axes);
 
 /** The first load of 32-bit elements, outside reductions, that is gathered along lanes but contiguous along another axis. */
 function findTransposed(kernel: FlatKernel, lane: Axis | undefined): LoopSchedule["transposed"] {
@@ -105,6 +126,15 @@ function findTransposed(kernel: FlatKernel, lane: Axis | undefined): LoopSchedul
   return found;
 }
 
+/** Elements of the lane axis per tile, when rows alone are too few to divide the work. */
+function chunkOf(kernel: FlatKernel, lane: Axis, inner: readonly Axis[], rowCount: Dim, isPossible: boolean): number | undefined {
+  if (!isPossible || typeof rowCount !== "number" || rowCount >= 16) return undefined;
+  const perLane = workWithin(kernel, inner);
+  const steps = 64;
+  const chunk = Math.max(steps, Math.floor(TILE_WORK / staticExtent(perLane, 512) / steps) * steps);
+  return staticExtent(lane.extent, Number.POSITIVE_INFINITY) >= 2 * chunk ? chunk : undefined;
+}
+
 export function scheduleLoop(kernel: FlatKernel): LoopSchedule {
   const lane = chooseLane(kernel);
   const ordered = outerFirst(kernel, kernel.axes.filter((axis) => axis !== lane), lane);
@@ -112,6 +142,7 @@ export function scheduleLoop(kernel: FlatKernel): LoopSchedule {
   const candidate = needed === 0 ? findTransposed(kernel, lane) : undefined;
   const axes = candidate ? [...ordered.axes.filter((axis) => axis !== candidate.axis), candidate.axis] : ordered.axes;
   const reduces = reducesOf(kernel);
+  const transposed = candidate;
   const hasOuterReduce = reduces.some((reduce) => !lane || !freeAxes(reduce).has(lane));
   let rowAxes = needed;
   let known = axes.slice(0, needed).reduce((count, axis) => count * staticExtent(axis.extent, 1), 1);
@@ -120,13 +151,10 @@ export function scheduleLoop(kernel: FlatKernel): LoopSchedule {
   const rows = axes.slice(0, rowAxes);
   const middle = axes.slice(rowAxes);
   const rowCount = dimMul(...rows.map((axis) => axis.extent));
-  const perRow = dimMul(workPerElement(kernel), ...middle.map((axis) => axis.extent), hasOuterReduce || !lane ? 1 : lane.extent);
-  const transposed = candidate;
-  const canChunk = lane !== undefined && !transposed && !hasOuterReduce && middle.length === 0 && typeof rowCount === "number" && rowCount < 16 && staticExtent(lane.extent, Number.POSITIVE_INFINITY) > 2 * 8192;
-  if (canChunk) {
-    const chunk = reduces.length > 0 ? 512 : 8192;
-    return { lane, transposed, rows, middle, rowCount, rowsPerTile: 1, chunk, tiles: dimMul(rowCount, dimCeilDiv(lane.extent, chunk)) };
-  }
+  const inner = [...middle, ...(lane ? [lane] : [])];
+  const perRow = workWithin(kernel, inner);
+  const chunk = hasOuterReduce || !lane ? undefined : chunkOf(kernel, lane, transposed ? middle : [], rowCount, middle.length === 0 || transposed !== undefined);
+  if (chunk !== undefined) return { lane, transposed, rows, middle, rowCount, rowsPerTile: 1, chunk, tiles: dimMul(rowCount, dimCeilDiv(lane!.extent, chunk)) };
   const rowsPerTile = dimMax(1, dimFloorDiv(TILE_WORK, dimMax(1, perRow)));
   return { lane, transposed, rows, middle, rowCount, rowsPerTile, chunk: undefined, tiles: dimCeilDiv(rowCount, rowsPerTile) };
 }
