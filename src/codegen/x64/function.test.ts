@@ -314,6 +314,26 @@ test("what was given up for constants is made again instead of stored", () => {
   assert.equal(new Float32Array(memory.view().buffer)[0], 3 * 276);
 });
 
+test("a register that is written before it is read lives no longer than it must", () => {
+  const f = new FunctionBuilder(AVX512, "short lives", 1);
+  const m = f.mask();
+  f.emit("kxnorq", m, m, m);
+  const v = f.vec();
+  f.emit("vmovups", v, mem(f.params[0]!));
+  for (let i = 0; i < 100; i++) {
+    const [zero, blend, scalar] = [f.vec(), f.vec(), f.vec()];
+    f.emit("vpxord", zero, zero, zero);
+    f.emitMasked("vblendmps", m, false, blend, v, zero);
+    f.emit("vcvtsi2sd", scalar, scalar, f.params[0]!);
+    f.emit("vaddps", v, blend, scalar);
+  }
+  f.emit("vmovups", mem(f.params[0]!), v);
+  f.ret();
+  const finished = f.finish();
+  assert.equal(finished.spills, 0);
+  assert.doesNotMatch(finished.listing(), /zmm[4-9]|zmm\d\d/);
+});
+
 test("listings show names, conditions and constants", () => {
   const f = new FunctionBuilder(AVX512, "listed", 2);
   const v = f.vec();

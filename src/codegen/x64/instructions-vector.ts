@@ -100,7 +100,7 @@ vround{s}   v.66.3a.{a}           RVMI =x,~x,xm{e},i1
 vround{s}   e.66.3a.{W}.{a}       RVMI =x,~x,xm{e},i1   n{e} name=vrndscale{s}
 vblend{f}   v.66.3a.{c}           RVMI =v,v,vm,i1
 vblendv{f}  v.66.3a.{4a}          RVM4 =v,v,vm,v
-vblendm{f}  e.66.38.{W}.65        RVM  =v,v,vm          full{e}
+vblendm{f}  e.66.38.{W}.65        RVM  =v,v,vm          full{e} selects
 vmaskmov{f} v.66.38.{2c}          RVM  =v,v,mv
 vmaskmov{f} v.66.38.{2e}          MVR  =mv,v,v
 vtest{f}    v.66.38.{e}           RM   v,vm
@@ -282,10 +282,10 @@ vpackusdw    ve.66.38.w0.2b     RVM =v,v,vm       full4
 vpblendw     v.66.3a.0e         RVMI =v,v,vm,i1
 vpblendd     v.66.3a.w0.02      RVMI =v,v,vm,i1
 vpblendvb    v.66.3a.w0.4c      RVM4 =v,v,vm,v
-vpblendmb    e.66.38.w0.66      RVM =v,v,vm       full
-vpblendmw    e.66.38.w1.66      RVM =v,v,vm       full
-vpblendmd    e.66.38.w0.64      RVM =v,v,vm       full4
-vpblendmq    e.66.38.w1.64      RVM =v,v,vm       full8
+vpblendmb    e.66.38.w0.66      RVM =v,v,vm       full selects
+vpblendmw    e.66.38.w1.66      RVM =v,v,vm       full selects
+vpblendmd    e.66.38.w0.64      RVM =v,v,vm       full4 selects
+vpblendmq    e.66.38.w1.64      RVM =v,v,vm       full8 selects
 vpcompressd  e.66.38.w0.8b      MR  =vm,v         n4
 vpcompressq  e.66.38.w1.8b      MR  =vm,v         n8
 vpexpandd    e.66.38.w0.89      RM  =v,vm         n4

@@ -80,12 +80,12 @@ function immediate(form: Form, spec: OperandSpec, size: number): number | bigint
   return 2 ** (8 * bytes - 1) - 1 - random(100);
 }
 
-function address(spec: OperandSpec, unit: number, broadcast: boolean, sib: boolean): Mem {
+function address(spec: OperandSpec, unit: number, broadcast: boolean, sib: boolean, indexVectors: readonly VReg[]): Mem {
   const disp = pick([0, 0, 1, -1, 127, -128, 128, -129, 4096, -70000, unit, 127 * unit, -128 * unit, 128 * unit, -129 * unit]);
   const base = pick(GP);
   const index = pick(GP.filter((register) => register.name !== "rsp"));
   const scale = pick([1, 2, 4, 8] as const);
-  if (spec.indexBytes !== 0) return { base, index: VEC[random(16)]!, scale, disp };
+  if (spec.indexBytes !== 0) return { base, index: pick(indexVectors), scale, disp };
   const flags = broadcast ? { broadcast: true } : {};
   switch (random(sib ? 2 : 4)) {
     case 0: return { base, index, scale, disp, ...flags };
@@ -115,7 +115,7 @@ function makeRandom(variant: Variant): Instruction {
   const operands = form.operands.map((spec): Operand => {
     if (spec.immBytes !== 0 || spec.one) return immediate(form, spec, size);
     if (spec.memBytes !== 0 && (memory || spec.class === undefined)) {
-      const place = address(spec, unit, broadcast, form.sib);
+      const place = address(spec, unit, broadcast, form.sib, onlyVex ? VEC.slice(0, 16) : VEC);
       if (place.index?.class === "vec") used.add(place.index);
       return place;
     }

@@ -18,7 +18,7 @@
  *           ns: the emitted size.
  * flags     byte: the 8-bit form is the opcode with bit 0 clear. zero: equal sources make the result independent of them.
  *           sib: memory needs a SIB byte. clearsmask: the write mask is cleared. vnni: VEX only where AVX-VNNI is meant.
- *           needsmask. merge: 8- and 16-bit writes keep the rest of the register. name=X: the EVEX form's own name.
+ *           needsmask. selects: the mask chooses between sources and keeps nothing of the destination. merge: 8- and 16-bit writes keep the rest of the register. name=X: the EVEX form's own name.
  *           implicit reads `<a,b` and writes `>a,b` of general registers.
  *
  * Source: Intel SDM vol. 2, chapters 2 to 6; Intel AMX in vol. 2, chapter 3.
@@ -79,6 +79,8 @@ export interface Form {
   readonly clearsMask: boolean;
   readonly needsMask: boolean;
   readonly merge: boolean;
+  /** The mask chooses between the sources; lanes of the destination are never kept. */
+  readonly selects: boolean;
   readonly vnni: boolean;
   readonly lock: boolean;
   /** Numbers of general registers read and written without being named. */
@@ -191,6 +193,7 @@ function parseRow(row: string): Form {
     clearsMask: flags.includes("clearsmask"),
     needsMask: flags.includes("needsmask"),
     merge: flags.includes("merge"),
+    selects: flags.includes("selects"),
     vnni: flags.includes("vnni"),
     lock: false,
     implicitReads: registerNumbers(flags, "<"),

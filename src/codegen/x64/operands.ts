@@ -144,7 +144,7 @@ export function visitRegisters(instruction: Instruction, visit: Visit): void {
       if (operand.index) visit(operand.index, true, false);
       continue;
     }
-    const keeps = spec.writes && (mask !== undefined && !zeroing && operand.class !== "mask" || form.merge && instruction.size < 4);
+    const keeps = spec.writes && (mask !== undefined && !zeroing && !form.selects && operand.class !== "mask" || form.merge && instruction.size < 4);
     const ignored = independent && !keeps || spec.upper && operand === destination;
     const reads = (spec.reads && !ignored) || keeps;
     if (reads || spec.writes) visit(operand, reads, spec.writes);
