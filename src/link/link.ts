@@ -91,7 +91,7 @@ class Linker {
 
   private value(value: Value, view: View | undefined): ManifestValue {
     assert(value.dtype, `value "${value.name}" without a type`);
-    const dims = value.dims ? { dims: value.dims.map(dimToJson) } : {};
+    const dims = value.dims && value.kind === "tensor" ? { dims: value.dims.map(dimToJson) } : {};
     const where = view ? { storage: this.storage(view.storage) } : { host: this.host(value) };
     return { name: value.name, dtype: value.dtype, ...dims, ...where };
   }

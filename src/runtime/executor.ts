@@ -341,7 +341,7 @@ export class Executor {
 
   private store(target: ManifestValue, value: HostValue, run: Run): void {
     if (target.storage === undefined) {
-      run.hosts.set(target.host!, value);
+      run.hosts.set(target.host!, detached(value));
       return;
     }
     assert(value instanceof Tensor && value.type === target.dtype, `reference result for "${target.name}"`);
@@ -370,6 +370,13 @@ export class Executor {
     run.values = this.engine.dims.evaluate(run.bindings);
     run.key = `${run.profile}|${[...run.bindings.values()]}`;
   }
+}
+
+/** A host-only value may hold on to tensors over memory that the next step or run overwrites: it gets copies. */
+function detached(value: HostValue): HostValue {
+  if (value === undefined) return undefined;
+  if (value instanceof Tensor) return Array.isArray(value.data) ? value : new Tensor(value.type, value.data.slice(), value.dims);
+  return { sequence: value.sequence.map(detached) };
 }
 
 function predictedNs(kernels: readonly ManifestKernel[], values: Float64Array): number {

@@ -103,6 +103,7 @@ function loadView(view: View, index: readonly Expr[], context: ExpressionContext
 /** Element of a small integer tensor whose elements are dimension expressions. */
 function elementOfDims(elements: readonly Dim[], index: readonly Expr[]): Expr {
   const at = index[0];
+  if (elements.length === 0) return i64(0);
   if (!at || elements.length === 1) return dimExpr(elements[0]!);
   if (at.kind === "const") return dimExpr(elements[Number(at.value)]!);
   let result = dimExpr(elements[elements.length - 1]!);

@@ -4,8 +4,8 @@
  * A value is *inlined* when computing it inside its reader costs no more than reading it would: its reader looks at
  * every element once (or a few times, when it is cheap), and nobody else needs it. Everything else gets memory.
  */
-import { type Dim, dimsEqual, type Graph, isStatic, type Node, subgraphsOf, usersOf, type Value } from "../ir/index.ts";
-import { lowerings, opKey } from "../ops/index.ts";
+import { type Dim, dimsEqual, type Graph, isStatic, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
+import { isDataDependent, lowerings, opKey } from "../ops/index.ts";
 import { computeType } from "./expression.ts";
 
 /** shape: small integers whose elements are dimension expressions, computed when a shape is bound. */
@@ -25,6 +25,10 @@ const ROW_REDUCTIONS = /^(Reduce\w+|Softmax|LogSoftmax|LayerNormalization|RMSNor
 
 /** Operators whose evaluation costs more than a load. */
 const EXPENSIVE = /^(Exp|Log|Sin|Cos|Tan|Asin|Acos|Atan|Sinh|Cosh|Asinh|Acosh|Atanh|Tanh|Erf|Sigmoid|Gelu|Mish|Softplus|Swish|Pow|Elu|Selu|Celu|Div|Sqrt|Mod)$/;
+
+/** Operators that kernels compute in single precision only, and the types for which that is not enough. */
+const TRANSCENDENTAL = /^(Exp|Log|Sin|Cos|Tan|Asin|Acos|Atan|Sinh|Cosh|Asinh|Acosh|Atanh|Tanh|Erf|Sigmoid|Gelu|Mish|Softplus|Swish|Pow|Elu|Selu|Celu|Softmax|LogSoftmax|ReduceLogSum|ReduceLogSumExp)$/;
+const WIDE: ReadonlySet<string> = new Set(["float64", "int32", "int64", "uint32", "uint64", "int8", "uint8", "int16", "uint16"]);
 
 /** Views that read one input element several times. */
 const REPEATING = /^(Expand|Tile|Gather|GatherND|GatherElements|Resize)$/;
@@ -68,7 +72,16 @@ function hasLowering(node: Node): boolean {
   if (!lowering || subgraphsOf(node).length > 0) return false;
   const values = [...node.inputs, ...node.outputs].filter((value) => value !== undefined);
   if (!values.every((value) => value.kind === "tensor" && value.dims && value.dtype && computeType(value.dtype))) return false;
+  if (decidesSizes(node)) return false;
+  if (TRANSCENDENTAL.test(node.op) && values.some((value) => WIDE.has(value.dtype!))) return false;
   return lowering.supports?.(node) ?? true;
+}
+
+/** Whether a size of the results is in none of the inputs: only running the node can tell it. */
+function decidesSizes(node: Node): boolean {
+  const known = new Set(node.inputs.flatMap((value) => [...(value?.dims ?? []), ...(value?.elements ?? [])]).flatMap((dim) => [...symbolsOf(dim)]));
+  const made = node.outputs.flatMap((value) => [...(value?.dims ?? [])]).filter((dim) => isDataDependent(dim)).flatMap((dim) => [...symbolsOf(dim)]);
+  return made.some((name) => isDataDependent(symbol(name)) && !known.has(name));
 }
 
 function isFloat32(values: readonly (Value | undefined)[]): boolean {

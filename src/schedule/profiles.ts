@@ -35,7 +35,7 @@ export function resolveProfiles(graph: Graph, profiles: readonly Profile[]): Sym
   return (profiles.length > 0 ? profiles : [{}]).map((profile) => resolveProfile(graph, profile));
 }
 
-/** Tells the dims of every graph input which sizes the profiles allow, so that inference can decide between sizes. */
+/** Tells the dims of every graph input which sizes the profiles allow, so that inference can decide between sizes; a size that is fixed becomes a number. */
 export function assumeProfiles(graph: Graph, profiles: readonly SymbolProfile[]): void {
   const ranges = new Map<string, Range>();
   for (const { symbols } of profiles) {
@@ -44,7 +44,7 @@ export function assumeProfiles(graph: Graph, profiles: readonly SymbolProfile[])
       ranges.set(name, before ? { min: Math.min(min, before.min), max: Math.max(max, before.max) } : { min, max });
     }
   }
-  const ranged = new Map<string, Dim>([...ranges].map(([name, range]) => [name, symbol(name, range)]));
+  const ranged = new Map<string, Dim>([...ranges].map(([name, range]) => [name, range.min === range.max ? range.min : symbol(name, range)]));
   for (const input of graph.inputs) if (input.dims) input.dims = input.dims.map((dim) => substitute(dim, ranged));
 }
 
