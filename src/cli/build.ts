@@ -58,7 +58,10 @@ function report({ output, elapsedMs, report: { nodesBefore, nodesAfter, steps, r
   const file = EngineFile.open(output);
   const { sizeBytes } = file;
   file.close();
-  if (asJson) return printJson({ output, elapsedMs, sizeBytes, nodesBefore, nodesAfter, steps: steps.length, referenceSteps });
+  if (asJson) {
+    printJson({ output, elapsedMs, sizeBytes, nodesBefore, nodesAfter, steps: steps.length, referenceSteps });
+    return;
+  }
   console.log(`${output}: ${bytes(sizeBytes)}, ${nodesBefore} nodes became ${steps.length} steps, in ${(elapsedMs / 1000).toFixed(1)} s`);
   if (referenceSteps.length > 0) console.log(`${referenceSteps.length} operators run on the reference, not as native code: ${some(referenceSteps, 8)}`);
 }

@@ -53,7 +53,7 @@ test("run reads .npy and .pb files and writes .npy files", async () => {
   assert.match(stdout, /y: float32\[2, 32\] {2}min 0 /);
   const y = readNpy(place.path("out/y.npy"));
   assert.deepEqual(y.dims, [2, 32]);
-  expectedY().forEach((value, i) => assert.ok(Math.abs(value - Number(y.data[i])) < 1e-4, `element ${i}`));
+  for (const [i, value] of expectedY().entries()) assert.ok(Math.abs(value - Number(y.data[i])) < 1e-4, `element ${i}`);
   // TensorProto: dims 2 and 64, float, raw data.
   place.write("x.pb", Buffer.concat([Uint8Array.of(0x08, 2, 0x08, 64, 0x10, 1, 0x4a, 0x80, 0x04), x.bytes]));
   const again = await json(["run", "small.engine", "-i", "x=x.pb"]) as { outputs: { name: string; first: number[] }[] };

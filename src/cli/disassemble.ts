@@ -18,7 +18,10 @@ export interface Assembly {
 
 export function printAssembly(path: string, which: string, asJson: boolean): void {
   const assembly = disassemble(path, which);
-  if (asJson) return printJson(assembly);
+  if (asJson) {
+    printJson(assembly);
+    return;
+  }
   console.log(`${assembly.kernel}, ${assembly.tactic}: ${assembly.sizeBytes} bytes at ${assembly.offset} of the code\n${assembly.text}`);
   if (assembly.by === "hex") console.log("\nobjdump was not found; install binutils to see instructions.");
 }

@@ -5,8 +5,32 @@ import { readTensorProto } from "../onnx/index.ts";
 import type { ValueInfo } from "../runtime/index.ts";
 import { readNpy } from "./npy.ts";
 
-/** xorshift32: the same numbers on every machine. */
-function generator(seed: number): () => number {
+export interface FeedSources {
+  /** Shapes by input name, for inputs without a file. */
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
+  /** `name=file.npy` or `name=file.pb`. */
+  readonly files: readonly string[];
+  readonly seed?: number;
+}
+
+/**
+ * @param defaults sizes of dimensions that no shape gives; 1 for those it does not name
+ * @throws UserError for unknown names and unreadable files
+ */
+export function makeFeeds(inputs: readonly ValueInfo[], sources: FeedSources, defaults: Readonly<Record<string, number>>): Record<string, Tensor> {
+  const random = randomNumbers(sources.seed ?? 1);
+  const feeds = readFeeds(inputs, sources.files);
+  for (const name of Object.keys(sources.shapes)) checkName(inputs, name);
+  for (const input of inputs) {
+    if (feeds[input.name]) continue;
+    const dims = sources.shapes[input.name] ?? (input.dims ?? []).map((dim) => (typeof dim === "number" ? dim : defaults[dim] ?? 1));
+    feeds[input.name] = new Tensor(input.type, makeData(input, dims, random), dims);
+  }
+  return feeds;
+}
+
+/** xorshift32: the same numbers on every machine, in [0, 1). */
+function randomNumbers(seed: number): () => number {
   let state = seed | 1;
   return () => {
     state ^= state << 13;
@@ -16,54 +40,31 @@ function generator(seed: number): () => number {
   };
 }
 
-/** Random data of a type: floats in [-1, 1), integers small enough to be indices of most tables, booleans true. */
-function randomData(type: DType, count: number, random: () => number): TensorData {
-  const data = newArray(type, count);
+/** Inputs of language models that random numbers would make meaningless or out of range: a value by index along the last axis. */
+const KNOWN_INPUTS: readonly (readonly [RegExp, (index: number) => number])[] = [
+  [/mask/i, () => 1],
+  [/token_type|segment_ids/i, () => 0],
+  [/position_ids/i, (index) => index],
+];
+
+/** Floats in [-1, 1), integers small enough to be indices of most tables, booleans true. */
+function makeData({ name, type }: ValueInfo, dims: readonly number[], random: () => number): TensorData {
+  const known = KNOWN_INPUTS.find(([pattern]) => pattern.test(name))?.[1];
+  const data = newArray(type, elementCount(dims));
   if (Array.isArray(data)) return data.fill("text");
+  const last = Math.max(1, dims.at(-1) ?? 1);
+  const isReal = type.startsWith("float") || type.startsWith("complex") || type === "bfloat16";
   for (let i = 0; i < data.length; i++) {
-    if (data instanceof BigInt64Array || data instanceof BigUint64Array) data[i] = BigInt(Math.floor(random() * 100));
-    else if (type === "bool") data[i] = 1;
-    else if (type === "float32" || type === "float64") data[i] = random() * 2 - 1;
-    else if (type === "float16") data[i] = toFloat16Bits(random() * 2 - 1);
-    else if (type === "bfloat16") data[i] = toBfloat16Bits(random() * 2 - 1);
-    else data[i] = Math.floor(random() * 100);
+    const value = known ? known(i % last) : type === "bool" ? 1 : isReal ? random() * 2 - 1 : Math.floor(random() * 100);
+    if (data instanceof BigInt64Array || data instanceof BigUint64Array) data[i] = BigInt(value);
+    else data[i] = encode(type, value);
   }
   return data;
 }
 
-/** Masks are all ones: a mask of random numbers would hide everything or nothing. */
-function isMask(name: string): boolean {
-  return /mask/i.test(name);
-}
-
-export interface FeedSources {
-  /** Shapes by input name, for inputs without a file. */
-  readonly shapes: Readonly<Record<string, readonly number[]>>;
-  /** `name=file.npy` or `name=file.pb`. */
-  readonly files: readonly string[];
-  readonly seed?: number;
-}
-
-/** @throws UserError for unknown names, unreadable files, and dimensions that no shape or default gives */
-export function makeFeeds(inputs: readonly ValueInfo[], sources: FeedSources, defaults: Readonly<Record<string, number>>): Record<string, Tensor> {
-  const random = generator(sources.seed ?? 1);
-  const feeds = readFeeds(inputs, sources.files);
-  for (const name of Object.keys(sources.shapes)) checkName(inputs, name);
-  for (const input of inputs) {
-    if (feeds[input.name]) continue;
-    const dims = sources.shapes[input.name] ?? (input.dims ?? []).map((dim) => (typeof dim === "number" ? dim : defaults[dim] ?? 1));
-    const count = elementCount(dims);
-    const data = isMask(input.name) && input.type !== "string" ? onesOf(input.type, count) : randomData(input.type, count, random);
-    feeds[input.name] = new Tensor(input.type, data, dims);
-  }
-  return feeds;
-}
-
-function onesOf(type: DType, count: number): TensorData {
-  const data = newArray(type, count);
-  if (data instanceof BigInt64Array || data instanceof BigUint64Array) return data.fill(1n);
-  if (Array.isArray(data)) return data;
-  return data.fill(type === "float16" ? toFloat16Bits(1) : type === "bfloat16" ? toBfloat16Bits(1) : 1);
+function encode(type: DType, value: number): number {
+  if (type === "float16") return toFloat16Bits(value);
+  return type === "bfloat16" ? toBfloat16Bits(value) : value;
 }
 
 function readFeeds(inputs: readonly ValueInfo[], files: readonly string[]): Record<string, Tensor> {
@@ -72,7 +73,7 @@ function readFeeds(inputs: readonly ValueInfo[], files: readonly string[]): Reco
     const equals = item.indexOf("=");
     const name = item.slice(0, equals);
     const path = item.slice(equals + 1);
-    if (equals <= 0) throw new UserError("option-invalid", `--input "${item}": expected NAME=FILE.npy or NAME=FILE.pb.`);
+    if (equals <= 0 || path === "") throw new UserError("option-invalid", `--input "${item}": expected NAME=FILE.npy or NAME=FILE.pb.`);
     checkName(inputs, name);
     feeds[name] = path.endsWith(".npy") ? readNpy(path) : readTensorProto(readFile(path), path);
   }

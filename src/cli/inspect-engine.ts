@@ -1,10 +1,9 @@
 /** What `inspect` shows of an engine: its manifest and the report of its build. Nothing of it is loaded or run. */
 import type { BuildReport } from "../compile.ts";
-import { EngineFile, type Manifest, type ManifestStep, type ManifestValue } from "../engine/index.ts";
+import { EngineFile, type Manifest, type ManifestProfile, type ManifestStep, type ManifestValue } from "../engine/index.ts";
 import { type Bindings, dimFromJson, evaluate, symbolsOf } from "../ir/index.ts";
 import type { TacticReport } from "../tune/index.ts";
-import { valueTable } from "./inspect-model.ts";
-import type { InspectOptions } from "./inspect.ts";
+import { type InspectOptions, type ValueText, valueTable } from "./inspect-text.ts";
 import { memoryPlan, type MemoryPlan, memoryText, type PlannedValue } from "./memory-plan.ts";
 import { bytes, heading, list, milliseconds, printJson, some } from "./output.ts";
 
@@ -21,31 +20,53 @@ interface LayerText {
   readonly writes: readonly string[];
 }
 
+/** All that is said of an engine; with --json, as it is. */
+interface EngineText extends Pick<Manifest, "version" | "format" | "model" | "target" | "precision" | "level" | "modelWeightBytes">, Pick<BuildReport, "nodesBefore" | "nodesAfter" | "passes" | "referenceSteps"> {
+  readonly kind: "engine";
+  readonly file: string;
+  readonly sizeBytes: number;
+  readonly codeBytes: number;
+  readonly weightBytes: number;
+  readonly inputs: readonly ValueText[];
+  readonly outputs: readonly ValueText[];
+  readonly profiles: readonly Pick<ManifestProfile, "symbols" | "arenaBytes">[];
+  readonly layers: readonly LayerText[];
+  /** One per profile. */
+  readonly memory: readonly MemoryPlan[];
+}
+
 export function inspectEngine(path: string, options: InspectOptions): void {
+  const engine = describeEngine(path);
+  if (options.json) {
+    printJson(engine);
+    return;
+  }
+  print(engine);
+  if (options.layers) console.log(`${heading("Kernels")}\n${engine.layers.map(layerText).join("\n")}`);
+  if (options.memory) for (const plan of engine.memory) console.log(memoryText(plan));
+}
+
+function describeEngine(path: string): EngineText {
   const file = EngineFile.open(path);
   try {
     const manifest = file.manifest();
     const report = file.report() as BuildReport;
-    const layers = manifest.steps.map((step, i) => layerOf(step, report, i));
-    const memory = manifest.profiles.map((_, i) => planOf(manifest, i));
-    const sizes = { sizeBytes: file.sizeBytes, codeBytes: file.sizeOf("code"), weightBytes: file.sizeOf("weights") };
-    if (options.json) {
-      const { version, format, model, target, precision, level, profiles, modelWeightBytes } = manifest;
-      return printJson({
-        kind: "engine", file: path, version, format, model, target, precision, level, inputs: manifest.inputs.map(valueText), outputs: manifest.outputs.map(valueText),
-        profiles: profiles.map(({ symbols, arenaBytes }) => ({ symbols, arenaBytes })), ...sizes, modelWeightBytes,
-        nodesBefore: report.nodesBefore, nodesAfter: report.nodesAfter, passes: report.passes, referenceSteps: report.referenceSteps, layers, memory,
-      });
-    }
-    print(path, manifest, report, sizes);
-    if (options.layers) console.log(`${heading("Kernels")}\n${layers.map(layerText).join("\n")}`);
-    if (options.memory) for (const plan of memory) console.log(memoryText(plan));
+    const { version, format, model, target, precision, level, modelWeightBytes } = manifest;
+    const { nodesBefore, nodesAfter, passes, referenceSteps } = report;
+    return {
+      kind: "engine", file: path, version, format, model, target, precision, level,
+      sizeBytes: file.sizeBytes, codeBytes: file.sizeOf("code"), weightBytes: file.sizeOf("weights"), modelWeightBytes,
+      inputs: manifest.inputs.map(valueText), outputs: manifest.outputs.map(valueText),
+      profiles: manifest.profiles.map(({ symbols, arenaBytes }) => ({ symbols, arenaBytes })),
+      nodesBefore, nodesAfter, passes, referenceSteps,
+      layers: manifest.steps.map((step, i) => layerOf(step, report, i)), memory: manifest.profiles.map((_, i) => planOf(manifest, i)),
+    };
   } finally {
     file.close();
   }
 }
 
-function valueText(value: ManifestValue): { name: string; type: string; dims: readonly (number | string)[] | undefined } {
+function valueText(value: ManifestValue): ValueText {
   return { name: value.name, type: value.dtype, dims: value.dims?.map((dim) => (typeof dim === "number" ? dim : String(dimFromJson(dim)))) };
 }
 
@@ -91,23 +112,23 @@ function storagesOf(step: ManifestStep): number[] {
   return [...step.inputs, ...step.outputs].flatMap((value) => (value.storage === undefined ? [] : [value.storage]));
 }
 
-function print(path: string, manifest: Manifest, report: BuildReport, sizes: { readonly sizeBytes: number; readonly codeBytes: number; readonly weightBytes: number }): void {
-  const { model, target } = manifest;
+function print(engine: EngineText): void {
+  const { model, target } = engine;
   console.log(list([
-    ["engine", `${path}, format ${manifest.format}, by sinter ${manifest.version}`],
+    ["engine", `${engine.file}, format ${engine.format}, by sinter ${engine.version}`],
     ["model", `${model.name || "unnamed"}, ${model.producer || "producer not said"}, opset ${model.opset}`],
     ["model digest", `sha256:${model.digest}`],
     ["built for", `${target.isa}: ${target.cpu}`],
-    ["precision", `${manifest.precision}, tuning level ${manifest.level}`],
-    ["size", `${bytes(sizes.sizeBytes)}: code ${bytes(sizes.codeBytes)}, weights ${bytes(sizes.weightBytes)} (the model's ${bytes(manifest.modelWeightBytes)})`],
-    ["nodes", `${report.nodesBefore}, after the passes ${report.nodesAfter}, in ${manifest.steps.length} kernels`],
-    ...manifest.profiles.map((profile, i): [string, string] => [`profile ${i}`, `peak arena ${bytes(profile.arenaBytes)}; ${Object.entries(profile.symbols).map(([name, range]) => `${name} ${range.min}/${range.opt}/${range.max}`).join(", ") || "fixed shapes"}`]),
-    ["not native", report.referenceSteps.length === 0 ? "nothing" : some(report.referenceSteps, 8)],
+    ["precision", `${engine.precision}, tuning level ${engine.level}`],
+    ["size", `${bytes(engine.sizeBytes)}: code ${bytes(engine.codeBytes)}, weights ${bytes(engine.weightBytes)} (the model's ${bytes(engine.modelWeightBytes)})`],
+    ["nodes", `${engine.nodesBefore}, after the passes ${engine.nodesAfter}, in ${engine.layers.length} kernels`],
+    ...engine.profiles.map((profile, i): [string, string] => [`profile ${i}`, `peak arena ${bytes(profile.arenaBytes)}; ${Object.entries(profile.symbols).map(([name, range]) => `${name} ${range.min}/${range.opt}/${range.max}`).join(", ") || "fixed shapes"}`]),
+    ["not native", engine.referenceSteps.length === 0 ? "nothing" : some(engine.referenceSteps, 8)],
   ]));
-  console.log(valueTable("Inputs", manifest.inputs.map(valueText)));
-  console.log(valueTable("Outputs", manifest.outputs.map(valueText)));
+  console.log(valueTable("Inputs", engine.inputs));
+  console.log(valueTable("Outputs", engine.outputs));
   const counts = new Map<string, number>();
-  for (const operator of manifest.steps.flatMap((step) => step.label.operators)) counts.set(operator, (counts.get(operator) ?? 0) + 1);
+  for (const operator of engine.layers.flatMap((layer) => layer.operators)) counts.set(operator, (counts.get(operator) ?? 0) + 1);
   console.log(`${heading("Operators")}\n  ${[...counts].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1)).map(([name, count]) => `${name} ${count}`).join(", ")}`);
 }
 

@@ -4,15 +4,9 @@ import { boundsOf, type Graph, type Node, type Range, subgraphsOf, type Value } 
 import { MappedFile } from "../native/index.ts";
 import { type ImportedModel, importModel } from "../onnx/index.ts";
 import { layoutArena, lifetimes, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "../schedule/index.ts";
-import type { InspectOptions } from "./inspect.ts";
+import { type InspectOptions, type ValueText, valueTable } from "./inspect-text.ts";
 import { memoryPlan, type MemoryPlan, memoryText } from "./memory-plan.ts";
-import { bytes, heading, list, printJson, some, table, typeText } from "./output.ts";
-
-interface ValueText {
-  readonly name: string;
-  readonly type: string;
-  readonly dims: readonly (number | string)[] | undefined;
-}
+import { bytes, heading, list, printJson, some, table } from "./output.ts";
 
 interface LayerText {
   readonly name: string;
@@ -129,8 +123,4 @@ function print(model: ModelText, options: InspectOptions): void {
   if (references.length > 0) console.log(`\nNot native: ${some(references.map((layer) => `${layer.operators.join("+")} "${layer.name}" (${layer.reason})`), 8)}`);
   if (options.layers) console.log(`${heading("Kernels")}\n${table(["", "kernel", "kind", "operators", "nodes"], model.layers.map((layer, i) => [String(i), layer.name, layer.kind, layer.operators.join(" "), layer.nodes.join(" ")]))}`);
   if (options.memory) console.log(memoryText(model.memory));
-}
-
-export function valueTable(title: string, values: readonly ValueText[]): string {
-  return `${heading(title)}\n${values.map((value) => `  ${value.name}: ${typeText(value.type, value.dims)}`).join("\n")}`;
 }

@@ -4,15 +4,9 @@ import { UserError } from "../base/index.ts";
 import { printAssembly } from "./disassemble.ts";
 import { inspectEngine } from "./inspect-engine.ts";
 import { inspectModel } from "./inspect-model.ts";
+import type { InspectOptions } from "./inspect-text.ts";
 import { isEngineFile } from "./open.ts";
-import { parseProfile, profileOptions, type ShapeOptions } from "./options.ts";
-
-export interface InspectOptions extends ShapeOptions {
-  readonly layers?: boolean;
-  readonly memory?: boolean;
-  readonly asm?: string;
-  readonly json?: boolean;
-}
+import { parseProfile, profileOptions } from "./options.ts";
 
 export function inspectCommand(): Command {
   const command = new Command("inspect")

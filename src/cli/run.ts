@@ -30,6 +30,8 @@ export function runCommand(): Command {
     .option("--seed <n>", "of the random inputs", parseCount("seed", 0), 1)
     .option("--json", "print the result as JSON")
     .addHelpText("after", `
+A model is built for the shapes given. Random inputs are seeded; masks are ones, token types zeros, positions count up.
+
 Examples:
   sinter run resnet50.engine --input input=cat.npy --output out
   sinter run bert.onnx --shapes input_ids:1x16,attention_mask:1x16`)
@@ -46,7 +48,10 @@ async function run(path: string, options: RunCommandOptions): Promise<void> {
     const elapsedMs = performance.now() - before;
     const files = options.output === undefined ? [] : Object.entries(results).flatMap(([name, value]) => save(options.output!, name, value));
     const outputs = Object.entries(results).map(([name, value]) => summarizeValue(name, value));
-    if (options.json) return printJson({ elapsedMs, threads: engine.threads, outputs, files });
+    if (options.json) {
+      printJson({ elapsedMs, threads: engine.threads, outputs, files });
+      return;
+    }
     for (const output of outputs) console.log(summaryText(output));
     for (const file of files) console.log(`wrote ${file}`);
     console.log(`${milliseconds(elapsedMs)} ms, first run, ${engine.threads} threads`);

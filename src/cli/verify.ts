@@ -21,8 +21,8 @@ function run(path: string, options: { readonly json?: boolean }): void {
     file.code();
     file.verifyWeights();
     const sizes = { sizeBytes: file.sizeBytes, codeBytes: file.sizeOf("code"), weightBytes: file.sizeOf("weights") };
-    if (options.json) return printJson({ file: path, verified: true, model: manifest.model.name, ...sizes });
-    console.log(`${path}: whole. ${bytes(sizes.sizeBytes)}, of which code ${bytes(sizes.codeBytes)} and weights ${bytes(sizes.weightBytes)}.`);
+    if (options.json) printJson({ file: path, verified: true, model: manifest.model.name, ...sizes });
+    else console.log(`${path}: whole. ${bytes(sizes.sizeBytes)}, of which code ${bytes(sizes.codeBytes)} and weights ${bytes(sizes.weightBytes)}.`);
   } finally {
     file.close();
   }
