@@ -1,9 +1,10 @@
 /** `sinter build`: an ONNX model to an engine file. */
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { UserError } from "../base/index.ts";
 import { build, type BuildResult } from "../compile.ts";
 import { EngineFile } from "../engine/index.ts";
+import { checkWritable } from "./folders.ts";
 import { withInterrupt } from "./interrupt.ts";
 import { type BuildTuning, levelOption, parseBytes, parseCount, parseProfile, profileOptions, type ShapeOptions, tuningOf } from "./options.ts";
 import { bytes, describeProgress, printJson, ProgressLine, some } from "./output.ts";
@@ -40,6 +41,7 @@ Examples:
 async function run(model: string, options: BuildCommandOptions): Promise<void> {
   const output = options.output ?? model.replace(/(\.onnx)?$/, ".engine");
   if (resolve(output) === resolve(model)) throw new UserError("option-invalid", `--output ${output} is the model itself; name another file.`);
+  checkWritable(dirname(output));
   const line = new ProgressLine();
   try {
     const result = await withInterrupt((signal) => build(model, {

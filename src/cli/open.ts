@@ -1,6 +1,6 @@
 /** A file given to a command: an engine is loaded; a model is built first, into a cache kept by content, options and processor. */
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../base/index.ts";
@@ -12,6 +12,7 @@ import { Engine } from "../runtime/index.ts";
 import type { Profile } from "../schedule/index.ts";
 import type { TuneLevel } from "../tune/index.ts";
 import { VERSION } from "../version.ts";
+import { makeFolder } from "./folders.ts";
 import { withInterrupt } from "./interrupt.ts";
 import { describeProgress, ProgressLine } from "./output.ts";
 
@@ -76,14 +77,6 @@ export async function buildCached(model: string, options: OpenOptions, folder = 
     return { path, buildMs: elapsedMs };
   } finally {
     line.clear();
-  }
-}
-
-export function makeFolder(folder: string): void {
-  try {
-    mkdirSync(folder, { recursive: true });
-  } catch (cause) {
-    throw new UserError("file-io", `${folder}: ${(cause as Error).message}.`, { cause });
   }
 }
 

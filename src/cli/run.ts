@@ -1,12 +1,13 @@
 /** `sinter run`: one inference on given or random inputs. */
-import { accessSync, constants, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command } from "commander";
 import { Tensor, UserError } from "../base/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import { makeFeeds } from "./feeds.ts";
 import { hasNpyType, writeNpy } from "./npy.ts";
-import { makeFolder, openEngine, optimumSizes } from "./open.ts";
+import { checkWritable, makeFolder } from "./folders.ts";
+import { openEngine, optimumSizes } from "./open.ts";
 import { collect, parseCount, parseOptional, parseProfile, type ShapeOptions } from "./options.ts";
 import { milliseconds, printJson } from "./output.ts";
 import { summarizeValue, summaryText } from "./summary.ts";
@@ -39,7 +40,10 @@ Examples:
 }
 
 async function run(path: string, options: RunCommandOptions): Promise<void> {
-  if (options.output !== undefined) checkFolder(options.output);
+  if (options.output !== undefined) {
+    makeFolder(options.output);
+    checkWritable(options.output);
+  }
   const { engine } = await openEngine(path, { profiles: parseProfile(options), ...(options.threads === undefined ? {} : { threads: options.threads }) });
   try {
     const feeds = makeFeeds(engine.inputs, { shapes: parseOptional(options.shapes), files: options.input ?? [], seed: options.seed }, optimumSizes(engine));
@@ -57,16 +61,6 @@ async function run(path: string, options: RunCommandOptions): Promise<void> {
     console.log(`${milliseconds(elapsedMs)} ms, first run, ${engine.threads} threads`);
   } finally {
     engine.dispose();
-  }
-}
-
-/** Before anything runs: the folder is there, or made, and can be written. */
-function checkFolder(folder: string): void {
-  makeFolder(folder);
-  try {
-    accessSync(folder, constants.W_OK);
-  } catch (cause) {
-    throw new UserError("file-io", `${folder}: ${(cause as Error).message}.`, { cause });
   }
 }
 
