@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { Tensor } from "../base/index.ts";
 import { makeModel } from "../onnx/index.ts";
 import { readNpy, writeNpy } from "./npy.ts";
-import { type Outcome, smallModel, smallWeights, Workplace } from "./testing.ts";
+import { imageModel, type Outcome, smallModel, smallWeights, Workplace } from "./testing.ts";
 
 const place = new Workplace();
 after(() => place.dispose());
@@ -129,6 +129,15 @@ test("compare agrees on outputs and layers, and fails on another model's engine"
   assert.match(other.stderr, /2 of 2 outputs differ/);
 });
 
+test("layers are found when the engine turns images, folds scales and writes concatenations in parts", async () => {
+  place.write("image.onnx", imageModel());
+  const { layers, outputs } = await json(["compare", "image.onnx", "--layers"]) as { outputs: { matches: boolean }[]; layers: { value: string; matches?: boolean }[] };
+  assert.ok(outputs.every((output) => output.matches));
+  assert.ok(layers.some((layer) => layer.value === "joined" || layer.value === "y"));
+  assert.ok(layers.every((layer) => layer.matches !== false), JSON.stringify(layers));
+  assert.ok(layers.filter((layer) => layer.matches).length >= 2, JSON.stringify(layers));
+});
+
 test("verify reads every byte", async () => {
   succeeds(await place.sinter(["verify", "small.engine"]));
   const bytes = readFileSync(place.path("small.engine"));
@@ -162,5 +171,10 @@ test("an operator without native code is reported, and refused with --strict", a
   const strict = await place.sinter(["build", "unique.onnx", "--strict", "-o", "strict.engine"]);
   assert.equal(strict.status, 4);
   assert.match(strict.stderr, /Unique "distinct"/);
+  const results = await json(["run", "unique.engine"]) as { outputs: { type: string; dims: number[] }[] };
+  assert.deepEqual(results.outputs.map(({ type, dims }) => [type, dims]), [["float32", [4]]]);
+  const compared = await json(["compare", "unique.onnx", "unique.engine", "--layers"]) as { layers: { matches: boolean }[] };
+  assert.deepEqual(compared.layers.map((layer) => layer.matches), [true]);
+  succeeds(await place.sinter(["bench", "unique.engine", "--duration", "0.05", "--profile"]));
   assert.ok(!existsSync(place.path("strict.engine")));
 });

@@ -1,7 +1,7 @@
 /** What `inspect` shows of an engine: its manifest and the report of its build. Nothing of it is loaded or run. */
 import type { BuildReport } from "../compile.ts";
-import { EngineFile, type Manifest, type ManifestProfile, type ManifestStep, type ManifestValue } from "../engine/index.ts";
-import { type Bindings, dimFromJson, evaluate, symbolsOf } from "../ir/index.ts";
+import { DimTable, EngineFile, type Manifest, type ManifestProfile, type ManifestStep, type ManifestValue } from "../engine/index.ts";
+import type { Bindings } from "../ir/index.ts";
 import type { TacticReport } from "../tune/index.ts";
 import { type InspectOptions, type ValueText, valueTable } from "./inspect-text.ts";
 import { memoryPlan, type MemoryPlan, memoryText, type PlannedValue } from "./memory-plan.ts";
@@ -52,11 +52,12 @@ function describeEngine(path: string): EngineText {
     const manifest = file.manifest();
     const report = file.report() as BuildReport;
     const { version, format, model, target, precision, level, modelWeightBytes } = manifest;
+    const dims = new DimTable(manifest.dims);
     const { nodesBefore, nodesAfter, passes, referenceSteps } = report;
     return {
       kind: "engine", file: path, version, format, model, target, precision, level,
       sizeBytes: file.sizeBytes, codeBytes: file.sizeOf("code"), weightBytes: file.sizeOf("weights"), modelWeightBytes,
-      inputs: manifest.inputs.map(valueText), outputs: manifest.outputs.map(valueText),
+      inputs: manifest.inputs.map((value) => valueText(value, dims)), outputs: manifest.outputs.map((value) => valueText(value, dims)),
       profiles: manifest.profiles.map(({ symbols, arenaBytes }) => ({ symbols, arenaBytes })),
       nodesBefore, nodesAfter, passes, referenceSteps,
       layers: manifest.steps.map((step, i) => layerOf(step, report, i)), memory: manifest.profiles.map((_, i) => planOf(manifest, i)),
@@ -66,8 +67,8 @@ function describeEngine(path: string): EngineText {
   }
 }
 
-function valueText(value: ManifestValue): ValueText {
-  return { name: value.name, type: value.dtype, dims: value.dims?.map((dim) => (typeof dim === "number" ? dim : String(dimFromJson(dim)))) };
+function valueText(value: ManifestValue, dims: DimTable): ValueText {
+  return { name: value.name, type: value.dtype, dims: value.shape?.map((index) => dims.text(index)) };
 }
 
 function layerOf(step: ManifestStep, report: BuildReport, index: number): LayerText {
@@ -89,6 +90,7 @@ function planOf(manifest: Manifest, index: number): MemoryPlan {
 
 /** Lifetimes as the steps tell them: from the first step that touches a storage to the last. */
 function plannedValues(manifest: Manifest, offsets: readonly number[], bindings: Bindings): PlannedValue[] {
+  const values = new DimTable(manifest.dims).evaluate(bindings);
   const names = new Map<number, string>();
   const first = new Map<number, number>();
   const last = new Map<number, number>();
@@ -100,10 +102,9 @@ function plannedValues(manifest: Manifest, offsets: readonly number[], bindings:
     }
   }
   return [...first].filter(([storage]) => manifest.storages[storage]!.place === "arena").map(([storage, firstStep]): PlannedValue => {
-    const size = dimFromJson(manifest.dims[manifest.storages[storage]!.size]!);
-    const known = typeof size === "number" || [...symbolsOf(size)].every((name) => bindings.has(name));
+    const size = values[manifest.storages[storage]!.size]!;
     const offset = offsets[storage]!;
-    return { value: names.get(storage) ?? `storage ${storage}`, sizeBytes: known ? evaluate(size, bindings) : 0, firstStep, lastStep: last.get(storage)!, ...(offset < 0 ? {} : { offset }) };
+    return { value: names.get(storage) ?? `storage ${storage}`, sizeBytes: Number.isNaN(size) ? 0 : size, firstStep, lastStep: last.get(storage)!, ...(offset < 0 ? {} : { offset }) };
   });
 }
 

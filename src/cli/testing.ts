@@ -79,6 +79,26 @@ export function smallWeights(scale: number): Tensor {
   return new Tensor("float32", Float32Array.from({ length: 64 * 32 }, (_, i) => scale * Math.sin(i)), [64, 32]);
 }
 
+/** Convolution, batch normalisation and HardSwish, joined with a pooled branch: x is float32[1, 3, 10, 12]. */
+export function imageModel(): Uint8Array {
+  const wave = (dims: readonly number[], shift: number): Tensor => new Tensor("float32", Float32Array.from({ length: dims.reduce((product, dim) => product * dim, 1) }, (_, i) => shift + 0.4 * Math.sin(3 * i + shift)), dims);
+  return makeModel({
+    name: "image",
+    inputs: [{ name: "x", type: "float32", dims: [1, 3, 10, 12] }],
+    outputs: [{ name: "y", type: "float32", dims: [1, 24, 10, 12] }],
+    initializers: { w: wave([16, 3, 3, 3], 0), v: wave([24, 24, 1, 1], 0), u: wave([8, 3, 1, 1], 0), scale: wave([16], 1), shift: wave([16], 0), mean: wave([16], 0), variance: wave([16], 1) },
+    nodes: [
+      { op: "Conv", name: "first", inputs: ["x", "w"], outputs: ["a"], attributes: { pads: [1, 1, 1, 1] } },
+      { op: "BatchNormalization", name: "normal", inputs: ["a", "scale", "shift", "mean", "variance"], outputs: ["n"] },
+      { op: "HardSwish", name: "swish", inputs: ["n"], outputs: ["s"] },
+      { op: "Conv", name: "side", inputs: ["x", "u"], outputs: ["b"] },
+      { op: "MaxPool", name: "pool", inputs: ["b"], outputs: ["m"], attributes: { kernel_shape: [3, 3], pads: [1, 1, 1, 1] } },
+      { op: "Concat", name: "join", inputs: ["s", "m"], outputs: ["joined"], attributes: { axis: 1 } },
+      { op: "Conv", name: "last", inputs: ["joined", "v"], outputs: ["y"] },
+    ],
+  });
+}
+
 /** Many products of different sizes: a build that takes a while at a high level. */
 export function tallModel(layers = 40): Uint8Array {
   const width = (layer: number): number => 256 + 16 * layer;
