@@ -88,17 +88,26 @@ export const POOL = {
   startNs: 352,
   /** uint32: nice value of the threads; 0 leaves them as they are. */
   nice: 360,
+  /** Bit mask of the processors the process may use, AFFINITY_BYTES long. */
+  allowed: 384,
   threadTable: 4096,
 } as const;
 
+/** Length of a bit mask of processors. */
+export const AFFINITY_BYTES = 128;
+
 export const THREAD = {
-  bytes: 2 * LINE_BYTES,
+  bytes: 4 * LINE_BYTES,
   pool: 0,
   scratch: 8,
   /** A larger scratch area, taken by the thread before its next run. */
   pendingScratch: 16,
   /** uint32 */
   id: 24,
+  /** uint32: 1 while the thread keeps to its own processor. */
+  placed: 28,
+  /** Bit mask of its own processor. */
+  own: 128,
 } as const;
 export const MAX_THREADS = 512;
 

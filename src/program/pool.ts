@@ -8,10 +8,10 @@
 import { createHash } from "node:crypto";
 import { UserError } from "../base/index.ts";
 import {
-  allocateExecutable, availableThreads, mapAnonymous, munmap, nativeFunction, type NativeFunction, setThreadPriority, startThread, threadExists,
+  allocateExecutable, allowedCpus, availableThreads, mapAnonymous, munmap, nativeFunction, type NativeFunction, setThreadPriority, startThread, threadExists,
   threadId,
 } from "../native/index.ts";
-import { MAX_THREADS, POOL, POOL_BYTES, SCRATCH_HEADER_BYTES, THREAD } from "./layout.ts";
+import { AFFINITY_BYTES, MAX_THREADS, POOL, POOL_BYTES, SCRATCH_HEADER_BYTES, THREAD } from "./layout.ts";
 import { mapPool } from "./pool-memory.ts";
 import { assembleWalker, WALKER_ENTRIES, type WalkerEntry } from "./walker.ts";
 import { Words } from "./words.ts";
@@ -139,6 +139,7 @@ export class Pool {
     words.set32(POOL.idleSpins, SPINS.idle);
     words.set32(POOL.stepSpins, SPINS.step);
     words.set32(POOL.crowdedSpins, SPINS.crowded);
+    this.#setMask(POOL.allowed, allowedCpus());
     words.set(POOL.startTicks, Number(this.walker.ticks()));
     words.set(POOL.startNs, nowNs());
     this.walker.exchange(this.address + POOL.code, code);
@@ -160,6 +161,8 @@ export class Pool {
     this.words.set(offset + THREAD.pool, this.address);
     this.words.set(offset + THREAD.scratch, scratch);
     this.words.set(offset + THREAD.pendingScratch, 0);
+    const allowed = allowedCpus();
+    this.#setMask(offset + THREAD.own, index < allowed.length ? [allowed[index]!] : allowed);
     try {
       startThread(this.#codeAddress + this.#entries.get("threadMain")!, this.address + offset);
     } catch (error) {
@@ -170,6 +173,14 @@ export class Pool {
     }
     this.words.set32(POOL.threads, index + 1);
     return true;
+  }
+
+  /** Writes a bit mask of processors. */
+  #setMask(offset: number, cpus: readonly number[]): void {
+    for (let word = 0; word < AFFINITY_BYTES / 4; word++) {
+      const bits = cpus.filter((cpu) => cpu >> 5 === word).reduce((mask, cpu) => mask | (1 << (cpu & 31)), 0);
+      this.words.set32(offset + word * 4, bits >>> 0);
+    }
   }
 
   /** Whether an owner that was terminated had started this thread without counting it. */

@@ -3,7 +3,7 @@
  * run. The last participant to leave tells whoever waits.
  */
 import { at, type Label, type StubAssembler } from "../native/index.ts";
-import { CHANNEL, POOL, RUN, RUN_FLAG, SCRATCH_HEADER_BYTES, THREAD } from "./layout.ts";
+import { AFFINITY_BYTES, CHANNEL, POOL, RUN, RUN_FLAG, SCRATCH_HEADER_BYTES, THREAD } from "./layout.ts";
 import { emitFutexWait, emitFutexWake, SYSCALL } from "./walker-syscalls.ts";
 
 /** The routines these call. */
@@ -96,6 +96,7 @@ export function emitThreadMain(a: StubAssembler, internals: Internals): void {
   a.bind(join);
   emitJoin(a, internals);
   emitTakeScratch(a);
+  emitPlace(a);
   emitTakePart(a, internals);
   a.move("rdi", "r12");
   a.move("rsi", "rbp");
@@ -159,6 +160,35 @@ function emitTakeScratch(a: StubAssembler): void {
   a.jumpIf("equal", keep);
   a.load("rsi", at("rdi", 0));
   a.constant("rax", SYSCALL.munmap);
+  a.syscall();
+  a.bind(keep);
+}
+
+/**
+ * Threads that share a run keep to a processor each, since the system often wakes them on one and leaves them there for
+ * longer than a run takes. A run of one thread, and one that its caller shares, is left to the system's choice.
+ */
+function emitPlace(a: StubAssembler): void {
+  const spread = a.label();
+  const decided = a.label();
+  const keep = a.label();
+  a.load("rax", at("rbp", RUN.flags), 32);
+  a.arithmetic("and", "rax", RUN_FLAG.single | RUN_FLAG.synchronous, 32);
+  a.jumpIf("equal", spread);
+  a.zero("rcx");
+  a.lea("rdx", at("r12", POOL.allowed));
+  a.jump(decided);
+  a.bind(spread);
+  a.constant("rcx", 1);
+  a.lea("rdx", at("rbx", THREAD.own));
+  a.bind(decided);
+  a.load("rax", at("rbx", THREAD.placed), 32);
+  a.arithmetic("cmp", "rax", "rcx", 32);
+  a.jumpIf("equal", keep);
+  a.store(at("rbx", THREAD.placed), "rcx", 32);
+  a.zero("rdi");
+  a.constant("rsi", AFFINITY_BYTES);
+  a.constant("rax", SYSCALL.setaffinity);
   a.syscall();
   a.bind(keep);
 }
