@@ -3,18 +3,16 @@
  * was made from and for. Everything here depends on model, options, processor and tuning cache alone.
  */
 import type { DType } from "../base/index.ts";
-import type { DimJson, GraphJson } from "../ir/index.ts";
+import type { GraphJson } from "../ir/index.ts";
+import type { DimIndex, DimRow } from "./dim-table.ts";
 
 export const ENGINE_FORMAT = 1;
-
-/** An index into `Manifest.dims`. */
-export type DimIndex = number;
 
 export interface ManifestValue {
   readonly name: string;
   readonly dtype: DType;
   /** Absent when the rank is unknown. */
-  readonly dims?: readonly DimJson[];
+  readonly shape?: readonly DimIndex[];
   /** Index of its storage; absent for host-only values (strings, sequences, optionals). */
   readonly storage?: number;
   /** Number under which a host-only value is kept while running. */
@@ -91,7 +89,8 @@ export interface Manifest {
   readonly inputs: readonly ManifestValue[];
   readonly outputs: readonly ManifestValue[];
   readonly profiles: readonly ManifestProfile[];
-  readonly dims: readonly DimJson[];
+  /** Every size of the program; the fields of type `DimIndex` are indices into it. */
+  readonly dims: readonly DimRow[];
   readonly storages: readonly ManifestStorage[];
   readonly steps: readonly ManifestStep[];
   /** Bytes of the model's weights as it stored them. */

@@ -3,13 +3,12 @@
  * weights and equal dimension expressions are stored once; only weights that some kernel reads are stored at all.
  */
 import { assert, byteLength, elementCount } from "../base/index.ts";
-import type { EngineContent, Manifest, ManifestKernel, ManifestParam, ManifestProfile, ManifestReference, ManifestSource, ManifestStep, ManifestStorage, ManifestValue, WeightPiece } from "../engine/index.ts";
-import { type CompiledKernel, type Dim, dimKey, dimToJson, type DimJson, graphToJson, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
+import { DimRows, type EngineContent, ENGINE_FORMAT, type Manifest, type ManifestKernel, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
+import { type CompiledKernel, type Dim, graphToJson, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
 import { type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
 
 const CODE_ALIGNMENT = 64;
 const WEIGHT_ALIGNMENT = 64;
-
 
 export type ManifestIdentity = Pick<Manifest, "version" | "model" | "target" | "precision" | "level" | "modelWeightBytes">;
 
@@ -28,8 +27,7 @@ export function link(input: LinkInput): EngineContent {
 
 class Linker {
   private readonly input: LinkInput;
-  private readonly dims: DimJson[] = [];
-  private readonly dimIndex = new Map<string, number>();
+  private readonly dims = new DimRows();
   private readonly storages: Storage[] = [];
   private readonly storageIndex = new Map<Storage, number>();
   private readonly storageOffsets = new Map<Storage, number>();
@@ -64,18 +62,12 @@ class Linker {
       const layout = layoutArena(placements, new Map<string, Range>(Object.entries(profile.symbols)));
       return { symbols: profile.symbols, arenaBytes: layout.sizeBytes, offsets: this.storages.map((storage) => layout.offsets.get(storage) ?? -1) };
     });
-    const manifest: Manifest = { format: 1, ...identity, inputs, outputs, profiles, dims: this.dims, storages, steps };
+    const manifest: Manifest = { format: ENGINE_FORMAT, ...identity, inputs, outputs, profiles, dims: this.dims.rows, storages, steps };
     return { manifest, report: this.input.report, code: concat(this.code, this.codeBytes), weights: this.pieces, weightBytes: this.weightBytes };
   }
 
   private dim(dim: Dim): number {
-    const key = dimKey(dim);
-    let index = this.dimIndex.get(key);
-    if (index === undefined) {
-      index = this.dims.push(dimToJson(dim)) - 1;
-      this.dimIndex.set(key, index);
-    }
-    return index;
+    return this.dims.add(dim);
   }
 
   private storage(storage: Storage): number {
@@ -91,9 +83,9 @@ class Linker {
 
   private value(value: Value, view: View | undefined): ManifestValue {
     assert(value.dtype, `value "${value.name}" without a type`);
-    const dims = value.dims && value.kind === "tensor" ? { dims: value.dims.map(dimToJson) } : {};
+    const shape = value.dims && value.kind === "tensor" ? { shape: value.dims.map((dim) => this.dim(dim)) } : {};
     const where = view ? { storage: this.storage(view.storage) } : { host: this.host(value) };
-    return { name: value.name, dtype: value.dtype, ...dims, ...where };
+    return { name: value.name, dtype: value.dtype, ...shape, ...where };
   }
 
   private host(value: Value): number {
@@ -116,7 +108,7 @@ class Linker {
     return [...writtenStorages(step, this.input.plan)].flatMap((storage): ManifestValue[] => {
       const { value } = storage;
       if (!value?.dtype || !value.dims || this.lastWriters.get(storage) !== step) return [];
-      return [{ name: value.name, dtype: value.dtype, dims: value.dims.map(dimToJson), storage: this.storage(storage) }];
+      return [{ name: value.name, dtype: value.dtype, shape: value.dims.map((dim) => this.dim(dim)), storage: this.storage(storage) }];
     });
   }
 

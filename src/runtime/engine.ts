@@ -3,8 +3,7 @@
  * runs one inference at a time in its own arena.
  */
 import { type DType, Tensor, UserError } from "../base/index.ts";
-import type { Manifest, ManifestValue } from "../engine/index.ts";
-import { dimFromJson } from "../ir/index.ts";
+import type { DimTable, Manifest, ManifestValue } from "../engine/index.ts";
 import { availableThreads, detectCpu } from "../native/index.ts";
 import { Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
@@ -45,8 +44,8 @@ export class Engine {
   private constructor(loaded: LoadedEngine, threads: number, env: EngineOptions["env"]) {
     this.loaded = loaded;
     this.threads = threads;
-    this.inputs = loaded.manifest.inputs.map(valueInfo);
-    this.outputs = loaded.manifest.outputs.map(valueInfo);
+    this.inputs = loaded.manifest.inputs.map((value) => valueInfo(value, loaded.dims));
+    this.outputs = loaded.manifest.outputs.map((value) => valueInfo(value, loaded.dims));
     this.worker = loaded.hasReferenceSteps ? new ReferenceWorker(loaded.path, threads, env) : undefined;
   }
 
@@ -213,6 +212,6 @@ export class ExecutionContext {
   }
 }
 
-function valueInfo(value: ManifestValue): ValueInfo {
-  return { name: value.name, type: value.dtype, dims: value.dims?.map((dim) => (typeof dim === "number" ? dim : String(dimFromJson(dim)))) };
+function valueInfo(value: ManifestValue, dims: DimTable): ValueInfo {
+  return { name: value.name, type: value.dtype, dims: value.shape?.map((index) => dims.text(index)) };
 }

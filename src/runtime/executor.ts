@@ -6,8 +6,7 @@
  * value. The caller's memory is used where it lies when it is native.
  */
 import { assert, byteLength, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
-import type { ManifestKernel, ManifestLabel, ManifestValue } from "../engine/index.ts";
-import { type Dim, dimFromJson } from "../ir/index.ts";
+import type { DimTable, ManifestKernel, ManifestLabel, ManifestValue } from "../engine/index.ts";
 import { NativeMemory, viewMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
@@ -18,7 +17,7 @@ import { chooseProfile, describe } from "./shapes.ts";
 export type Feeds = Readonly<Record<string, HostValue>>;
 export type Results = Record<string, HostValue>;
 
-/** Bound programs kept per context; the least recently used goes first. */
+/** Bound programs, and shapes, kept per context; the least recently used goes first. */
 const MAX_BOUND_SEGMENTS = 256;
 /** Most memory that values of data-dependent size may take, together, per context. */
 const MAX_DYNAMIC_BYTES = 4 * 2 ** 30;
@@ -70,13 +69,13 @@ export class Executor {
   private readonly staging = new Map<number, NativeMemory>();
   private readonly dynamic = new Map<number, NativeMemory>();
   private readonly bound = new Map<string, BoundSegment>();
-  private readonly inputDims: readonly (readonly Dim[] | undefined)[];
+  /** Every size of the program, by shape; the least recently used goes first. */
+  private readonly shapes = new Map<string, Float64Array>();
 
   constructor(engine: LoadedEngine, threads: number) {
     this.engine = engine;
     this.threads = threads;
     this.arena = NativeMemory.allocate(engine.arenaBytes);
-    this.inputDims = engine.manifest.inputs.map((input) => input.dims?.map(dimFromJson));
   }
 
   /** All steps on native threads. For engines without reference steps: those would hold the event loop. */
@@ -162,11 +161,12 @@ export class Executor {
 
   private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>): Run {
     const { manifest } = this.engine;
-    checkNames(feeds, manifest.inputs);
-    const shapes = manifest.inputs.map((input, i) => checkFeed(input, feeds[input.name], this.inputDims[i]));
+    checkNames(feeds, manifest.inputs, this.engine.dims);
+    const shapes = manifest.inputs.map((input) => checkFeed(input, feeds[input.name], this.engine.dims));
     const bindings = this.engine.binder.bind(shapes);
     const profile = chooseProfile(manifest.profiles, bindings);
-    const run: Run = { bindings, values: this.engine.dims.evaluate(bindings), profile, key: `${profile}|${[...bindings.values()]}`, external: new Map(), hosts: new Map(), given };
+    const key = `${profile}|${[...bindings.values()]}`;
+    const run: Run = { bindings, values: this.sizes(key, bindings), profile, key, external: new Map(), hosts: new Map(), given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
     for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run);
     return run;
@@ -218,7 +218,7 @@ export class Executor {
   }
 
   private dimsOf(value: ManifestValue, run: Run): number[] {
-    const dims = value.dims!.map((dim) => (typeof dim === "number" ? dim : this.engine.dims.evaluateOne(dim, run.bindings)));
+    const dims = value.shape!.map((index) => run.values[index]!);
     assert(dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0), `dims [${dims}] of "${value.name}"`);
     return dims;
   }
@@ -283,6 +283,14 @@ export class Executor {
     this.evict();
     for (const patch of bound.patches) bound.program.setParam(patch.step, patch.slot, this.addressOf(patch.storage, run) + BigInt(patch.byteOffset));
     return bound;
+  }
+
+  private sizes(key: string, bindings: ReadonlyMap<string, number>): Float64Array {
+    const values = this.shapes.get(key) ?? this.engine.dims.evaluate(bindings);
+    this.shapes.delete(key);
+    this.shapes.set(key, values);
+    if (this.shapes.size > MAX_BOUND_SEGMENTS) this.shapes.delete(this.shapes.keys().next().value!);
+    return values;
   }
 
   private evict(): void {
@@ -358,17 +366,19 @@ export class Executor {
   /** Binds the symbols that only this step's data decide. */
   private learnDims(target: ManifestValue, actual: readonly number[], run: Run): void {
     let learned = false;
-    for (const [axis, dim] of target.dims!.entries()) {
-      if (typeof dim === "number") {
-        assert(dim === actual[axis], `"${target.name}": dims [${actual}], expected ${describe(target)}`);
-      } else if (typeof dim === "string" && !run.bindings.has(dim)) {
-        run.bindings.set(dim, actual[axis]!);
+    for (const [axis, index] of target.shape!.entries()) {
+      const symbol = this.engine.dims.symbol(index);
+      if (symbol === undefined || run.bindings.has(symbol)) {
+        const size = run.values[index]!;
+        assert(Number.isNaN(size) || size === actual[axis], `"${target.name}": dims [${actual}], expected ${describe(target, this.engine.dims)}`);
+      } else {
+        run.bindings.set(symbol, actual[axis]!);
         learned = true;
       }
     }
     if (!learned) return;
-    run.values = this.engine.dims.evaluate(run.bindings);
     run.key = `${run.profile}|${[...run.bindings.values()]}`;
+    run.values = this.sizes(run.key, run.bindings);
   }
 }
 
@@ -401,19 +411,19 @@ function grow(memories: Map<number, NativeMemory>, key: number, sizeBytes: numbe
   return memory;
 }
 
-function checkNames(feeds: Feeds, inputs: readonly ManifestValue[]): void {
+function checkNames(feeds: Feeds, inputs: readonly ManifestValue[], table: DimTable): void {
   const names = inputs.map((input) => input.name);
   const unknown = Object.keys(feeds).filter((name) => !names.includes(name));
-  if (unknown.length > 0) throw new UserError("input-invalid", `No input is called "${unknown.join('", "')}"; the model's inputs are ${inputs.map((input) => `"${input.name}" ${describe(input)}`).join(", ")}.`);
+  if (unknown.length > 0) throw new UserError("input-invalid", `No input is called "${unknown.join('", "')}"; the model's inputs are ${inputs.map((input) => `"${input.name}" ${describe(input, table)}`).join(", ")}.`);
 }
 
 /** @returns the dims of a tensor input */
-function checkFeed(input: ManifestValue, value: HostValue, dims: readonly Dim[] | undefined): readonly number[] {
+function checkFeed(input: ManifestValue, value: HostValue, table: DimTable): readonly number[] {
   if (input.storage === undefined) return value instanceof Tensor ? value.dims : [];
-  if (value === undefined) throw new UserError("input-invalid", `Input "${input.name}" is missing; the model takes ${describe(input)}.`);
-  if (!(value instanceof Tensor)) throw new UserError("input-invalid", `Input "${input.name}" is not a Tensor; the model takes ${describe(input)}.`);
-  if (value.type !== input.dtype || !isArrayOf(input.dtype, value.data)) throw new UserError("input-invalid", `Input "${input.name}" has type ${value.type}; the model takes ${describe(input)}.`);
-  if (dims && value.dims.length !== dims.length) throw new UserError("input-invalid", `Input "${input.name}" has rank ${value.dims.length} (shape [${value.dims}]); the model takes ${describe(input)}.`);
+  if (value === undefined) throw new UserError("input-invalid", `Input "${input.name}" is missing; the model takes ${describe(input, table)}.`);
+  if (!(value instanceof Tensor)) throw new UserError("input-invalid", `Input "${input.name}" is not a Tensor; the model takes ${describe(input, table)}.`);
+  if (value.type !== input.dtype || !isArrayOf(input.dtype, value.data)) throw new UserError("input-invalid", `Input "${input.name}" has type ${value.type}; the model takes ${describe(input, table)}.`);
+  if (input.shape && value.dims.length !== input.shape.length) throw new UserError("input-invalid", `Input "${input.name}" has rank ${value.dims.length} (shape [${value.dims}]); the model takes ${describe(input, table)}.`);
   return value.dims;
 }
 
@@ -424,6 +434,5 @@ function checkGiven(output: ManifestValue, given: Tensor, dims: readonly number[
 
 function dimsTensor(value: ManifestValue, values: Float64Array): Tensor {
   const items = value.elements!.map((index) => values[index]!);
-  const dims = (value.dims ?? [items.length]) as readonly number[];
-  return new Tensor(value.dtype, items, dims.length === 0 ? [] : [items.length]);
+  return new Tensor(value.dtype, items, value.shape?.length === 0 ? [] : [items.length]);
 }

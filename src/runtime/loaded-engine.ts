@@ -1,9 +1,9 @@
 /** An engine in memory: its file mapped, its code executable, its tables parsed. Shared by all contexts; immutable. */
 import { UnsupportedError } from "../base/index.ts";
-import { EngineFile, type Manifest, type ManifestKernel, type ManifestReference } from "../engine/index.ts";
+import { DimTable, EngineFile, type Manifest, type ManifestKernel, type ManifestReference } from "../engine/index.ts";
 import { type Graph, graphFromJson } from "../ir/index.ts";
 import type { Cpu, NativeMemory } from "../native/index.ts";
-import { DimTable, ShapeBinder } from "./shapes.ts";
+import { ShapeBinder } from "./shapes.ts";
 
 /** Steps between two exits to JavaScript, or one exit. */
 export type Segment =
@@ -27,8 +27,8 @@ export class LoadedEngine {
     this.file = file;
     this.manifest = manifest;
     this.code = file.executableCode();
-    this.binder = new ShapeBinder(manifest);
-    this.dims = new DimTable(manifest);
+    this.dims = new DimTable(manifest.dims);
+    this.binder = new ShapeBinder(manifest, this.dims);
     this.segments = segmentsOf(manifest, file);
     this.arenaBytes = Math.max(0, ...manifest.profiles.map((profile) => profile.arenaBytes));
     this.scratchBytes = manifest.steps.reduce((most, step) => Math.max(most, step.kind === "kernel" ? step.scratchBytes : 0), 0);

@@ -1,19 +1,21 @@
 /**
- * From the dims of the inputs to the sizes of everything: dimension symbols are read off the inputs, checked against
- * the profiles, and every dimension expression of the program is evaluated once per shape.
+ * From the dims of the inputs to the dimension symbols, which decide every size of the program, and to the profile that
+ * admits them.
  */
 import { UserError } from "../base/index.ts";
-import type { Manifest, ManifestProfile, ManifestValue } from "../engine/index.ts";
-import { type Bindings, type Dim, dimFromJson, type DimJson, evaluate, symbolsOf } from "../ir/index.ts";
+import type { DimTable, Manifest, ManifestProfile, ManifestValue } from "../engine/index.ts";
+import { type Bindings, type Dim, evaluate, symbolsOf } from "../ir/index.ts";
 
 /** Solves input dims for symbols, in an order such that each expression has at most one unknown of its own. */
 export class ShapeBinder {
+  private readonly table: DimTable;
   private readonly inputs: readonly ManifestValue[];
   private readonly dims: readonly (readonly Dim[] | undefined)[];
 
-  constructor(manifest: Manifest) {
+  constructor(manifest: Manifest, table: DimTable) {
+    this.table = table;
     this.inputs = manifest.inputs;
-    this.dims = manifest.inputs.map((input) => input.dims?.map(dimFromJson));
+    this.dims = manifest.inputs.map((input) => input.shape?.map((index) => table.dim(index)));
   }
 
   /** @throws UserError "input-invalid" naming input and axis */
@@ -40,7 +42,7 @@ export class ShapeBinder {
   }
 
   private mismatch(input: ManifestValue, actual: readonly number[], what: string): UserError {
-    return new UserError("input-invalid", `Input "${input.name}": shape [${actual}] has ${what}. The model takes ${describe(input)}.`);
+    return new UserError("input-invalid", `Input "${input.name}": shape [${actual}] has ${what}. The model takes ${describe(input, this.table)}.`);
   }
 }
 
@@ -49,8 +51,8 @@ function isSymbol(dim: Exclude<Dim, number>): boolean {
   return names.size === 1 && names.has(dim.key);
 }
 
-export function describe(value: ManifestValue): string {
-  return `${value.dtype}${value.dims ? `[${value.dims.map((dim) => String(dimFromJson(dim))).join(", ")}]` : ""}`;
+export function describe(value: ManifestValue, table: DimTable): string {
+  return `${value.dtype}${value.shape ? `[${value.shape.map((index) => table.text(index)).join(", ")}]` : ""}`;
 }
 
 /** The first profile that admits the bindings. @throws UserError "shape-outside-profile" */
@@ -66,29 +68,4 @@ export function chooseProfile(profiles: readonly ManifestProfile[], bindings: Bi
     reason ||= `dimension "${outside[0]}" is ${outside[1]}; the profile allows ${range.min} to ${range.max}`;
   }
   throw new UserError("shape-outside-profile", `Input shape outside the engine's ${profiles.length > 1 ? `${profiles.length} profiles` : "profile"}: ${reason}. Build the engine with a wider profile (--min-shapes, --max-shapes).`);
-}
-
-/** All dimension expressions of a program, evaluated together. */
-export class DimTable {
-  private readonly dims: readonly Dim[];
-  private readonly symbols: readonly ReadonlySet<string>[];
-
-  constructor(manifest: Manifest) {
-    this.dims = manifest.dims.map(dimFromJson);
-    this.symbols = this.dims.map(symbolsOf);
-  }
-
-  /** Values by index; NaN where a symbol is not known yet. */
-  evaluate(bindings: Bindings): Float64Array {
-    return Float64Array.from(this.dims, (dim, i) => (typeof dim === "number" ? dim : this.known(i, bindings) ? evaluate(dim, bindings) : Number.NaN));
-  }
-
-  evaluateOne(dim: DimJson, bindings: Bindings): number {
-    return evaluate(dimFromJson(dim), bindings);
-  }
-
-  private known(index: number, bindings: Bindings): boolean {
-    for (const name of this.symbols[index]!) if (!bindings.has(name)) return false;
-    return true;
-  }
 }
