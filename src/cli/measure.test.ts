@@ -44,6 +44,7 @@ test("relative error is over the largest expected value; infinities must be equa
   assert.equal(relativeError(f(1, 2), f(1, 2)), 0);
   assert.equal(relativeError(f(1.5, 4), f(1, 4)), 0.125);
   assert.equal(relativeError(f(Number.NaN, Number.NEGATIVE_INFINITY, 1), f(Number.NaN, Number.NEGATIVE_INFINITY, 1)), 0);
+  assert.equal(relativeError(f(2.5e-7), f(1.25e-7)), Math.fround(1.25e-7) / 0.01, "values that are all tiny are compared absolutely");
   assert.equal(relativeError(f(Number.NaN), f(1)), Number.POSITIVE_INFINITY);
   assert.equal(relativeError(f(Number.POSITIVE_INFINITY), f(1)), Number.POSITIVE_INFINITY);
   assert.equal(relativeError(f(1), f(1, 1)), Number.POSITIVE_INFINITY);

@@ -65,6 +65,12 @@ export async function openOnnxruntime(model: string, feeds: Readonly<Record<stri
   };
 }
 
+/**
+ * The scale of a tensor whose values are all smaller. onnxruntime's sigmoids are sums with 0.5 in single precision:
+ * near zero they are multiples of 2^-23, so that outputs which are all improbable have no more than that in common.
+ */
+const LEAST_SCALE = 0.01;
+
 /** Largest absolute difference over the largest absolute value of the reference; infinite where one is NaN and the other not. */
 export function relativeError(actual: Tensor, expected: Tensor): number {
   if (actual.dims.join() !== expected.dims.join() || actual.type !== expected.type) return Number.POSITIVE_INFINITY;
@@ -84,5 +90,5 @@ function errorOf(actual: ArrayLike<number>, expected: ArrayLike<number>): number
     if (!Number.isFinite(a) || !Number.isFinite(b)) return Number.POSITIVE_INFINITY;
     difference = Math.max(difference, Math.abs(a - b));
   }
-  return difference === 0 ? 0 : difference / (scale || 1);
+  return difference / Math.max(scale, LEAST_SCALE);
 }
