@@ -1,5 +1,5 @@
 import { test } from "node:test";
-import { type Bindings, type Buffer, type ConvKernel, type Dim, type Epilogue, evaluate, symbol } from "../../../ir/index.ts";
+import { type Bindings, type Buffer, ceilDiv, type ConvKernel, type Dim, type Epilogue, evaluate, symbol } from "../../../ir/index.ts";
 import type { Isa } from "../function.ts";
 import { spanOf } from "../../../tune/index.ts";
 import { convTactics } from "./conv-tactics.ts";
@@ -164,5 +164,18 @@ for (const isa of [AVX512, AVX2]) {
     check(isa, { size: [7, 7], outSize: [7, 7], kernel: [5, 5], pads: [2, 2], groups: 19, channels: 19, outChannels: 19, epilogue: true }, 6);
     check(isa, { size: [12, 12], outSize: [12, 12], kernel: [3, 3], pads: [2, 2], dilations: [2, 2], groups: 8, channels: 8, outChannels: 8 }, 6);
     check(isa, { size: [33], outSize: [33], kernel: [7], pads: [3], groups: 20, channels: 20, outChannels: 20 }, 6);
+  });
+
+  test(`${isa.name}: depthwise with sizes bound at run time`, () => {
+    const [B, H, W] = [symbol("b"), symbol("h"), symbol("w")];
+    for (const [b, h, w] of [[1, 1, 1], [2, 9, 61], [1, 4, 2], [1, 3, 16], [0, 5, 5], [3, 7, 29]] as const) {
+      const bindings = new Map([["b", b], ["h", h], ["w", w]]);
+      const half = (size: Dim): Dim => ceilDiv(size, 2);
+      check(isa, { batch: B, size: [H, W], outSize: [H, W], kernel: [3, 3], pads: [1, 1], groups: 20, channels: 20, outChannels: 20, bindings, epilogue: true }, 6);
+      check(isa, { batch: B, size: [H, W], outSize: [half(H), half(W)], kernel: [5, 5], pads: [2, 2], strides: [2, 2], groups: 32, channels: 32, outChannels: 32, bindings }, 6);
+      check(isa, { batch: B, size: [H, W], outSize: [H, W], kernel: [3, 3], pads: [2, 2], dilations: [2, 2], groups: 7, channels: 7, outChannels: 7, bindings }, 6);
+      check(isa, { batch: B, size: [H, W], outSize: [half(H), W], kernel: [3, 3], pads: [1, 1], strides: [2, 1], groups: 16, channels: 16, outChannels: 16, bindings }, 6);
+      check(isa, { batch: B, size: [W], outSize: [W], kernel: [7], pads: [3], groups: 20, channels: 20, outChannels: 20, bindings }, 6);
+    }
   });
 }

@@ -4,9 +4,9 @@
  * A tile is some neighbouring output pixels of a row by one vector of channels. For each kernel row the input pixels are
  * loaded once, each used by every tap that needs it, with the row's weights in registers. Rows outside the image are
  * skipped at run time. Where widths are known, taps outside the image are left out when the code is made: the first and
- * last tiles of a row are pieces of code of their own.
+ * last tiles of a row are pieces of code of their own. Where they are bound at run time, tiles at a row's ends read
+ * zeros in place of columns outside, and store only the pixels that exist.
  */
-import { assert } from "../../../base/index.ts";
 import { add, type Bindings, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, evaluate, mul, type PackedData, product, type Tactic } from "../../../ir/index.ts";
 import { type Isa, mem, type VReg } from "../function.ts";
 import type { ConvShape } from "./conv-shape.ts";
@@ -22,20 +22,23 @@ export interface DepthwiseParameters {
 }
 
 const WANTED_BLOCKS = 8;
+/** Widest tile when the width is bound at run time: what a row's last tile wastes stays small. */
+const MOST_DYNAMIC_PIXELS = 16;
 
-/** Empty when the convolution is not depthwise, or its width is not known. */
+/** Empty when the convolution is not depthwise. */
 export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
   const packed = packDepthwise(kernel, shape, constants);
-  if (!packed || typeof shape.outWidth !== "number" || typeof shape.width !== "number") return [];
+  if (!packed) return [];
   const height = evaluate(shape.outHeight, optimum);
   const blocks = Math.max(1, Math.ceil(WANTED_BLOCKS / Math.max(1, evaluate(shape.batch, optimum))));
   const rows = Math.max(1, Math.ceil(height / blocks));
+  const width = evaluate(shape.outWidth, optimum);
   const free = (isa.name === "avx512" ? 30 : 14) - shape.kernel[1];
-  const most = Math.max(1, Math.min(free, shape.outWidth));
+  const most = Math.max(1, Math.min(free, typeof shape.outWidth === "number" ? width : MOST_DYNAMIC_PIXELS));
   const widths = new Set([4, 7, 8, 12, 14, 16, most].filter((pixels) => pixels <= most).concat(Math.min(most, 4)));
   return [...widths].map((pixels): Tactic => {
     const p = { pixels, rows };
-    const tiles = Math.ceil((shape.outWidth as number) / pixels);
+    const tiles = Math.ceil(width / pixels);
     const loads = (pixels - 1) * shape.stride[1] + 2 * shape.kernel[1];
     return {
       name: `depthwise ${pixels} rows ${rows}`,
@@ -48,7 +51,7 @@ export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa,
 function packDepthwise(kernel: ConvKernel, shape: ConvShape, constants: ConstantLookup): PackedData | undefined {
   const source = constants(kernel.weights);
   if (!source || shape.groups !== shape.channels || shape.outChannels !== shape.channels || shape.groups === 1) return undefined;
-  if (shape.channelsFirst || shape.inputStrides[3] !== 1 || shape.kernel[1] > 9) return undefined;
+  if (shape.channelsFirst || shape.inputStrides[3] !== 1 || typeof shape.inputStrides[2] !== "number" || shape.kernel[1] > 9) return undefined;
   const taps = shape.kernel[0] * shape.kernel[1];
   return packPanels(`panel16depthwise:${kernel.weights.name}:${taps}x${shape.channels}`, source, [{ rows: taps, columns: shape.channels, offset: 0, rowStride: 1, columnStride: taps }]);
 }
@@ -58,6 +61,24 @@ interface Piece {
   readonly begin: number;
   readonly pixels: number;
   readonly repeat: number;
+}
+
+/**
+ * Which columns of a tile lie in the image: all of them, those that follow from the tile's place known now, or
+ * those that a comparison at run time finds.
+ */
+type Border = { readonly kind: "none" } | { readonly kind: "known"; readonly begin: number } | { readonly kind: "open" };
+
+interface TileCode {
+  readonly pixels: number;
+  readonly border: Border;
+}
+
+/** What finds columns outside at run time: the tile's first image column, the image's width, and where zeros are. */
+interface Bounds {
+  readonly first: VReg;
+  readonly width: VReg;
+  readonly zeros: VReg;
 }
 
 interface Row {
@@ -86,7 +107,6 @@ class DepthwiseGenerator {
     this.#packed = packed;
     this.#p = p;
     this.#w = new KernelWriter(isa, kernel.name);
-    assert(typeof shape.outWidth === "number" && typeof shape.width === "number", "depthwise convolution of unknown width");
   }
 
   compile(): CompiledKernel {
@@ -124,51 +144,81 @@ class DepthwiseGenerator {
       channel: w.local(0),
       weights: w.local(0),
     };
+    if (typeof shape.outWidth !== "number" || typeof shape.width !== "number") {
+      this.#openRow(output, row);
+      return;
+    }
     for (const piece of piecesOf(shape, this.#p.pixels)) {
-      const x = w.local(piece.begin);
-      const body = (): void => this.#channels(output, row, piece, x);
-      if (piece.repeat === 1) body();
-      else w.count(piece.begin, piece.begin + piece.repeat * piece.pixels, piece.pixels, (index) => {
-        w.set(x, w.get(index));
-        body();
+      if (piece.repeat === 1) this.#channels(output, row, { pixels: piece.pixels, border: { kind: "known", begin: piece.begin } }, w.local(piece.begin));
+      else w.count(piece.begin, piece.begin + piece.repeat * piece.pixels, piece.pixels, (x) => {
+        this.#channels(output, row, { pixels: piece.pixels, border: { kind: "none" } }, x);
       });
     }
   }
 
-  #channels(output: OutputWriter, row: Row, piece: Piece, x: Local): void {
+  /** A row whose width is bound at run time. */
+  #openRow(output: OutputWriter, row: Row): void {
+    const w = this.#w;
+    const { outWidth, width, stride, pad, kernel, dilation } = this.#shape;
+    const { pixels } = this.#p;
+    const last = (pixels - 1) * stride[1] + (kernel[1] - 1) * dilation[1];
+    const count = w.local();
+    const innerEnd = w.local(w.sub(w.size(width), last));
+    w.count(0, w.size(outWidth), pixels, (x) => {
+      const [border, done] = [w.f.label("border"), w.f.label("tileDone")];
+      w.set(count, w.min(w.sub(w.size(outWidth), w.get(x)), pixels));
+      const first = w.add(w.mul(w.get(x), stride[1]), -pad[1]) as VReg;
+      w.f.emit("cmp", first, 0);
+      w.f.jump("lt", border);
+      w.f.emit("cmp", first, innerEnd.slot);
+      w.f.jump("ge", border);
+      w.f.emit("cmp", count.slot, pixels);
+      w.f.jump("lt", border);
+      this.#channels(output, row, { pixels, border: { kind: "none" } }, x);
+      w.f.jump("always", done);
+      w.f.bind(border);
+      const widths = pixels >= 6 ? [pixels, Math.ceil(pixels / 2)] : [pixels];
+      w.choose(count, widths, (width) => this.#channels(output, row, { pixels: width, border: { kind: "open" } }, x));
+      w.f.bind(done);
+    });
+  }
+
+  #channels(output: OutputWriter, row: Row, tile: TileCode, x: Local): void {
     const w = this.#w;
     const { channels } = this.#shape;
     const whole = Math.floor(channels / w.lanes) * w.lanes;
     w.count(0, whole, w.lanes, (channel) => {
       w.set(row.channel, w.get(channel));
-      this.#tile(output, row, piece, x, undefined);
+      this.#tile(output, row, tile, x, undefined);
     });
     if (channels > whole) {
       w.set(row.channel, whole);
-      this.#tile(output, row, piece, x, channels - whole);
+      this.#tile(output, row, tile, x, channels - whole);
     }
   }
 
-  #tile(output: OutputWriter, row: Row, piece: Piece, x: Local, rest: number | undefined): void {
+  #tile(output: OutputWriter, row: Row, tile: TileCode, x: Local, rest: number | undefined): void {
     const w = this.#w;
     const shape = this.#shape;
     const [kernelRows, kernelColumns] = shape.kernel;
-    const sums = Array.from({ length: piece.pixels }, (_, i) => w.vectors.zero(`s${i}`));
+    const sums = Array.from({ length: tile.pixels }, (_, i) => w.vectors.zero(`s${i}`));
     this.#startWeights(row);
     const image = w.get(row.image);
     const pixelBytes = 4 * (shape.inputStrides[2] as number);
-    w.f.emit("add", image, w.mul(w.add(w.mul(w.get(x), shape.stride[1]), -shape.pad[1]), pixelBytes) as VReg);
+    const first = w.add(w.mul(w.get(x), shape.stride[1]), -shape.pad[1]) as VReg;
+    w.f.emit("add", image, w.mul(first, pixelBytes) as VReg);
     w.f.emit("add", image, w.mul(w.get(row.channel), 4) as VReg);
     const weights = w.get(row.weights);
     const y = w.get(row.top);
     const tap = w.move(0);
+    const bounds = tile.border.kind === "open" ? { first, width: w.move(w.size(shape.width)), zeros: this.#zeros() } : undefined;
     const [top, next] = [w.f.label("tapRow"), w.f.label("nextTapRow")];
     w.f.bind(top);
     w.f.emit("cmp", y, 0);
     w.f.jump("lt", next);
     w.f.emit("cmp", y, w.size(shape.height));
     w.f.jump("ge", next);
-    this.#tapRow(piece, sums, image, weights, rest);
+    this.#tapRow(tile, sums, image, weights, rest, bounds);
     w.f.bind(next);
     w.f.emit("add", image, w.size(mul(4 * shape.dilation[0], shape.inputStrides[1])));
     w.f.emit("add", y, shape.dilation[0]);
@@ -176,7 +226,14 @@ class DepthwiseGenerator {
     w.f.emit("add", tap, 1);
     w.f.emit("cmp", tap, kernelRows);
     w.f.jump("lt", top);
-    this.#finish(output, row, x, sums, rest);
+    this.#finish(output, row, tile, x, sums, rest);
+  }
+
+  #zeros(): VReg {
+    const { f, vectorBytes } = this.#w;
+    const register = f.gp("zeros");
+    f.emit("lea", register, f.constant(new Uint8Array(vectorBytes), vectorBytes));
+    return register;
   }
 
   /** Address of the channel's weights: its panel, and its place in a panel row. */
@@ -190,41 +247,55 @@ class DepthwiseGenerator {
     w.set(row.weights, w.address(w.packedPointer(this.#packed), w.mul(panel, taps * PANEL_ROW_BYTES), w.mul(inside, 4)));
   }
 
-  #tapRow(piece: Piece, sums: readonly VReg[], image: VReg, weights: VReg, rest: number | undefined): void {
+  #tapRow(tile: TileCode, sums: readonly VReg[], image: VReg, weights: VReg, rest: number | undefined, bounds: Bounds | undefined): void {
     const w = this.#w;
     const shape = this.#shape;
     const pixelBytes = 4 * (shape.inputStrides[2] as number);
     const taps = Array.from({ length: shape.kernel[1] }, (_, t) => w.vectors.load(mem(weights, { disp: t * PANEL_ROW_BYTES })));
     const mask = rest === undefined ? undefined : w.vectors.tailMask(rest);
-    const last = (piece.pixels - 1) * shape.stride[1] + (shape.kernel[1] - 1) * shape.dilation[1];
+    const last = (tile.pixels - 1) * shape.stride[1] + (shape.kernel[1] - 1) * shape.dilation[1];
     for (let column = 0; column <= last; column++) {
-      const users = this.#users(piece, column);
+      const users = this.#users(tile, column);
       if (users.length === 0) continue;
-      const place = mem(image, { disp: column * pixelBytes });
+      const place = bounds ? mem(this.#columnOrZeros(image, column, bounds)) : mem(image, { disp: column * pixelBytes });
       const pixel = mask ? w.vectors.loadMasked(place, mask) : w.vectors.load(place);
       for (const [output, tap] of users) w.f.emit("vfmadd231ps", sums[output]!, pixel, taps[tap]!);
     }
   }
 
-  /** The output pixels of the piece that use its input column, with the tap; none when the column is outside the image. */
-  #users(piece: Piece, column: number): [output: number, tap: number][] {
+  /** Address of the tile's input column; of zeros when it is outside the image (a negative one is a large unsigned one). */
+  #columnOrZeros(image: VReg, column: number, bounds: Bounds): VReg {
+    const { f } = this.#w;
+    const x = f.gp("column");
+    f.emit("lea", x, mem(bounds.first, { disp: column }));
+    const address = f.gp("columnAddress");
+    f.emit("lea", address, mem(image, { disp: column * 4 * (this.#shape.inputStrides[2] as number) }));
+    f.emit("cmp", x, bounds.width);
+    f.emit("cmovae", address, bounds.zeros);
+    return address;
+  }
+
+  /** The output pixels of the tile that use its input column, with the tap; none when the column is known to be outside. */
+  #users(tile: TileCode, column: number): [output: number, tap: number][] {
     const { stride, dilation, kernel, pad, width } = this.#shape;
-    const x = piece.begin * stride[1] - pad[1] + column;
-    if (piece.repeat === 1 && (x < 0 || x >= (width as number))) return [];
+    if (tile.border.kind === "known") {
+      const x = tile.border.begin * stride[1] - pad[1] + column;
+      if (x < 0 || x >= (width as number)) return [];
+    }
     const users: [number, number][] = [];
     for (let tap = 0; tap < kernel[1]; tap++) {
       const distance = column - tap * dilation[1];
-      if (distance >= 0 && distance % stride[1] === 0 && distance / stride[1] < piece.pixels) users.push([distance / stride[1], tap]);
+      if (distance >= 0 && distance % stride[1] === 0 && distance / stride[1] < tile.pixels) users.push([distance / stride[1], tap]);
     }
     return users;
   }
 
-  #finish(output: OutputWriter, row: Row, x: Local, sums: readonly VReg[], rest: number | undefined): void {
+  #finish(output: OutputWriter, row: Row, tile: TileCode, x: Local, sums: readonly VReg[], rest: number | undefined): void {
     const w = this.#w;
     const shape = this.#shape;
     const tail: Tail | undefined = rest === undefined ? undefined : { mask: w.vectors.tailMask(rest), columns: rest };
     output.begin();
-    sums.forEach((sum, i) => {
+    const store = (sum: VReg, i: number): void => {
       const column = w.get(row.channel);
       const pixel = w.add(w.get(x), i);
       output.row({
@@ -235,7 +306,16 @@ class DepthwiseGenerator {
         vectors: 1,
         ...(tail && { tail }),
       });
+    };
+    const end = w.f.label("stored");
+    sums.forEach((sum, i) => {
+      if (tile.border.kind === "open" && i > 0) {
+        w.f.emit("cmp", w.add(w.get(x), i) as VReg, w.size(shape.outWidth));
+        w.f.jump("ge", end);
+      }
+      store(sum, i);
     });
+    w.f.bind(end);
   }
 }
 
