@@ -1,9 +1,8 @@
 // Do engines agree with onnxruntime? One line per model: the largest relative error (largest absolute difference over
 // largest absolute value) over all outputs, at the optimum shape and at five others. Usage: npm run bench accuracy [WORD…]
-import { makeFeeds } from "../dist/cli/feeds.js";
 import { openOnnxruntime, relativeError } from "../dist/cli/peer.js";
 import { Engine } from "../dist/index.js";
-import { engineOf } from "./engines.mjs";
+import { engineOf, feedsOf } from "./engines.mjs";
 import { chooseModels } from "./zoo.mjs";
 
 const TOLERANCE = 1e-4;
@@ -14,7 +13,7 @@ for (const model of chooseModels(process.argv.slice(2))) {
     const engine = await Engine.load(path, { threads: 2 });
     const errors = [];
     for (const shapes of [model.profile.opt, ...model.at]) {
-      const feeds = makeFeeds(engine.inputs, { shapes, files: [] }, {});
+      const feeds = feedsOf(model, engine, shapes);
       const actual = await engine.run(feeds);
       const peer = await openOnnxruntime(model.path, feeds, 2);
       const expected = await peer.run();

@@ -1,7 +1,8 @@
 // Builds (or reuses) the engine of a model of the zoo, in .cache/engines.
 import { existsSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { build, VERSION } from "../dist/index.js";
+import { makeFeeds } from "../dist/cli/feeds.js";
+import { build, Tensor, VERSION } from "../dist/index.js";
 import { profileOf, root } from "./zoo.mjs";
 
 const folder = join(root, ".cache/engines");
@@ -14,4 +15,11 @@ export async function engineOf(model, { level = 3, rebuild = false } = {}) {
   if (!rebuild && existsSync(path) && statSync(path).mtimeMs > newest) return { path, buildMs: undefined };
   const result = await build(model.path, { output: path, level, profiles: [profileOf(model)], timingCache: join(folder, "timings.json") });
   return { path, buildMs: result.elapsedMs };
+}
+
+/** Seeded random inputs of these shapes; inputs whose value decides what the model does have the zoo's. */
+export function feedsOf(model, engine, shapes) {
+  const feeds = makeFeeds(engine.inputs, { shapes, files: [] }, {});
+  for (const [name, value] of Object.entries(model.values ?? {})) feeds[name] = new Tensor(feeds[name].type, [value], feeds[name].dims);
+  return feeds;
 }

