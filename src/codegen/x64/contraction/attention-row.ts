@@ -14,7 +14,10 @@ import { KernelWriter, type Local } from "./writer.ts";
 
 /** Keys of a block; a multiple of every vector's lanes. */
 const KEYS = 64;
-const LOWEST = -3.4028234663852886e38;
+/** The lowest finite float32: where a running maximum starts. */
+export const LOWEST = -3.4028234663852886e38;
+/** Less than any sum with a visible key, which is at least 1: a query that sees no key gets zeros, not 0 / 0. */
+export const LEAST_SUM = 1e-30;
 
 /** Whether rows of Q, K and V lie side by side and fit the registers. */
 export function canRunByRow(kernel: AttentionKernel, isa: Isa): boolean {
@@ -246,7 +249,7 @@ class RowGenerator {
     const w = this.#w;
     const { vectors, lanes, vectorBytes } = w;
     const elements = this.#kernel.valueSize as number;
-    const total = this.#broadcast(this.#acrossLanes(vectors.load(mem(w.scratch, { disp: this.#sum })), "vaddps"));
+    const total = vectors.max(vectors.splat(LEAST_SUM), this.#broadcast(this.#acrossLanes(vectors.load(mem(w.scratch, { disp: this.#sum })), "vaddps")));
     const pointer = w.get(query.output);
     for (let v = 0; v < this.#vectors(elements); v++) {
       const result = vectors.div(vectors.load(mem(w.scratch, { disp: this.#results + v * vectorBytes })), total);

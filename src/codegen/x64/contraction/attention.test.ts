@@ -15,6 +15,8 @@ interface Options {
   readonly valueSize?: number;
   readonly causalOffset?: number;
   readonly mask?: "keys" | "full";
+  /** The mask's elements, by place; a few large negative numbers when absent. */
+  readonly maskValue?: (place: number) => number;
   readonly transposedK?: boolean;
   readonly bindings?: Bindings;
 }
@@ -67,11 +69,11 @@ function reference(kernel: AttentionKernel, contents: Contents, bindings: Bindin
       for (let z = 0; z < d; z++) sum += at(kernel.q, b, h, i, z) * at(kernel.k, b, kv, j, z);
       return sum * kernel.scale + (kernel.mask ? epilogueValue(kernel.mask, 0, [b, h, i, j], contents, bindings) : 0);
     });
-    const top = Math.max(...scores);
+    const top = Math.max(-Number.MAX_VALUE, ...scores);
     const weights = scores.map((score) => Math.exp(score - top));
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     for (let z = 0; z < e; z++) {
-      result[place(kernel.output, b, h, i, z)] = weights.reduce((sum, weight, j) => sum + weight * at(kernel.v, b, kv, j, z), 0) / total;
+      result[place(kernel.output, b, h, i, z)] = weights.reduce((sum, weight, j) => sum + weight * at(kernel.v, b, kv, j, z), 0) / (total || 1);
     }
   }
   return result;
@@ -84,7 +86,8 @@ function check(isa: Isa, options: Options): void {
   const contents: Contents = new Map();
   for (const buffer of [kernel.q.buffer, kernel.k.buffer, kernel.v.buffer]) contents.set(buffer, randomFloats(spanOf(buffer, bindings), random));
   // Masks as exporters write them: 0 or a very negative number, never all of a row.
-  for (const buffer of extra) contents.set(buffer, randomFloats(spanOf(buffer, bindings), random).map((x, i) => (x < 0.3 || i % 3 === 0 ? 0 : i % 2 ? -3.4028234663852886e38 : -10000)));
+  const plain = (x: number, i: number): number => (x < 0.3 || i % 3 === 0 ? 0 : i % 2 ? -3.4028234663852886e38 : -10000);
+  for (const buffer of extra) contents.set(buffer, randomFloats(spanOf(buffer, bindings), random).map((x, i) => options.maskValue?.(i) ?? plain(x, i)));
   const tactics = attentionTactics(kernel, isa, () => undefined, bindings);
   const expected = reference(kernel, contents, bindings);
   tactics.filter((tactic, i) => i % 4 === 0 || tactic.name.includes("row")).forEach((tactic, i) => {
@@ -107,6 +110,17 @@ for (const isa of [AVX512, AVX2]) {
   test(`${isa.name}: masks over keys, and over queries and keys`, () => {
     check(isa, { queries: 37, keys: 71, mask: "keys" });
     check(isa, { queries: 37, keys: 71, mask: "full" });
+  });
+
+  test(`${isa.name}: a query that sees no key gets zeros, others forget what is hidden`, () => {
+    const keys = 150;
+    const hidden = (place: number): boolean => {
+      const [query, key] = [Math.floor(place / keys) % 37, place % keys];
+      return query % 3 === 0 || (query % 3 === 1 ? key < 140 : (key * 7) % 5 < 3);
+    };
+    check(isa, { queries: 37, keys, mask: "full", maskValue: (place) => (hidden(place) ? Number.NEGATIVE_INFINITY : 0) });
+    check(isa, { queries: 37, keys, mask: "keys", maskValue: (place) => (place < keys ? Number.NEGATIVE_INFINITY : 0) });
+    check(isa, { queries: 9, keys: 70, causalOffset: -4 });
   });
 
   test(`${isa.name}: causal, with and without earlier keys`, () => {

@@ -12,7 +12,7 @@ import { type AttentionKernel, add, ceilDiv, type CompiledKernel, type Dim, type
 import { type Isa, mem, type VReg } from "../function.ts";
 import { EpilogueEmitter } from "../loop/epilogue.ts";
 import { VectorMath } from "../math.ts";
-import { canRunByRow, compileAttentionByRow } from "./attention-row.ts";
+import { canRunByRow, compileAttentionByRow, LEAST_SUM, LOWEST } from "./attention-row.ts";
 import { rowHeights } from "./matmul.ts";
 import { RegisterTile, type RowLayout } from "./microkernel.ts";
 import { transposeIn, transposeOut } from "./transpose.ts";
@@ -27,8 +27,6 @@ export interface AttentionParameters {
   readonly keys: number;
 }
 
-/** The lowest finite float32: where a running maximum starts. */
-const LOWEST = -3.4028234663852886e38;
 
 /** Empty when head sizes or the pitches of K are not known, or elements are not float32. */
 export function attentionTactics(kernel: AttentionKernel, isa: Isa, _constants: ConstantLookup, optimum: Bindings): Tactic[] {
@@ -354,7 +352,8 @@ class AttentionGenerator {
     const w = this.#w;
     const { output } = this.#kernel;
     const one = w.vectors.splat(1);
-    const inverse = Array.from({ length: this.#p.vectors }, (_, v) => w.vectors.div(one, w.vectors.load(mem(w.scratch, { disp: this.#at.sums + v * w.vectorBytes }))));
+    const least = w.vectors.splat(LEAST_SUM);
+    const inverse = Array.from({ length: this.#p.vectors }, (_, v) => w.vectors.div(one, w.vectors.max(least, mem(w.scratch, { disp: this.#at.sums + v * w.vectorBytes }))));
     const pointer = this.#scratchAt(this.#at.results);
     w.f.loop(0, this.#valueSize, 1, () => {
       inverse.forEach((factor, v) => {

@@ -35,6 +35,8 @@ export class Vectors {
   sub(a: VReg, b: VReg): VReg { return this.#result("vsubps", a, b); }
   mul(a: VReg, b: VReg): VReg { return this.#result("vmulps", a, b); }
   div(a: VReg, b: VReg): VReg { return this.#result("vdivps", a, b); }
+  /** The second where one is NaN. */
+  max(a: VReg, b: VReg | Mem): VReg { return this.#result("vmaxps", a, b); }
 
   /** Lanes outside the mask are zero and their memory is not touched. */
   loadMasked(place: Mem, mask: VReg): VReg {
