@@ -7,6 +7,7 @@
 import { type Dim, dimsEqual, type Graph, isStatic, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
 import { isDataDependent, lowerings, opKey } from "../ops/index.ts";
 import { computeType } from "./expression.ts";
+import { isNativeTransposedConv } from "./transposed-conv.ts";
 
 /** shape: small integers whose elements are dimension expressions, computed when a shape is bound. */
 export type Role = "contraction" | "loop" | "shape" | "reference" | "dead";
@@ -92,6 +93,7 @@ export function isContraction(node: Node): boolean {
   if (!isFloat32(node.outputs)) return false;
   if (node.domain === "" && node.op === "MatMul") return isFloat32(node.inputs);
   if (node.domain === "" && node.op === "Conv") return isFloat32(node.inputs) && isNativeConv(node);
+  if (node.domain === "" && node.op === "ConvTranspose") return isFloat32(node.inputs) && isNativeTransposedConv(node);
   if (node.domain === "sinter" && node.op === "Attention") return isFloat32(node.inputs.slice(0, 3)) && attentionMaskIsFloat(node);
   return false;
 }
@@ -171,8 +173,6 @@ class Decider {
       if (pending.length === 0 && keepsLastAxis(next)) chain.push(next);
       break;
     }
-    // Results that are reshaped into a graph output are written there.
-    if (pending.length > 0 && this.outputs.has(value)) chain.push(...pending);
     for (const node of chain) this.claimed.add(node);
     for (const node of chain.slice(0, -1)) this.inlined.add(node.outputs[0]!);
     if (chain.length > 0) this.inlined.add(contraction.outputs[0]!);

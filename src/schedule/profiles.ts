@@ -2,7 +2,7 @@
  * Optimisation profiles: from shapes of inputs, as users give them, to ranges of the model's dimension symbols.
  */
 import { UserError } from "../base/index.ts";
-import { type Dim, type Graph, type Range, substitute, symbol, symbolsOf, type Value } from "../ir/index.ts";
+import { type Dim, type Graph, type Range, subgraphsOf, substitute, symbol, symbolsOf, type Value } from "../ir/index.ts";
 
 export interface ShapeRange {
   readonly min: readonly number[];
@@ -35,7 +35,7 @@ export function resolveProfiles(graph: Graph, profiles: readonly Profile[]): Sym
   return (profiles.length > 0 ? profiles : [{}]).map((profile) => resolveProfile(graph, profile));
 }
 
-/** Tells the dims of every graph input which sizes the profiles allow, so that inference can decide between sizes; a size that is fixed becomes a number. */
+/** Tells the dims that the model states which sizes the profiles allow, so that inference can decide between sizes; a size that is fixed becomes a number. */
 export function assumeProfiles(graph: Graph, profiles: readonly SymbolProfile[]): void {
   const ranges = new Map<string, Range>();
   for (const { symbols } of profiles) {
@@ -45,7 +45,14 @@ export function assumeProfiles(graph: Graph, profiles: readonly SymbolProfile[])
     }
   }
   const ranged = new Map<string, Dim>([...ranges].map(([name, range]) => [name, range.min === range.max ? range.min : symbol(name, range)]));
-  for (const input of graph.inputs) if (input.dims) input.dims = input.dims.map((dim) => substitute(dim, ranged));
+  replaceDims(graph, ranged);
+}
+
+function replaceDims(graph: Graph, replacements: ReadonlyMap<string, Dim>): void {
+  for (const value of [...graph.inputs, ...graph.nodes.flatMap((node) => node.outputs)]) {
+    if (value?.dims) value.dims = value.dims.map((dim) => substitute(dim, replacements));
+  }
+  for (const node of graph.nodes) for (const subgraph of subgraphsOf(node)) replaceDims(subgraph, replacements);
 }
 
 function resolveProfile(graph: Graph, profile: Profile): SymbolProfile {

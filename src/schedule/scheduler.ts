@@ -9,10 +9,11 @@ import { assert, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
 import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, type Epilogue, type Expr, Graph, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, product, type StridedOperand, sub, subgraphsOf, type Value } from "../ir/index.ts";
 import { lowerings, opKey } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
-import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
+import { axesOf, axisExpr, elementOf, type ExpressionContext, i64, op, type ReshapedIndex, reshapeIndex } from "./expression.ts";
 import { convPads, decideFusion, type Fusion, isReshape } from "./fusion.ts";
 import type { HostSource, HostTarget, OutputSource, Plan, Step } from "./plan.ts";
-import { contiguousView, expandView, isContiguous, reshapeView, type Storage, transposeView, type View } from "./view.ts";
+import { convPhases } from "./transposed-conv.ts";
+import { contiguousView, expandView, isContiguous, reshapeView, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
 export function schedule(graph: Graph): Plan {
   return new Scheduler(graph).run();
@@ -85,8 +86,20 @@ class Scheduler {
   }
 
   private newView(value: Value, place: Storage["place"] = "arena"): View {
-    const storage = this.outputStorage.get(value) ?? this.newStorage(value, place);
+    const storage = (place === "arena" ? this.outputOf(value) : undefined) ?? this.newStorage(value, place);
     return contiguousView(storage, value.dtype!, value.dims!);
+  }
+
+  /** The graph output that this value is, or becomes by reshapes alone: it is written there at once. */
+  private outputOf(value: Value): Storage | undefined {
+    for (let current = value; ; ) {
+      const own = this.outputStorage.get(current);
+      if (own) return own;
+      const users = [...new Set(this.fusion.users.get(current) ?? [])];
+      const next = users[0];
+      if (users.length !== 1 || !next || !isReshape(next) || next.inputs[0] !== current) return undefined;
+      current = next.outputs[0]!;
+    }
   }
 
   /** The value's memory, if it has any by now; constants get theirs on first use. */
@@ -150,9 +163,10 @@ class Scheduler {
   }
 
   private makeAlias(node: Node, value: Value): boolean {
-    if (this.outputStorage.has(value)) return false;
     const source = node.inputs[0];
     if (!source || !this.viewOf(source)) return false;
+    const output = this.outputStorage.get(value);
+    if (output && this.viewOf(source)!.storage !== output) return false;
     const view = aliasView(node, value, this.viewOf(source)!);
     if (view) this.viewOfValue.set(value, view);
     return view !== undefined;
@@ -227,6 +241,7 @@ class Scheduler {
     const trace = new InlineTrace();
     if (node.op === "MatMul") this.emitMatmul(node, chain, trace);
     else if (node.op === "Conv") this.emitConv(node, chain, trace);
+    else if (node.op === "ConvTranspose") this.emitTransposedConv(node, chain, trace);
     else this.emitAttention(node, chain, trace);
   }
 
@@ -242,15 +257,17 @@ class Scheduler {
     return { result, written, own };
   }
 
-  private epilogue(node: Node, chain: readonly Node[], ownDims: readonly Dim[], bias: ((axes: readonly Axis[]) => Expr) | undefined, trace: InlineTrace): Epilogue | undefined {
+  /** @param places where in the contraction's value a point of the kernel's output lies, when that is not the point itself */
+  private epilogue(node: Node, chain: readonly Node[], axisDims: readonly Dim[], bias: ((axes: readonly Axis[]) => Expr) | undefined, trace: InlineTrace, places?: (axes: readonly Axis[]) => Expr[]): Epilogue | undefined {
     const pointwise = chain.filter((item) => item.op !== "Transpose");
     if (!bias && !pointwise.some((item) => !isReshape(item))) return undefined;
-    const axes = axesOf(ownDims, "o");
+    const axes = axesOf(axisDims, "o");
     const accumulator: Expr = { kind: "accumulator", type: "f32" };
     const start: Expr = bias ? { kind: "op", type: "f32", op: "add", args: [accumulator, bias(axes)] } : accumulator;
     const value = node.outputs[0]!;
     let dims: readonly Dim[] = value.dims!;
-    const ownIndex = axes.map(axisExpr);
+    const ownIndex = places ? places(axes) : axes.map(axisExpr);
+    const ownDims = places ? dims : axisDims;
     let index = reshapeIndex(ownDims, dims, ownIndex);
     const reshaped: ReshapedIndex[] = [{ from: ownDims, fromIndex: ownIndex, to: dims, toIndex: index }];
     const given = new Map<Value, Expr>([[value, start]]);
@@ -299,10 +316,8 @@ class Scheduler {
     const { result, written, own } = this.target(node, chain);
     const spatial = weights!.dims!.length - 2;
     const channelsFirst = node.attributes["inputLayout"] === "NCHW";
-    const biasBuffer = bias && this.bufferOf(this.materializeContiguous(bias));
-    const addBias = biasBuffer && ((axes: readonly Axis[]): Expr => ({ kind: "load", type: "f32", buffer: biasBuffer, index: [axisExpr(axes[axes.length - 1]!)] }));
     const source = this.materializeContiguous(input!);
-    const epilogue = this.epilogue(node, chain, node.outputs[0]!.dims!, addBias, trace);
+    const epilogue = this.epilogue(node, chain, node.outputs[0]!.dims!, this.channelBias(bias), trace);
     const kernel: ConvKernel = {
       kind: "conv", name: node.name, input: this.bufferOf(source), weights: this.bufferOf(this.materializeContiguous(weights!)), output: this.bufferOf(own),
       groups: (node.attributes["group"] as number | undefined) ?? 1,
@@ -314,6 +329,35 @@ class Scheduler {
       ...(epilogue ? { epilogue } : {}),
     };
     this.finish(kernel, node, chain, trace, result, written);
+  }
+
+  private channelBias(bias: Value | undefined): ((axes: readonly Axis[]) => Expr) | undefined {
+    if (!bias) return undefined;
+    const buffer = this.bufferOf(this.materializeContiguous(bias));
+    return (axes) => ({ kind: "load", type: "f32", buffer, index: [axisExpr(axes[axes.length - 1]!)] });
+  }
+
+  /** One convolution per remainder of the output's positions, all writing into one result. */
+  private emitTransposedConv(node: Node, chain: readonly Node[], trace: InlineTrace): void {
+    const [input, , bias] = node.inputs;
+    const { result, written, own } = this.target(node, chain);
+    const source = this.materializeContiguous(input!);
+    for (const phase of convPhases(node)) {
+      let part = own;
+      phase.starts.forEach((start, d) => { part = sliceView(part, d + 1, start, phase.strides[d]!, phase.counts[d]!); });
+      const places = (axes: readonly Axis[]): Expr[] => axes.map((axis, i) => {
+        const d = i - 1;
+        return d < 0 || d >= phase.starts.length ? axisExpr(axis) : op("add", op("mul", axisExpr(axis), i64(phase.strides[d]!)), i64(phase.starts[d]!));
+      });
+      const epilogue = this.epilogue(node, chain, part.dims, this.channelBias(bias), trace, places);
+      const kernel: ConvKernel = {
+        kind: "conv", name: node.name, input: this.bufferOf(source), weights: this.bufferOf(this.materializeContiguous(phase.weights)), output: this.bufferOf(part),
+        groups: (node.attributes["group"] as number | undefined) ?? 1,
+        kernel: phase.kernel, strides: phase.kernel.map(() => 1), dilations: phase.dilations, pads: phase.pads,
+        ...(epilogue ? { epilogue } : {}),
+      };
+      this.finish(kernel, node, chain, trace, result, written);
+    }
   }
 
   private emitAttention(node: Node, chain: readonly Node[], trace: InlineTrace): void {
