@@ -2,16 +2,17 @@
  * The whole compiler on one page: import, infer, passes, schedule, code generation and tuning, link, write.
  */
 import { createHash } from "node:crypto";
-import { assert, UnsupportedError, UserError } from "./base/index.ts";
+import { dirname } from "node:path";
+import { assert, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { attentionTactics, compileLoop, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
 import { writeEngine } from "./engine/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, type Tactic } from "./ir/index.ts";
 import { link, type ManifestIdentity } from "./link/index.ts";
-import { type Cpu, detectCpu, MappedFile, requireCpu } from "./native/index.ts";
+import { type Cpu, detectCpu, MappedFile, requireCpu, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes } from "./ops/index.ts";
-import { runPasses } from "./passes/index.ts";
-import { evaluateNode } from "./reference/index.ts";
+import { type Evaluate, runPasses } from "./passes/index.ts";
+import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
 import { CpuDevice, type TacticReport, TimingCache, tune, type TuneLevel } from "./tune/index.ts";
 import { VERSION } from "./version.ts";
@@ -85,6 +86,7 @@ export async function build(model: string | Uint8Array, options: BuildOptions): 
   requireCpu(cpu);
   const progress = new Progress(options, started);
   await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
+  using spill = new SpillFile(dirname(options.output));
   const imported = importModel(model, { mapFile: (path) => MappedFile.open(path) });
   try {
     const { graph } = imported;
@@ -94,7 +96,7 @@ export async function build(model: string | Uint8Array, options: BuildOptions): 
     const profiles = resolveProfiles(graph, options.profiles ?? []);
     assumeProfiles(graph, profiles);
     inferTypes(graph);
-    const passes = runPasses(graph, { evaluate: evaluateNode });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
     const plan = schedule(graph);
     refuseReferences(plan, options);
@@ -106,6 +108,15 @@ export async function build(model: string | Uint8Array, options: BuildOptions): 
   } finally {
     imported.close();
   }
+}
+
+/** Folded results of at least this size go to a file: a model's transposed weights are as large as the model. */
+const SPILL_BYTES = 1 << 20;
+
+function evaluateInto(spill: SpillFile): Evaluate {
+  const keep = (value: HostValue): HostValue =>
+    value instanceof Tensor && value.type !== "string" && value.bytes.byteLength >= SPILL_BYTES ? Tensor.fromBytes(value.type, spill.store(value.bytes), value.dims) : value;
+  return (node, inputs) => evaluateNode(node, inputs).map(keep);
 }
 
 /** Graph passes without code generation: what `inspect` shows of a model. */

@@ -76,14 +76,15 @@ function encodeJson(value: unknown): Buffer {
 function writeWeights(file: number, start: number, content: EngineContent): Uint8Array {
   const hash = createHash("sha256");
   const gap = Buffer.alloc(PAGE);
+  const made = new Uint8Array(content.weights.reduce((most, piece) => (piece.bytes ? most : Math.max(most, piece.sizeBytes)), 0));
   let at = 0;
   const pad = (to: number): void => {
     for (; at < to; at += Math.min(PAGE, to - at)) hash.update(gap.subarray(0, Math.min(PAGE, to - at)));
   };
   for (const piece of content.weights) {
     pad(piece.offset);
-    const bytes = piece.bytes ?? new Uint8Array(piece.sizeBytes);
-    if (!piece.bytes) piece.write?.(bytes);
+    const bytes = piece.bytes ?? made.subarray(0, piece.sizeBytes);
+    if (!piece.bytes) piece.write?.(bytes.fill(0));
     hash.update(bytes);
     writeAll(file, bytes, start + piece.offset);
     at = piece.offset + piece.sizeBytes;

@@ -3,7 +3,7 @@
  * scratch at hand. For timing tactics and for testing generated code; engines bind kernels in the runtime.
  */
 import { DTYPE_BITS } from "../base/index.ts";
-import { type Bindings, type Buffer, type CompiledKernel, evaluate } from "../ir/index.ts";
+import { type Bindings, type Buffer, type CompiledKernel, evaluate, type PackedData } from "../ir/index.ts";
 import { allocateExecutable, type NativeFunction, nativeFunction, NativeMemory } from "../native/index.ts";
 
 /** How many elements a buffer spans at the bound shape, gaps included. */
@@ -21,6 +21,18 @@ export function spanBytes(buffer: Buffer, bindings: Bindings): number {
 export interface BindOptions {
   /** Gives the memory of a size; `NativeMemory.allocate` when absent. Owned by the bound kernel. */
   readonly allocate?: (sizeBytes: number) => NativeMemory;
+  /** Gives packed constants, and keeps them for as long as the kernel is bound; packed into memory of its own when absent. */
+  readonly pack?: (data: PackedData) => NativeMemory;
+}
+
+/** Constants as kernels read them, in whole cache lines. */
+export function packInto(memory: NativeMemory, data: PackedData): NativeMemory {
+  data.write(memory.view(0, data.sizeBytes));
+  return memory;
+}
+
+export function packedBytes(data: PackedData): number {
+  return roundUp(data.sizeBytes);
 }
 
 export class BoundKernel {
@@ -38,11 +50,8 @@ export class BoundKernel {
       return memory;
     };
     this.tiles = evaluate(kernel.tiles, bindings);
-    const packed = kernel.packed.map((data) => {
-      const memory = own(allocate(roundUp(data.sizeBytes)));
-      data.write(memory.view(0, data.sizeBytes));
-      return memory;
-    });
+    const pack = options.pack ?? ((data: PackedData) => packInto(own(allocate(packedBytes(data))), data));
+    const packed = kernel.packed.map(pack);
     const values = kernel.params.map((param): bigint => {
       if (param.kind === "dim") return BigInt(evaluate(param.value, bindings));
       if (param.kind === "packed") return packed[param.index]!.address;

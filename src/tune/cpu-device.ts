@@ -2,8 +2,9 @@
  * Timing on the processor this runs on: the kernel's tiles on one thread, on memory with harmless contents.
  */
 import { cpus } from "node:os";
-import type { Bindings, CompiledKernel } from "../ir/index.ts";
-import { BoundKernel } from "./bound-kernel.ts";
+import type { Bindings, CompiledKernel, PackedData } from "../ir/index.ts";
+import { NativeMemory } from "../native/index.ts";
+import { BoundKernel, packedBytes, packInto } from "./bound-kernel.ts";
 import type { PreparedKernel, TuneDevice } from "./tune.ts";
 
 /** A sample lasts at least this long, so that the clock's steps do not matter. */
@@ -12,6 +13,8 @@ const SAMPLE_NS = 100_000;
 export class CpuDevice implements TuneDevice {
   readonly identity: string;
   readonly #threads: number;
+  /** Packed constants of the kernels prepared now, by key: the tactics of a kernel share them. */
+  readonly #packed = new Map<string, { readonly memory: NativeMemory; users: number }>();
 
   constructor(isa: string, threads: number) {
     this.identity = `${isa}, ${cpus()[0]?.model.trim() ?? "unknown processor"}, ${threads} threads`;
@@ -19,7 +22,7 @@ export class CpuDevice implements TuneDevice {
   }
 
   prepare(kernel: CompiledKernel, bindings: Bindings): PreparedKernel {
-    const bound = new BoundKernel(kernel, bindings);
+    const bound = new BoundKernel(kernel, bindings, { pack: (data) => this.#pack(data) });
     for (const buffer of bound.buffers) {
       if (buffer.dtype === "float32") fill(bound.memory(buffer)!.view());
     }
@@ -33,8 +36,28 @@ export class CpuDevice implements TuneDevice {
           repeats = Math.min(1 << 20, Math.ceil((repeats * SAMPLE_NS * 1.2) / Math.max(ns, 1000)));
         }
       },
-      dispose: () => bound.dispose(),
+      dispose: () => {
+        bound.dispose();
+        for (const { key } of kernel.packed) this.#unpack(key);
+      },
     };
+  }
+
+  #pack(data: PackedData): NativeMemory {
+    let entry = this.#packed.get(data.key);
+    if (!entry) {
+      entry = { memory: packInto(NativeMemory.allocate(packedBytes(data)), data), users: 0 };
+      this.#packed.set(data.key, entry);
+    }
+    entry.users++;
+    return entry.memory;
+  }
+
+  #unpack(key: string): void {
+    const entry = this.#packed.get(key)!;
+    if (--entry.users > 0) return;
+    entry.memory.dispose();
+    this.#packed.delete(key);
   }
 }
 

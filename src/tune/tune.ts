@@ -145,6 +145,7 @@ class Search {
       candidate.ns = median(candidate.samples);
       best = Math.min(best, candidate.ns);
       if (candidate.ns > best * HOPELESS) this.#release(candidate);
+      for (const slower of inPlay(wanted).slice(FINALISTS)) this.#release(slower);
     });
     this.#playOff(wanted);
     for (const candidate of wanted) {
@@ -153,7 +154,7 @@ class Search {
   }
 
   #playOff(wanted: readonly Candidate[]): void {
-    const finalists = wanted.filter((candidate) => candidate.prepared).sort(byTime).slice(0, FINALISTS);
+    const finalists = inPlay(wanted);
     if (finalists.length < 2) return;
     for (const candidate of finalists) candidate.samples = [];
     for (let round = 0; round < FINAL_ROUNDS; round++) {
@@ -216,6 +217,11 @@ class Search {
     if (candidate.ns === undefined) return { tactic, outcome: "skipped", reason: "not tried at this level or within the time budget" };
     return { tactic, ...timed, outcome: "slower" };
   }
+}
+
+/** Candidates that still hold memory, fastest first. */
+function inPlay(candidates: readonly Candidate[]): Candidate[] {
+  return candidates.filter((candidate) => candidate.prepared).sort(byTime);
 }
 
 function byTime(a: Candidate, b: Candidate): number {
