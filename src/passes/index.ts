@@ -9,6 +9,7 @@ import { lowerAttention } from "./attention-operator.ts";
 import { channelsLast, readChannelsFirst } from "./channels-last.ts";
 import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
 import { shareCommonSubexpressions } from "./common-subexpressions.ts";
+import { decomposeAttention } from "./decompose-attention.ts";
 import { Editor } from "./editor.ts";
 import { foldConstants } from "./fold.ts";
 import { splitGemm } from "./gemm.ts";
@@ -57,6 +58,7 @@ const TRANSPOSES: readonly Pass[] = [
 const ATTENTION: readonly Pass[] = [
   { name: "lower attention", rule: () => lowerAttention },
   { name: "recognise attention", rule: () => recogniseAttention },
+  { name: "decompose attention", rule: () => decomposeAttention },
 ];
 
 const LAYOUT: readonly Pass[] = [{ name: "channels last", rule: () => channelsLast }];

@@ -3,7 +3,7 @@
  * (symbolic) sizes. Each resized axis contributes taps (index, weight); an element is the weighted sum over all axes.
  * Source: ONNX Resize-19.
  */
-import { castTo, type Dim, dimEqual, dimValue, type Expr, f32, i64, type Node, op, select, sub as dimSub } from "../../ir/index.ts";
+import { castTo, type Dim, dimEqual, dimValue, type Expr, f32, i64, mul as dimMul, type Node, op, select, sub as dimSub } from "../../ir/index.ts";
 import type { Lowering, OpKey } from "../contract.ts";
 import { constantNumbers, hasInput, inputDims, inputType, normalizeAxis, numberAttribute, numbersAttribute, outputDims, stringAttribute } from "./operand.ts";
 
@@ -91,7 +91,7 @@ function nearestIndex(node: Node, axis: ResizedAxis, coordinate: Expr): Expr {
 /** Whole-number enlargement repeats elements: plain division, which code generation turns into strides. */
 function repeatFactor(node: Node, axis: ResizedAxis): number | undefined {
   const { scale, from, to } = axis;
-  if (scale === undefined || !Number.isInteger(scale) || typeof from !== "number" || typeof to !== "number" || to !== from * scale) return undefined;
+  if (scale === undefined || !Number.isInteger(scale) || scale < 1 || !dimEqual(to, dimMul(from, scale))) return undefined;
   const mode = stringAttribute(node, "coordinate_transformation_mode", "half_pixel");
   const rounding = stringAttribute(node, "nearest_mode", "round_prefer_floor");
   const isRepeat = mode === "asymmetric" ? rounding === "floor" : mode === "half_pixel" && rounding.startsWith("round");
