@@ -135,7 +135,16 @@ class Scheduler {
 
   private materializeContiguous(value: Value): View {
     const view = this.materialize(value);
-    if (isContiguous(view)) return view;
+    return isContiguous(view) ? view : this.copyOf(value);
+  }
+
+  /** At the beginning of its memory, as what runs on the host takes it. */
+  private materializeWhole(value: Value): View {
+    const view = this.materialize(value);
+    return isContiguous(view) && view.offset === 0 ? view : this.copyOf(value);
+  }
+
+  private copyOf(value: Value): View {
     const copy = contiguousView(this.newStorage(value, "arena"), value.dtype!, value.dims!);
     this.emitLoop(value, copy, value.producer?.origins ?? []);
     return copy;
@@ -232,7 +241,7 @@ class Scheduler {
   private hostSource(value: Value): HostSource {
     if (this.hostValues.has(value)) return { kind: "host", value };
     if (value.elements && !this.viewOf(value)) return { kind: "dims", value, elements: value.elements };
-    return { kind: "view", view: this.materializeContiguous(value) };
+    return { kind: "view", view: this.materializeWhole(value) };
   }
 
   // ---- contractions -------------------------------------------------------------------------------------------
