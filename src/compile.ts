@@ -6,11 +6,11 @@ import { dirname } from "node:path";
 import { assert, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { attentionTactics, compileLoop, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
 import { writeEngine } from "./engine/index.ts";
-import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, type Tactic } from "./ir/index.ts";
+import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
 import { link, type ManifestIdentity } from "./link/index.ts";
 import { type Cpu, detectCpu, MappedFile, requireCpu, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
-import { inferTypes } from "./ops/index.ts";
+import { inferTypes, isDataDependent } from "./ops/index.ts";
 import { type Evaluate, runPasses } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
@@ -144,7 +144,7 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
   const isa = targetOf(cpu);
   const cache = options.timingCache ? TimingCache.load(options.timingCache) : new TimingCache();
   const device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
-  const bindings = optimumOf(profile);
+  const bindings = optimumOf(profile, plan.graph);
   const constants = (buffer: Buffer): Uint8Array | undefined => {
     const view = plan.views.get(buffer);
     return view && plan.constants.get(view.storage)?.constant?.bytes;
@@ -191,8 +191,13 @@ function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uin
   }
 }
 
-function optimumOf(profile: SymbolProfile): Map<string, number> {
-  return new Map(Object.entries(profile.symbols).map(([name, range]) => [name, range.opt]));
+/** What kernels are tuned for: a profile's optimum; sizes that data decides are taken for this. */
+const EXPECTED_DATA_SIZE = 64;
+
+function optimumOf(profile: SymbolProfile, graph: Graph): Map<string, number> {
+  const values = graph.nodes.flatMap((node) => node.outputs.flatMap((value) => value?.dims ?? []));
+  const decidedByData = values.filter(isDataDependent).flatMap((dim) => [...symbolsOf(dim)]);
+  return new Map([...decidedByData.map((name) => [name, EXPECTED_DATA_SIZE] as const), ...Object.entries(profile.symbols).map(([name, range]) => [name, range.opt] as const)]);
 }
 
 function identityOf(imported: ImportedModel, model: string | Uint8Array, cpu: Cpu, options: BuildOptions): ManifestIdentity {
