@@ -351,7 +351,7 @@ class Scheduler {
     const [input, , bias] = node.inputs;
     const { result, written, own } = this.target(node, chain);
     const source = this.materializeContiguous(input!);
-    for (const phase of convPhases(node)) {
+    const kernels = convPhases(node).map((phase): ConvKernel => {
       let part = own;
       phase.starts.forEach((start, d) => { part = sliceView(part, d + 1, start, phase.strides[d]!, phase.counts[d]!); });
       const places = (axes: readonly Axis[]): Expr[] => axes.map((axis, i) => {
@@ -359,14 +359,14 @@ class Scheduler {
         return d < 0 || d >= phase.starts.length ? axisExpr(axis) : op("add", op("mul", axisExpr(axis), i64(phase.strides[d]!)), i64(phase.starts[d]!));
       });
       const epilogue = this.epilogue(node, chain, part.dims, this.channelBias(bias), trace, places);
-      const kernel: ConvKernel = {
+      return {
         kind: "conv", name: node.name, input: this.bufferOf(source), weights: this.bufferOf(this.materializeContiguous(phase.weights)), output: this.bufferOf(part),
         groups: (node.attributes["group"] as number | undefined) ?? 1,
         kernel: phase.kernel, strides: phase.kernel.map(() => 1), dilations: phase.dilations, pads: phase.pads,
         ...(epilogue ? { epilogue } : {}),
       };
-      this.finish(kernel, node, chain, trace, result, written);
-    }
+    });
+    for (const kernel of kernels) this.finish(kernel, node, chain, trace, result, written);
   }
 
   private emitAttention(node: Node, chain: readonly Node[], trace: InlineTrace): void {

@@ -71,7 +71,7 @@ function phaseWeights(weights: Value, phase: readonly PhaseAxis[], groups: numbe
   const taps = tapPositions(phase, kernel);
   const dims = [groupOutputs! * groups, groupInputs, ...phase.map((axis) => Math.max(1, axis.taps.length))];
   const bytes = weights.constant!.bytes;
-  const source = new Float32Array(bytes.slice().buffer);
+  const source = new Float32Array(new Uint8Array(bytes).buffer);
   const packed = new Float32Array(dims.reduce((a, b) => a * b, 1));
   const size = kernel.reduce((a, b) => a * b, 1);
   let at = 0;

@@ -7,7 +7,7 @@
  * reduction. Where there is padding, or where pitches are not known, the block's input is first copied with zeros
  * around it; otherwise the image is read in place.
  */
-import { add, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, max, mul, type PackedData, product } from "../../../ir/index.ts";
+import { add, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, dimEqual, max, mul, type PackedData, product } from "../../../ir/index.ts";
 import { assert } from "../../../base/index.ts";
 import type { Isa } from "../function.ts";
 import { type ConvShape, convShape, packWeights } from "./conv-shape.ts";
@@ -47,7 +47,7 @@ export function readsInPlace(shape: ConvShape): boolean {
     && [0, 1].every((d) => {
       const [size, out] = d === 0 ? [shape.height, shape.outHeight] : [shape.width, shape.outWidth];
       if (shape.pad[d] !== 0) return false;
-      if (shape.kernel[d] === 1 && shape.stride[d] === 1) return true;
+      if (shape.kernel[d] === 1 && shape.stride[d] === 1 && dimEqual(size!, out!)) return true;
       return typeof size === "number" && typeof out === "number" && (out - 1) * shape.stride[d]! + (shape.kernel[d]! - 1) * shape.dilation[d]! < size;
     });
 }
