@@ -6,7 +6,7 @@
  * when everything the epilogue reads exists.
  */
 import { assert, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
-import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, type Epilogue, type Expr, Graph, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, product, type StridedOperand, sub, subgraphsOf, type Value } from "../ir/index.ts";
+import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimsEqual, type Epilogue, type Expr, Graph, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, product, type StridedOperand, sub, subgraphsOf, type Value } from "../ir/index.ts";
 import { lowerings, opKey } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
 import { axesOf, axisExpr, elementOf, type ExpressionContext, i64, op, type ReshapedIndex, reshapeIndex } from "./expression.ts";
@@ -322,6 +322,7 @@ class Scheduler {
 
   private emitConv(node: Node, chain: readonly Node[], trace: InlineTrace): void {
     const [input, weights, bias] = node.inputs;
+    if (isPointwiseConv(node) && this.emitPointwiseConv(node, chain, trace)) return;
     const { result, written, own } = this.target(node, chain);
     const spatial = weights!.dims!.length - 2;
     const channelsFirst = node.attributes["inputLayout"] === "NCHW";
@@ -338,6 +339,27 @@ class Scheduler {
       ...(epilogue ? { epilogue } : {}),
     };
     this.finish(kernel, node, chain, trace, result, written);
+  }
+
+  /** A convolution that looks at one pixel is a matrix product whose rows are the pixels of all images. */
+  private emitPointwiseConv(node: Node, chain: readonly Node[], trace: InlineTrace): boolean {
+    const [input, weights, bias] = node.inputs;
+    const dims = node.outputs[0]!.dims!;
+    const [n, k] = weights!.dims as number[];
+    const m = product(dims.slice(0, -1));
+    const a = reshapeView(this.materialize(input!), [m, k!]);
+    if (!a) return false;
+    const { result, written, own } = this.target(node, chain);
+    const output = reshapeView(own, [m, n!]);
+    if (!output) return false;
+    const epilogue = this.epilogue(node, chain, [m, n!], this.channelBias(bias), trace);
+    const kernel: MatmulKernel = {
+      kind: "matmul", name: node.name, batch: [], m, n: n!, k: k!, a: this.matmulOperand(a),
+      b: { buffer: this.bufferOf(this.materializeContiguous(weights!)), batchStrides: [], rowStride: 1, columnStride: k! },
+      output: this.bufferOf(output), ...(epilogue ? { epilogue } : {}),
+    };
+    this.finish(kernel, node, chain, trace, result, written);
+    return true;
   }
 
   private channelBias(bias: Value | undefined): ((axes: readonly Axis[]) => Expr) | undefined {
@@ -406,6 +428,15 @@ class Scheduler {
     assert(expanded, "an attention mask that does not broadcast to the scores");
     return { axes, value: { kind: "load", type: "f32", buffer: this.bufferOf(expanded), index: axes.map(axisExpr) } };
   }
+}
+
+/** Whether each output pixel is made from the input pixel at its place. */
+function isPointwiseConv(node: Node): boolean {
+  const [input, weights] = node.inputs;
+  const are = (name: string, value: number): boolean => ((node.attributes[name] as number[] | undefined) ?? []).every((item) => item === value);
+  return node.attributes["inputLayout"] !== "NCHW" && ((node.attributes["group"] as number | undefined) ?? 1) === 1
+    && weights!.dims!.slice(2).every((size) => size === 1) && are("strides", 1)
+    && dimsEqual(input!.dims!.slice(0, -1), node.outputs[0]!.dims!.slice(0, -1));
 }
 
 /** Collects what was put inside a kernel. */
