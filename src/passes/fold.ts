@@ -16,13 +16,15 @@ const MAX_GROWTH_BYTES = 64 * 1024;
 /** Most bytes of a folded tensor that is as large as its input, such as a transposed weight. */
 const MAX_BYTES = 256 * 1024 * 1024;
 
+const CONTRACTIONS = new Set(["Conv", "ConvTranspose", "MatMul", "Gemm", "BatchNormalization"]);
+
 const RANDOM = /^(Random\w*|Bernoulli|Multinomial|Dropout)$/;
 
 /** Kept as they are: quantized weights stay small, and the plan folds the scale. */
 const KEPT = new Set(["DequantizeLinear"]);
 
 export function foldConstants(evaluate: Evaluate): Rule {
-  return (node, editor) => foldElements(node, editor) || (isFoldable(node) && foldByEvaluation(node, editor, evaluate));
+  return (node, editor) => foldElements(node, editor) || (isFoldable(node, editor) && foldByEvaluation(node, editor, evaluate));
 }
 
 /** Replaces results whose elements are known; the nodes that computed them die with their last reader. */
@@ -38,13 +40,19 @@ function foldElements(node: Node, editor: Editor): boolean {
   return changed;
 }
 
-function isFoldable(node: Node): boolean {
+function isFoldable(node: Node, editor: Editor): boolean {
   if (RANDOM.test(node.op) || KEPT.has(opKey(node)) || subgraphsOf(node).length > 0) return false;
   if (!node.inputs.every((input) => input === undefined || input.constant) || node.outputs.length === 0) return false;
   if (node.op === "Identity") return true;
   const before = node.inputs.reduce((sum, input) => sum + (input ? bytesOf(input) ?? 0 : 0), 0);
   const after = node.outputs.reduce((sum, output) => sum + (output ? bytesOf(output) ?? Number.POSITIVE_INFINITY : 0), 0);
-  return after <= before + MAX_GROWTH_BYTES && after <= MAX_BYTES;
+  return after <= MAX_BYTES && (after <= before + MAX_GROWTH_BYTES || isWeight(node, editor));
+}
+
+/** Filled tensors that stand where weights do: contractions are only fast with constant ones. */
+function isWeight(node: Node, editor: Editor): boolean {
+  const output = node.outputs[0];
+  return output !== undefined && editor.usersOf(output).some((user) => user.domain === "" && CONTRACTIONS.has(user.op) && user.inputs[0] !== output);
 }
 
 function bytesOf(value: Value): number | undefined {
