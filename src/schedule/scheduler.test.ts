@@ -65,7 +65,7 @@ test("head splits and merges around attention are strides", () => {
   assert.match(steps[3]!, /heads 4\/1 .* strides \[32\*s, 8, 32, 1\]/);
 });
 
-test("a convolution takes its bias, activation and residual along, channels last", () => {
+test("a convolution takes its bias, activation and residual along, channels last; one of single pixels is a matmul", () => {
   const steps = plan([
     { op: "Conv", inputs: ["x", "w", "b"], outputs: ["c"], attributes: { pads: [1, 1, 1, 1] } },
     { op: "Relu", inputs: ["c"], outputs: ["r"] },
@@ -73,7 +73,7 @@ test("a convolution takes its bias, activation and residual along, channels last
     { op: "Add", inputs: ["d", "r"], outputs: ["e"] },
     { op: "GlobalAveragePool", inputs: ["e"], outputs: ["y"] },
   ], { x: [1, 3, 8, 8] }, { y: [1, 16, 1, 1] }, { w: weights(16, 3, 3, 3), b: weights(16), v: weights(16, 16, 1, 1) });
-  assert.deepEqual(steps.map((step) => step.split(" ")[0]), ["conv", "conv", "loop"]);
+  assert.deepEqual(steps.map((step) => step.split(" ")[0]), ["conv", "matmul", "loop"]);
   assert.match(steps[0]!, /channels-first with .*max\.f32/);
   assert.match(steps[1]!, /with .*add\.f32/);
 });

@@ -228,7 +228,7 @@ class ConvGenerator {
   #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number): void {
     const w = this.#w;
     const { stride, kernel, dilation } = this.#shape;
-    const tile = new RegisterTile(w, height * width, group.vectors);
+    const tile = new RegisterTile(w, height * width, group.vectors, (group.columns ?? this.#groupColumns) - (group.vectors - 1) * w.lanes);
     const [rowBytes, pixelBytes] = [this.#rowPitch * stride[0], this.#pixelPitch * stride[1]];
     const offsets = Array.from({ length: height * width }, (_, i) => Math.floor(i / width) * rowBytes + (i % width) * pixelBytes);
     const inY = w.mul(w.sub(w.get(patch.y), w.get(block.y.begin)), rowBytes);

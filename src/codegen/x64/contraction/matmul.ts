@@ -293,7 +293,7 @@ class MatmulGenerator {
   #multiply(block: Block, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number): void {
     const w = this.#w;
     const { a } = this.#kernel;
-    const tile = new RegisterTile(w, height, group.vectors);
+    const tile = new RegisterTile(w, height, group.vectors, typeof group.columns === "number" ? group.columns - (group.vectors - 1) * w.lanes : w.lanes);
     if (pass.begin === 0) tile.zero();
     else w.when("eq", w.value(pass.begin), 0, () => tile.zero(), () => tile.load(w.get(target), this.#cPitch));
     const pitch = this.#p.copyA ? this.#aPitch : 4 * (a.rowStride as number);

@@ -35,9 +35,12 @@ export class RegisterTile {
   readonly vectors: number;
   readonly accumulators: readonly (readonly VReg[])[];
   readonly #w: KernelWriter;
+  readonly #lastIsHalf: boolean;
 
-  constructor(w: KernelWriter, rows: number, vectors: number) {
+  /** @param lastLanes how many lanes of the last vector matter; up to half of them are multiplied in half vectors, at half the price */
+  constructor(w: KernelWriter, rows: number, vectors: number, lastLanes: number = w.lanes) {
     this.#w = w;
+    this.#lastIsHalf = w.vectorBytes === 64 && lastLanes <= w.lanes / 2;
     this.rows = rows;
     this.vectors = vectors;
     this.accumulators = Array.from({ length: rows }, (_, r) => Array.from({ length: vectors }, (_, v) => w.f.vec(`c${r}_${v}`)));
@@ -125,6 +128,7 @@ export class RegisterTile {
   #step(a: VReg, rowOffsets: readonly number[], b: VReg, layout: ColumnLayout, aOffset: number, bOffset: number): void {
     const { f, vectors } = this.#w;
     const at = (v: number) => mem(b, { disp: bOffset + layout.vectorOffsets[v]! });
+    const multiply = (v: number): string => (this.#lastIsHalf && v === this.vectors - 1 ? "vfmadd231ps.y" : "vfmadd231ps");
     const masked = (v: number): boolean => layout.lastMask !== undefined && v === this.vectors - 1;
     if (layout.prefetchBytes !== undefined) f.emit("prefetcht0", mem(b, { disp: bOffset + layout.prefetchBytes }));
     const element = (r: number, broadcast = false) => mem(a, { disp: aOffset + rowOffsets[r]!, ...(broadcast && { broadcast }) });
@@ -137,18 +141,18 @@ export class RegisterTile {
     const isFull = this.rows * this.vectors + this.vectors >= 32;
     if (f.isa.name === "avx512" && (this.vectors === 1 || isFull)) {
       const columns = Array.from({ length: this.vectors }, (_, v) => column(v));
-      this.accumulators.forEach((row, r) => row.forEach((register, v) => f.emit("vfmadd231ps", register, columns[v]!, element(r, true))));
+      this.accumulators.forEach((row, r) => row.forEach((register, v) => f.emit(multiply(v), register, columns[v]!, element(r, true))));
     } else if (this.rows <= this.vectors) {
       const broadcasts = this.accumulators.map((_, r) => broadcastOf(r));
       for (let v = 0; v < this.vectors; v++) {
         const operand = this.rows === 1 && !masked(v) ? at(v) : column(v);
-        this.accumulators.forEach((row, r) => f.emit("vfmadd231ps", row[v]!, broadcasts[r]!, operand));
+        this.accumulators.forEach((row, r) => f.emit(multiply(v), row[v]!, broadcasts[r]!, operand));
       }
     } else {
       const columns = Array.from({ length: this.vectors }, (_, v) => column(v));
       this.accumulators.forEach((row, r) => {
         const broadcast = broadcastOf(r);
-        row.forEach((register, v) => f.emit("vfmadd231ps", register, broadcast, columns[v]!));
+        row.forEach((register, v) => f.emit(multiply(v), register, broadcast, columns[v]!));
       });
     }
   }
