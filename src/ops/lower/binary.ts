@@ -17,6 +17,7 @@ function modulo(a: Expr, b: Expr, node: Node): Expr {
 
 /** Computes in the base's type unless the exponent is a float and the base is not. */
 function power(a: Expr, b: Expr): Expr {
+  if (isFloatType(a.type) && b.kind === "const" && [1, 2, 3].includes(Number(b.value))) return new Array<Expr>(Number(b.value)).fill(a).reduce((x, y) => op("mul", x, y));
   if (isFloatType(a.type) || !isFloatType(b.type)) return op("pow", a, castTo(a.type, b));
   return castTo(a.type, op("pow", castTo("f64", a), castTo("f64", b)));
 }

@@ -189,8 +189,17 @@ class LoopCode {
     if (!lane) return this.stores(scope);
     const end = to ?? emitter.dim(lane.extent, scope);
     emitter.vectorLoop(end, 1, (index, count, mask) => {
-      for (let u = 0; u < count; u++) this.stores(emitter.vectorScope(scope, { axis: lane, index, offset: u * emitter.lanes.count, mask }));
+      for (let u = 0; u < count; u++) this.inside(schedule.inside, emitter.vectorScope(scope, { axis: lane, index, offset: u * emitter.lanes.count, mask }));
     }, from);
+  }
+
+  /** Loops inside one vector, around which the vector's own reductions are kept. */
+  private inside(axes: readonly Axis[], scope: Scope): void {
+    const [axis, ...rest] = axes;
+    if (!axis) return this.stores(scope);
+    const { emitter } = this;
+    for (const { value } of this.kernel.outputs) emitter.hoist(value, scope);
+    emitter.f.loop(0, emitter.dim(axis.extent, scope), 1, (index) => this.inside(rest, emitter.axisScope(scope, axis, index)));
   }
 
   private stores(scope: Scope): void {

@@ -13,7 +13,7 @@ import { type Affine, affineOf, type Axis, type Buffer, type Dim, dimKey, dimMul
 import { Lanes, type Vector } from "./lanes.ts";
 import { Reducer } from "./reducer.ts";
 import type { ParamTable } from "./params.ts";
-import { type AxisIndex, chainOf, childScope, ExprKeys, findScalar, findVector, type Gp, indexOf, isBound, isUniform, type Scope, type VectorContext } from "./scope.ts";
+import { type AxisIndex, chainOf, childScope, containsReduce, ExprKeys, findScalar, findVector, type Gp, indexOf, isBound, isUniform, type Scope, type VectorContext } from "./scope.ts";
 import { elementBytes } from "./storage.ts";
 
 export type { Scope } from "./scope.ts";
@@ -107,7 +107,8 @@ export class ExprEmitter {
   private isHoistable(expr: Expr, scope: Scope, guarded: boolean): boolean {
     if (!isUniform(expr, { ...scope, vector: undefined })) return false;
     for (const axis of freeAxes(expr)) if (!isBound(scope, axis)) return false;
-    if (scope.vector && freeAxes(expr).has(scope.vector.axis)) return false;
+    // What varies with lanes is kept for the loops inside only when it is dear.
+    if (scope.vector && freeAxes(expr).has(scope.vector.axis) && !containsReduce(expr)) return false;
     if (isIndexArithmetic(expr)) return false;
     return !guarded || this.isSafe(expr);
   }

@@ -20,6 +20,8 @@ export interface LoopSchedule {
   readonly rows: readonly Axis[];
   /** Axes between rows and lanes, as plain loops. */
   readonly middle: readonly Axis[];
+  /** Axes inside one vector of lanes: reductions that each lane does for itself depend on none of them. */
+  readonly inside: readonly Axis[];
   readonly rowCount: Dim;
   readonly rowsPerTile: Dim;
   /** Elements of the lane axis that one tile does; undefined when it does all. */
@@ -72,6 +74,13 @@ function outerFirst(kernel: FlatKernel, axes: readonly Axis[], lane: Axis | unde
   }
   if (wanted.size === 0) return { axes, needed: 0 };
   return { axes: [...axes.filter((axis) => wanted.has(axis)), ...axes.filter((axis) => !wanted.has(axis))], needed: wanted.size };
+}
+
+/** Axes of which no reduction in lanes knows; it is computed once for all of them. */
+function axesInside(kernel: FlatKernel, lane: Axis | undefined): readonly Axis[] {
+  const free = reducesOf(kernel).map(freeAxes);
+  if (!lane || !free.some((axes) => axes.has(lane))) return [];
+  return kernel.axes.filter((axis) => axis !== lane && !free.some((axes) => axes.has(axis)));
 }
 
 const COSTS: Readonly<Partial<Record<ScalarOp, number>>> = {
@@ -137,9 +146,10 @@ function chunkOf(kernel: FlatKernel, lane: Axis, inner: readonly Axis[], rowCoun
 
 export function scheduleLoop(kernel: FlatKernel): LoopSchedule {
   const lane = chooseLane(kernel);
-  const ordered = outerFirst(kernel, kernel.axes.filter((axis) => axis !== lane), lane);
+  const inside = axesInside(kernel, lane);
+  const ordered = outerFirst(kernel, kernel.axes.filter((axis) => axis !== lane && !inside.includes(axis)), lane);
   const { needed } = ordered;
-  const candidate = needed === 0 ? findTransposed(kernel, lane) : undefined;
+  const candidate = needed === 0 && inside.length === 0 ? findTransposed(kernel, lane) : undefined;
   const axes = candidate ? [...ordered.axes.filter((axis) => axis !== candidate.axis), candidate.axis] : ordered.axes;
   const reduces = reducesOf(kernel);
   const transposed = candidate;
@@ -151,10 +161,10 @@ export function scheduleLoop(kernel: FlatKernel): LoopSchedule {
   const rows = axes.slice(0, rowAxes);
   const middle = axes.slice(rowAxes);
   const rowCount = dimMul(...rows.map((axis) => axis.extent));
-  const inner = [...middle, ...(lane ? [lane] : [])];
+  const inner = [...middle, ...(lane ? [lane] : []), ...inside];
   const perRow = workWithin(kernel, inner);
-  const chunk = hasOuterReduce || !lane ? undefined : chunkOf(kernel, lane, transposed ? middle : [], rowCount, middle.length === 0 || transposed !== undefined);
-  if (chunk !== undefined) return { lane, transposed, rows, middle, rowCount, rowsPerTile: 1, chunk, tiles: dimMul(rowCount, dimCeilDiv(lane!.extent, chunk)) };
+  const chunk = hasOuterReduce || !lane ? undefined : chunkOf(kernel, lane, transposed ? middle : inside, rowCount, middle.length === 0 || transposed !== undefined);
+  if (chunk !== undefined) return { lane, transposed, rows, middle, inside, rowCount, rowsPerTile: 1, chunk, tiles: dimMul(rowCount, dimCeilDiv(lane!.extent, chunk)) };
   const rowsPerTile = dimMax(1, dimFloorDiv(TILE_WORK, dimMax(1, perRow)));
-  return { lane, transposed, rows, middle, rowCount, rowsPerTile, chunk: undefined, tiles: dimCeilDiv(rowCount, rowsPerTile) };
+  return { lane, transposed, rows, middle, inside, rowCount, rowsPerTile, chunk: undefined, tiles: dimCeilDiv(rowCount, rowsPerTile) };
 }

@@ -88,6 +88,16 @@ export function hasAccumulator(expr: Expr): boolean {
   return found;
 }
 
+const reductions = new WeakMap<Expr, boolean>();
+
+export function containsReduce(expr: Expr): boolean {
+  const known = reductions.get(expr);
+  if (known !== undefined) return known;
+  const found = expr.kind === "reduce" || partsOf(expr).some(containsReduce);
+  reductions.set(expr, found);
+  return found;
+}
+
 function partsOf(expr: Expr): readonly Expr[] {
   switch (expr.kind) {
     case "op": return expr.args;
