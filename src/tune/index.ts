@@ -1,4 +1,5 @@
 export * from "./bound-kernel.ts";
 export * from "./cpu-device.ts";
+export * from "./other-shapes.ts";
 export * from "./timing-cache.ts";
 export * from "./tune.ts";

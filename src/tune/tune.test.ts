@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { UserError } from "../base/index.ts";
-import type { CompiledKernel, Tactic } from "../ir/index.ts";
+import { type CompiledKernel, mul, symbol, type Tactic } from "../ir/index.ts";
+import { otherShapes } from "./other-shapes.ts";
 import { TimingCache } from "./timing-cache.ts";
 import { tune, type TuneDevice, type TuneOptions } from "./tune.ts";
 
@@ -66,6 +67,28 @@ test("with every time in the cache the choice follows from the cache alone", () 
   const tuned = tune("mm", TACTICS, new Map(), options(second.device, { cache }));
   assert.equal(tuned.tactic, "b");
   assert.equal(second.runs.size, 0);
+});
+
+test("between candidates that are close at the optimum, other shapes decide; far ones stay out", () => {
+  const [m, ns] = [symbol("m"), { a: [100, 200], b: [103, 50], c: [150, 1] } as Record<string, readonly [number, number]>];
+  const timed: string[] = [];
+  const device: TuneDevice = {
+    identity: "simulated, 1 threads",
+    prepare: (kernel, bindings) => ({ time: () => { timed.push(kernel.tactic); return ns[kernel.tactic]![bindings.get("m") === 128 ? 0 : 1]; }, dispose() {} }),
+  };
+  const tactics = ["a", "b", "c"].map((name, i): Tactic => {
+    const kernel = { ...TACTICS[0]!.compile(), tactic: name, flops: mul(2, m) };
+    return { name, estimate: i, compile: () => kernel };
+  });
+  const [optimum, others] = [new Map([["m", 128]]), otherShapes({ m: { min: 1, opt: 128, max: 128 } }, new Map([["m", 128]]))];
+  assert.deepEqual(others.map((shape) => shape.get("m")), [1, 11]);
+  const cache = new TimingCache();
+  assert.equal(tune("mm m", tactics, optimum, options(device)).tactic, "a");
+  assert.equal(tune("mm m", tactics, optimum, options(device, { cache, alternatives: others })).tactic, "b");
+  const before = timed.length;
+  assert.equal(tune("mm m", tactics, optimum, options(device, { cache, alternatives: others })).tactic, "b");
+  assert.equal(timed.length, before, "all from the cache");
+  assert.equal(tune("mm m", tactics, new Map([["m", 7]]), options(device, { cache })).tactic, "c", "another optimum is another entry");
 });
 
 test("tactics above the workspace limit are refused with the reason; the smallest runs when all are", () => {

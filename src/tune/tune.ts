@@ -3,10 +3,12 @@
  *
  * Candidates are timed in order of their estimate. One that is far behind the best after its first run is not run again.
  * The best few are then timed in turns, so that a slow moment of the machine hits all of them alike, and the
- * smallest median wins. With every time in the cache nothing is measured, and the choice follows from the cache alone.
+ * smallest lower quartile wins. Where several are close, their times at other shapes of the profile count too: what is
+ * best at the optimum by one part in a hundred may be the worst for a single row.
+ * With every time in the cache nothing is measured, and the choice follows from the cache alone.
  */
 import { assert, UserError } from "../base/index.ts";
-import type { Bindings, CompiledKernel, Tactic } from "../ir/index.ts";
+import { type Bindings, type CompiledKernel, evaluate, type Tactic } from "../ir/index.ts";
 import type { TimingCache } from "./timing-cache.ts";
 
 /** How hard to search. Level 0 measures nothing. */
@@ -30,6 +32,8 @@ export interface TuneOptions {
   readonly device: TuneDevice;
   readonly level: TuneLevel;
   readonly cache?: TimingCache;
+  /** Other shapes the kernel will meet: between candidates that are close at the optimum, these decide. From level 3 on. */
+  readonly alternatives?: readonly Bindings[];
   /** For one kernel; the best found so far is taken when it is spent. */
   readonly budgetMs?: number;
   /** Tactics that need more scratch memory than this are refused. */
@@ -42,7 +46,7 @@ export interface TuneOptions {
 
 export interface TacticReport {
   readonly tactic: string;
-  /** Median nanoseconds; absent when it was not run. */
+  /** Nanoseconds at the optimum; absent when it was not run. */
   readonly ns?: number;
   readonly outcome: "chosen" | "slower" | "refused" | "skipped";
   readonly reason?: string;
@@ -64,6 +68,14 @@ const HOPELESS = 1.5;
 /** In the cache: refused or skipped, so that the next build leaves it out as this one did. */
 const NOT_TIMED = -1;
 const DEFAULT_BUDGET_MS = 2000;
+/** From this level on other shapes than the optimum count, for candidates this close to the best at the optimum. */
+const LEVEL_OF_ALTERNATIVES = 3;
+const CLOSE = 1.05;
+/** How much the optimum counts against each other shape. */
+const OPTIMUM_WEIGHT = 3;
+const ALTERNATIVE_ROUNDS = 5;
+/** Other shapes that would take longer than this are left out: what is fast at the optimum is fast there. */
+const LONGEST_ALTERNATIVE_NS = 60e6;
 
 interface Candidate {
   readonly tactic: Tactic;
@@ -71,6 +83,8 @@ interface Candidate {
   prepared?: PreparedKernel;
   samples: number[];
   ns?: number;
+  /** Mean logarithm of its time against the best, over all shapes; only of those that are close at the optimum. */
+  score?: number;
   refused?: string;
 }
 
@@ -91,6 +105,7 @@ export function tune(description: string, tactics: readonly Tactic[], bindings: 
 
 class Search {
   readonly #candidates: Candidate[];
+  readonly #description: string;
   readonly #key: string;
   readonly #bindings: Bindings;
   readonly #options: TuneOptions;
@@ -99,21 +114,31 @@ class Search {
   constructor(description: string, tactics: readonly Tactic[], bindings: Bindings, options: TuneOptions) {
     const ordered = [...tactics].sort((a, b) => a.estimate - b.estimate);
     this.#candidates = ordered.map((tactic) => ({ tactic, samples: [] }));
-    this.#key = `${options.device.identity} | ${description}`;
+    this.#description = description;
     this.#bindings = bindings;
     this.#options = options;
+    this.#key = this.#keyAt(bindings);
     this.#deadline = this.#now() + (options.budgetMs ?? DEFAULT_BUDGET_MS);
   }
 
   run(): Tuned {
     const limit = TRIED[this.#options.level];
     const wanted = this.#candidates.slice(0, Math.min(limit, this.#candidates.length));
-    if (limit > 1 && wanted.length > 1 && !this.#fromCache(wanted)) this.#measure(wanted);
+    if (limit > 1 && wanted.length > 1) {
+      if (!this.#fromCache(wanted)) this.#measure(wanted);
+      if (this.#options.level >= LEVEL_OF_ALTERNATIVES) this.#judgeAcrossShapes(wanted);
+    }
     return this.#choose(limit > 1);
   }
 
   dispose(): void {
     for (const candidate of this.#candidates) this.#release(candidate);
+  }
+
+  /** The cache's key for a shape: only sizes that the description names are part of it. */
+  #keyAt(bindings: Bindings): string {
+    const sizes = [...bindings].filter(([name]) => this.#description.includes(name)).sort(([a], [b]) => (a < b ? -1 : 1));
+    return [this.#options.device.identity, this.#description, ...sizes.map(([name, size]) => `${name}=${size}`)].join(" | ");
   }
 
   #now(): number {
@@ -142,14 +167,57 @@ class Search {
       prepared.time();
       candidate.samples.push(prepared.time());
       if (candidate.samples[0]! < best * HOPELESS) candidate.samples.push(prepared.time(), prepared.time());
-      candidate.ns = median(candidate.samples);
+      candidate.ns = typical(candidate.samples);
       best = Math.min(best, candidate.ns);
       if (candidate.ns > best * HOPELESS) this.#release(candidate);
       for (const slower of inPlay(wanted).slice(FINALISTS)) this.#release(slower);
     });
     this.#playOff(wanted);
     for (const candidate of wanted) {
-      this.#options.cache?.set(this.#key, candidate.tactic.name, candidate.ns === undefined ? NOT_TIMED : Math.round(candidate.ns));
+      if (candidate.ns !== undefined) candidate.ns = Math.round(candidate.ns);
+      this.#options.cache?.set(this.#key, candidate.tactic.name, candidate.ns ?? NOT_TIMED);
+      this.#release(candidate);
+    }
+  }
+
+  /** Gives scores to the candidates that are close at the optimum, when other shapes are known. */
+  #judgeAcrossShapes(wanted: readonly Candidate[]): void {
+    const timed = wanted.filter((candidate) => candidate.ns !== undefined).sort(byTime);
+    const close = timed.filter((candidate) => candidate.ns! <= timed[0]!.ns! * CLOSE).slice(0, FINALISTS);
+    if (close.length < 2) return;
+    const shapes = [{ weight: OPTIMUM_WEIGHT, times: close.map((candidate) => candidate.ns!) }];
+    for (const bindings of this.#options.alternatives ?? []) {
+      const times = this.#timesAt(bindings, close);
+      if (times) shapes.push({ weight: 1, times });
+    }
+    if (shapes.length === 1) return;
+    const total = shapes.reduce((sum, { weight }) => sum + weight, 0);
+    close.forEach((candidate, i) => {
+      candidate.score = shapes.reduce((sum, { weight, times }) => sum + weight * Math.log(times[i]! / Math.min(...times)), 0) / total;
+    });
+  }
+
+  /** Times of the candidates at another shape, from the cache or the clock; undefined when that would take too long. */
+  #timesAt(bindings: Bindings, close: readonly Candidate[]): number[] | undefined {
+    const key = this.#keyAt(bindings);
+    if (key === this.#key) return undefined;
+    const known = this.#options.cache?.get(key);
+    if (known && close.every((candidate) => (known[candidate.tactic.name] ?? 0) > 0)) return close.map((candidate) => known[candidate.tactic.name]!);
+    const compiled = this.#compile(close[0]!)!;
+    const [work, usual] = [bindings, this.#bindings].map((sizes) => evaluate(compiled.flops, sizes)) as [number, number];
+    if (work <= 0 || this.#now() > this.#deadline || (close[0]!.ns! * work) / Math.max(1, usual) > LONGEST_ALTERNATIVE_NS) return undefined;
+    const prepared = close.map((candidate) => this.#options.device.prepare(this.#compile(candidate)!, bindings));
+    try {
+      const samples = prepared.map((): number[] => []);
+      for (let round = 0; round <= ALTERNATIVE_ROUNDS; round++) {
+        this.#checkAborted();
+        prepared.forEach((kernel, i) => { if (round > 0) samples[i]!.push(kernel.time()); else kernel.time(); });
+      }
+      const times = samples.map((list) => Math.max(1, Math.round(typical(list))));
+      close.forEach((candidate, i) => this.#options.cache?.set(key, candidate.tactic.name, times[i]!));
+      return times;
+    } finally {
+      for (const kernel of prepared) kernel.dispose();
     }
   }
 
@@ -162,7 +230,7 @@ class Search {
       if (round >= 3 && this.#now() > this.#deadline) break;
       for (const candidate of finalists) candidate.samples.push(candidate.prepared!.time());
     }
-    const slowest = Math.max(...finalists.map((candidate) => (candidate.ns = median(candidate.samples))));
+    const slowest = Math.max(...finalists.map((candidate) => (candidate.ns = typical(candidate.samples))));
     // Those left out of the play-off were slower than every finalist; noise of single runs must not make them win.
     for (const candidate of wanted) {
       if (candidate.ns !== undefined && !finalists.includes(candidate)) candidate.ns = Math.max(candidate.ns, slowest + 1);
@@ -195,7 +263,7 @@ class Search {
   }
 
   #choose(measured: boolean): Tuned {
-    const order = measured ? [...this.#candidates].sort(byTime) : this.#candidates;
+    const order = measured ? [...this.#candidates].sort(byScore) : this.#candidates;
     const chosen = order.find((candidate) => this.#compile(candidate)) ?? this.#smallest();
     return {
       kernel: chosen.compiled!,
@@ -228,8 +296,15 @@ function byTime(a: Candidate, b: Candidate): number {
   return (a.ns ?? Number.POSITIVE_INFINITY) - (b.ns ?? Number.POSITIVE_INFINITY) || a.tactic.estimate - b.tactic.estimate;
 }
 
-function median(samples: readonly number[]): number {
-  const sorted = [...samples].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1]!;
+/** Those judged over all shapes first, then by their time at the optimum. */
+function byScore(a: Candidate, b: Candidate): number {
+  if (a.score !== undefined && b.score !== undefined) return a.score - b.score || byTime(a, b);
+  if (a.score === undefined && b.score === undefined) return byTime(a, b);
+  return a.score === undefined ? 1 : -1;
 }
 
+/** The lower quartile: what disturbs a run only ever makes it slower. */
+function typical(samples: readonly number[]): number {
+  const sorted = [...samples].sort((a, b) => a - b);
+  return sorted[sorted.length >> 2]!;
+}
