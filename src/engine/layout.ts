@@ -64,7 +64,9 @@ export function decodeHeader(header: Uint8Array, fileSize: number, file: string)
   if (!sha256(data.subarray(0, HEADER_DIGEST)).equals(data.subarray(HEADER_DIGEST, PAGE))) throw damaged(0, "the header does not match its digest");
   if (format !== ENGINE_FORMAT) throw new UnsupportedError("engine-incompatible", `${file}: engine format ${format}, this Sinter reads ${ENGINE_FORMAT}. ${format > ENGINE_FORMAT ? "Update Sinter" : "Build the engine again"}.`);
   const sections = new Map<SectionName, Section>();
-  for (let i = 0; i < data.readUInt32LE(12); i++) {
+  const count = data.readUInt32LE(12);
+  if (count > (HEADER_DIGEST - TABLE) / ROW) throw damaged(12, `${count} sections; the header has room for ${Math.floor((HEADER_DIGEST - TABLE) / ROW)}`);
+  for (let i = 0; i < count; i++) {
     const row = TABLE + i * ROW;
     const name = data.toString("latin1", row, row + 16).replace(/\0+$/, "") as SectionName;
     const offset = Number(data.readBigUInt64LE(row + 16));

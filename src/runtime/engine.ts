@@ -126,12 +126,14 @@ export class ExecutionContext {
   private readonly loaded: LoadedEngine;
   private readonly threads: number;
   private readonly worker: ReferenceWorker | undefined;
+  /** Tells the engine that nothing of this context runs any more. */
   private readonly released: () => void;
   private readonly workerContext: number;
   private executor: Executor | undefined;
   /** Settles when the last run asked for has ended. */
   private last: Promise<unknown> | undefined;
   private disposed = false;
+  private freed: Promise<void> | undefined;
 
   constructor(loaded: LoadedEngine, threads: number, worker: ReferenceWorker | undefined, released: () => void) {
     this.loaded = loaded;
@@ -158,19 +160,21 @@ export class ExecutionContext {
   /** Runs on the calling thread and holds it. */
   runSync(feeds: Feeds, options: Omit<RunOptions, "signal"> = {}): Results {
     this.checkAlive();
-    if (this.last) throw new UserError("input-invalid", "runSync on a context whose run is in flight; use another context.");
+    this.checkIdle();
     return this.own().runSync(feeds, options.outputs);
   }
 
   /** Runs once, holding the calling thread, and times every step. */
   profile(feeds: Feeds): StepTiming[] {
     this.checkAlive();
+    this.checkIdle();
     return this.own().profile(feeds);
   }
 
   /** Runs once, holding the calling thread, and shows what each step wrote: see `Executor.trace`. */
   trace(feeds: Feeds, onStep: Parameters<Executor["trace"]>[1]): Results {
     this.checkAlive();
+    this.checkIdle();
     return this.own().trace(feeds, onStep);
   }
 
@@ -181,14 +185,17 @@ export class ExecutionContext {
 
   /** Frees the context's memory, after its run in flight. @returns a promise when there is one */
   dispose(): Promise<void> | undefined {
-    if (this.disposed) return undefined;
+    if (this.disposed) return this.freed;
     this.disposed = true;
-    this.released();
     this.worker?.disposeContext(this.workerContext);
-    const free = (): void => this.executor?.dispose();
-    if (this.last) return this.last.then(free);
-    free();
-    return undefined;
+    const free = (): void => {
+      this.freed = undefined;
+      this.executor?.dispose();
+      this.released();
+    };
+    if (this.last) this.freed = this.last.then(free);
+    else free();
+    return this.freed;
   }
 
   [Symbol.dispose](): void {
@@ -205,6 +212,10 @@ export class ExecutionContext {
   private own(): Executor {
     this.executor ??= new Executor(this.loaded, this.threads);
     return this.executor;
+  }
+
+  private checkIdle(): void {
+    if (this.last) throw new UserError("input-invalid", "A run that holds the calling thread, on a context whose run is in flight; use another context.");
   }
 
   private checkAlive(): void {

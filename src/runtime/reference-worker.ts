@@ -82,7 +82,8 @@ export class ReferenceWorker {
   }
 
   private start(): Worker {
-    const worker = new Worker(new URL("./reference-worker-main.js", import.meta.url), { workerData: this.setup });
+    // Flags of the process, such as --input-type, are about its own program.
+    const worker = new Worker(new URL("./reference-worker-main.js", import.meta.url), { workerData: this.setup, execArgv: [] });
     worker.on("message", (reply: Reply) => this.settle(reply));
     worker.on("error", (error) => this.fail(error));
     worker.unref();
