@@ -14,7 +14,7 @@ import { inferTypes, isDataDependent } from "./ops/index.ts";
 import { type Evaluate, runPasses } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
-import { CpuDevice, type TacticReport, TimingCache, tune, type TuneLevel } from "./tune/index.ts";
+import { CpuDevice, otherShapes, type TacticReport, TimingCache, tune, type TuneLevel } from "./tune/index.ts";
 import { VERSION } from "./version.ts";
 
 export type BuildStage = "import" | "optimize" | "plan" | "tune" | "write";
@@ -56,7 +56,7 @@ export interface BuildOptions {
 /** What the build did to one step of the program. */
 export interface StepReport {
   readonly name: string;
-  readonly kind: "loop" | "matmul" | "conv" | "attention" | "reference";
+  readonly kind: "loop" | "matmul" | "conv" | "attention" | "reference" | "jump" | "fail";
   readonly description: string;
   readonly tactics: readonly TacticReport[];
 }
@@ -145,6 +145,7 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
   const cache = options.timingCache ? TimingCache.load(options.timingCache) : new TimingCache();
   const device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
   const bindings = optimumOf(profile, plan.graph);
+  const alternatives = otherShapes(profile.symbols, bindings);
   const constants = (buffer: Buffer): Uint8Array | undefined => {
     const view = plan.views.get(buffer);
     return view && plan.constants.get(view.storage)?.constant?.bytes;
@@ -157,11 +158,21 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
       reports.push({ name: step.graph.name, kind: "reference", description: step.reason, tactics: [] });
       continue;
     }
+    if (step.kind === "jump") {
+      kernels.push(undefined);
+      reports.push({ name: step.inputs.length > 0 ? "branch" : "end of branch", kind: "jump", description: `goes on at step ${step.target}${step.inputs.length > 0 ? " when the condition is false" : ""}`, tactics: [] });
+      continue;
+    }
+    if (step.kind === "fail") {
+      kernels.push(undefined);
+      reports.push({ name: "no such branch", kind: "fail", description: step.message, tactics: [] });
+      continue;
+    }
     await progress.report("tune", index, plan.steps.length, nameOf(step));
     const description = printKernel(step.kernel);
     const tactics = tacticsFor(step.kernel, isa, constants, bindings);
     const tuned = tune(description, tactics, bindings, {
-      device, cache, level: options.level ?? 3,
+      device, cache, alternatives, level: options.level ?? 3,
       ...(options.workspaceBytes === undefined ? {} : { workspaceBytes: options.workspaceBytes }),
       ...(options.signal ? { signal: options.signal } : {}),
     });

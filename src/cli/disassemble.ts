@@ -45,7 +45,7 @@ export function disassemble(path: string, which: string): Assembly {
 function findKernel(manifest: Manifest, which: string, path: string): ManifestKernel {
   const step = /^\d+$/.test(which) ? manifest.steps[Number(which)] : manifest.steps.find((item) => item.label.name === which || item.label.origins.includes(which));
   if (step?.kind === "kernel") return step;
-  if (step) throw new UserError("option-invalid", `--asm ${which}: that step runs on the reference; it has no machine code.`);
+  if (step) throw new UserError("option-invalid", `--asm ${which}: that step is a ${step.kind === "reference" ? "reference step" : `${step.kind} of the runtime`}; it has no machine code.`);
   throw new UserError("option-invalid", `--asm ${which}: ${path} has no such kernel. Give a number from 0 to ${manifest.steps.length - 1}, or a name that --layers shows.`);
 }
 

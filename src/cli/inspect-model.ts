@@ -89,6 +89,8 @@ function countOperators(graph: Graph): Record<string, number> {
 
 function layerOf(step: Plan["steps"][number]): LayerText {
   if (step.kind === "reference") return { name: step.graph.name, kind: "reference", operators: step.operators, nodes: step.origins, reason: step.reason };
+  if (step.kind === "jump") return { name: step.inputs.length > 0 ? "branch" : "end of branch", kind: "jump", operators: step.operators, nodes: step.origins };
+  if (step.kind === "fail") return { name: "no such branch", kind: "fail", operators: step.operators, nodes: step.origins, reason: step.message };
   return { name: step.kernel.name || step.operators.join("+"), kind: step.kernel.kind, operators: step.operators, nodes: step.origins };
 }
 

@@ -64,7 +64,27 @@ export interface ManifestLabel {
   readonly tactic: string;
 }
 
-export type ManifestStep = ManifestKernel | ManifestReference;
+/** Goes on at step `target`, a later one: always, or when its one input, a condition, is false. */
+export interface ManifestJump {
+  readonly kind: "jump";
+  readonly target: number;
+  readonly inputs: readonly ManifestSource[];
+  /** None. */
+  readonly outputs: readonly ManifestValue[];
+  readonly label: ManifestLabel;
+}
+
+/** Ends the run with a message. */
+export interface ManifestFail {
+  readonly kind: "fail";
+  readonly message: string;
+  /** None. */
+  readonly inputs: readonly ManifestSource[];
+  readonly outputs: readonly ManifestValue[];
+  readonly label: ManifestLabel;
+}
+
+export type ManifestStep = ManifestKernel | ManifestReference | ManifestJump | ManifestFail;
 
 export interface SymbolRange {
   readonly min: number;

@@ -3,9 +3,9 @@
  * weights and equal dimension expressions are stored once; only weights that some kernel reads are stored at all.
  */
 import { assert, byteLength, elementCount } from "../base/index.ts";
-import { DimRows, type EngineContent, ENGINE_FORMAT, type Manifest, type ManifestKernel, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
+import { DimRows, type EngineContent, ENGINE_FORMAT, type Manifest, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
 import { type CompiledKernel, type Dim, graphToJson, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
-import { type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
+import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type Step, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
 
 const CODE_ALIGNMENT = 64;
 const WEIGHT_ALIGNMENT = 64;
@@ -48,7 +48,7 @@ class Linker {
   run(): EngineContent {
     const { plan, identity } = this.input;
     const inputs = plan.graph.inputs.map((value, i) => this.value(value, plan.inputs[i]));
-    const steps = plan.steps.map((step, i): ManifestStep => (step.kind === "kernel" ? this.kernel(step, this.input.kernels[i]!) : this.reference(step)));
+    const steps = plan.steps.map((step, i) => this.step(step, i));
     const outputs = plan.outputs.map((output): ManifestValue => {
       if (output.kind === "dims") return { ...this.value(output.value, undefined), elements: output.elements.map((dim) => this.dim(dim)) };
       return this.value(output.value, output.kind === "view" ? output.view : undefined);
@@ -120,16 +120,42 @@ class Linker {
     return [1, this.storage(view.storage), this.dim(mul(view.offset, byteLength(view.dtype, 1)))];
   }
 
-  private reference(step: ReferenceStep): ManifestReference {
-    const source = (item: ReferenceStep["inputs"][number], value: Value): ManifestSource => {
-      if (item.kind === "dims") return { ...this.value(value, undefined), elements: item.elements.map((dim) => this.dim(dim)) };
-      return this.value(value, item.kind === "view" ? item.view : undefined);
+  private step(step: Step, index: number): ManifestStep {
+    switch (step.kind) {
+      case "kernel": return this.kernel(step, this.input.kernels[index]!);
+      case "reference": return this.reference(step);
+      case "jump": return this.jump(step);
+      case "fail": return this.fail(step);
+    }
+  }
+
+  private fail({ message, operators, origins }: FailStep): ManifestFail {
+    return { kind: "fail", message, inputs: [], outputs: [], label: { name: "no such branch", operators, origins, tactic: "fail" } };
+  }
+
+  private source(item: HostSource, value: Value): ManifestSource {
+    if (item.kind === "dims") return { ...this.value(value, undefined), elements: item.elements.map((dim) => this.dim(dim)) };
+    return this.value(value, item.kind === "view" ? item.view : undefined);
+  }
+
+  private jump(step: JumpStep): ManifestJump {
+    return {
+      kind: "jump", target: step.target, inputs: step.inputs.map((item) => this.condition(item)), outputs: [],
+      label: { name: step.inputs.length > 0 ? "branch" : "end of branch", operators: step.operators, origins: step.origins, tactic: "jump" },
     };
+  }
+
+  private condition(item: HostSource): ManifestSource {
+    assert(item.kind === "view", "a condition that is not in memory");
+    return { name: "condition", dtype: item.view.dtype, shape: [], storage: this.storage(item.view.storage) };
+  }
+
+  private reference(step: ReferenceStep): ManifestReference {
     const graph = graphToJson(step.graph, (bytes) => this.append({ sizeBytes: bytes.byteLength, bytes }));
     return {
       kind: "reference", graph, reason: step.reason,
-      inputs: step.inputs.map((item, i) => source(item, step.graph.inputs[i]!)),
-      outputs: step.outputs.map((item, i) => this.value(step.graph.outputs[i]!, item.kind === "view" ? item.view : undefined)),
+      inputs: step.inputs.map((item, i) => this.source(item, step.graph.inputs[i]!)),
+      outputs: step.outputs.map((item) => this.value(item.value, item.kind === "view" ? item.view : undefined)),
       label: { name: step.graph.name, operators: step.operators, origins: step.origins, tactic: "reference" },
     };
   }

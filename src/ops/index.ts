@@ -1,3 +1,3 @@
 export * from "./contract.ts";
-export { inferNode, inferRules, inferTypes, isDataDependent, numbersConstant } from "./infer/index.ts";
+export { findProblem, inferNode, inferRules, inferTypes, isDataDependent, numbersConstant } from "./infer/index.ts";
 export { lowerings } from "./lower/index.ts";

@@ -3,7 +3,7 @@
  * looks at, so a rule stands at the last node of what it replaces and the order stays topological.
  *
  * Invariants: users are exact at any moment, dead nodes leave at once with what only they read; values that are graph
- * outputs keep their names.
+ * outputs keep their names. Of a branch, values of outer graphs are only read: their producers are never touched.
  */
 import { type AttributeValue, captures, type Graph, makeNode, type Node, replaceUses, subgraphsOf, Value } from "../ir/index.ts";
 import { inferNode, isDataDependent } from "../ops/index.ts";
@@ -23,6 +23,7 @@ export class Editor {
   readonly graph: Graph;
   private readonly users = new Map<Value, Set<Node>>();
   private readonly dead = new Set<Node>();
+  private readonly own = new Set<Node>();
   private placed: Node[] = [];
   private current: Node | undefined;
   private readonly names: Set<string>;
@@ -58,7 +59,11 @@ export class Editor {
 
   /** Whether exactly one node reads the value, and no caller. */
   isOnlyUse(value: Value): boolean {
-    return (this.users.get(value)?.size ?? 0) === 1 && !this.isOutput(value);
+    return (this.users.get(value)?.size ?? 0) === 1 && !this.isOutput(value) && !this.isOuter(value);
+  }
+
+  private isOuter(value: Value): boolean {
+    return value.producer !== undefined && !this.own.has(value.producer);
   }
 
   /** A new node before the one under the sweep, its types inferred; answers its first output. */
@@ -143,7 +148,7 @@ export class Editor {
   }
 
   private buryUnused(node: Node | undefined): void {
-    if (!node || this.dead.has(node) || node.outputs.some((value) => value && (this.isOutput(value) || (this.users.get(value)?.size ?? 0) > 0))) return;
+    if (!node || this.dead.has(node) || !this.own.has(node) || node.outputs.some((value) => value && (this.isOutput(value) || (this.users.get(value)?.size ?? 0) > 0))) return;
     this.bury(node);
   }
 
@@ -172,6 +177,7 @@ export class Editor {
   }
 
   private note(node: Node): void {
+    this.own.add(node);
     for (const input of node.inputs) if (input) this.usersIn(input).add(node);
     for (const subgraph of subgraphsOf(node)) for (const value of captures(subgraph)) this.usersIn(value).add(node);
   }

@@ -2,7 +2,8 @@
  * Graph to graph: the pipeline, as a list that reads from top to bottom. Each pass is one small file; a group is
  * repeated until nothing changes.
  */
-import type { Graph } from "../ir/index.ts";
+import { type Graph, type Node, subgraphsOf } from "../ir/index.ts";
+import { findProblem } from "../ops/index.ts";
 import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
 import { recogniseAttention } from "./attention.ts";
 import { lowerAttention } from "./attention-operator.ts";
@@ -14,6 +15,7 @@ import { Editor } from "./editor.ts";
 import { foldConstants } from "./fold.ts";
 import { splitGemm } from "./gemm.ts";
 import { inlineBranches } from "./inline-branches.ts";
+import { refineTypes } from "./refine-types.ts";
 import { absorbScale, recogniseNormalizations } from "./normalizations.ts";
 import { mergePads } from "./pads.ts";
 import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
@@ -86,13 +88,23 @@ const MAX_ROUNDS = 20;
 /** Brings the graph to its core, in place. Types must have been inferred. */
 export function runPasses(graph: Graph, options: PassOptions): PassReport {
   const rows: PassRow[] = [];
-  for (const group of PIPELINE) {
-    for (let round = 0; round < MAX_ROUNDS; round++) {
-      const changes = group.map((pass) => runPass(graph, pass, options, rows)).reduce((a, b) => a + b, 0);
-      if (changes === 0) break;
-    }
-  }
+  runGroup(graph, CLEAN, options, rows);
+  for (const node of graph.nodes) runBranches(node, options, rows);
+  for (const group of PIPELINE) runGroup(graph, group, options, rows);
   return { passes: rows };
+}
+
+/** The same for the branches of an If. Other subgraphs stay: their sizes may change from one iteration to the next. */
+function runBranches(node: Node, options: PassOptions, rows: PassRow[]): void {
+  if (node.op !== "If" || node.domain !== "") return;
+  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, options).passes);
+}
+
+function runGroup(graph: Graph, group: readonly Pass[], options: PassOptions, rows: PassRow[]): void {
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const changes = group.map((pass) => runPass(graph, pass, options, rows)).reduce((a, b) => a + b, 0);
+    if (changes + refineTypes(graph) === 0) break;
+  }
 }
 
 function runPass(graph: Graph, pass: Pass, options: PassOptions, rows: PassRow[]): number {

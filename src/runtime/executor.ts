@@ -51,6 +51,8 @@ export interface StepTiming {
 
 /** One run in the making. */
 interface Run {
+  /** Kept so that memory of the caller's tensors stays while it is read. */
+  readonly feeds: Feeds;
   readonly bindings: Map<string, number>;
   values: Float64Array;
   readonly profile: number;
@@ -82,7 +84,8 @@ export class Executor {
   async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Promise<Results> {
     assert(!this.engine.hasReferenceSteps, "an asynchronous run with a reference step");
     const run = this.begin(feeds, outputs);
-    for (const [index, segment] of this.engine.segments.entries()) {
+    for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
+      const segment = this.engine.segments[index]!;
       if (segment.kind !== "native") continue;
       const { program, inline } = this.boundSegment(index, segment, run);
       if (inline) program.runSync({ threads: 1 });
@@ -94,28 +97,28 @@ export class Executor {
   /** The same on the calling thread, with the pool's help when there is more than one thread. */
   runSync(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Results {
     const run = this.begin(feeds, outputs);
-    for (const [index, segment] of this.engine.segments.entries()) {
-      if (segment.kind === "reference") {
-        this.runReference(segment, run);
-        continue;
-      }
+    for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
+      const segment = this.engine.segments[index]!;
+      if (segment.kind === "reference") this.runReference(segment, run);
+      if (segment.kind !== "native") continue;
       const { program, inline } = this.boundSegment(index, segment, run);
       program.runSync({ threads: inline ? 1 : this.threads });
     }
     return this.results(run);
   }
 
-  /** Runs once on the calling thread and times every step. @returns nanoseconds per step of the manifest, with its operations and bytes */
+  /** Runs once on the calling thread and times every step that this run takes. @returns nanoseconds per step, with its operations and bytes */
   profile(feeds: Feeds): StepTiming[] {
     const run = this.begin(feeds, {});
     const timings: StepTiming[] = [];
-    for (const [index, segment] of this.engine.segments.entries()) {
+    for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
+      const segment = this.engine.segments[index]!;
       if (segment.kind === "reference") {
         const before = performance.now();
         this.runReference(segment, run);
         timings.push({ label: segment.step.label, ns: (performance.now() - before) * 1e6, flops: 0, bytes: 0 });
-        continue;
       }
+      if (segment.kind !== "native") continue;
       const { program } = this.boundSegment(index, segment, run);
       program.runSync({ threads: this.threads, profile: true });
       const elapsed = program.profile();
@@ -131,12 +134,13 @@ export class Executor {
   trace(feeds: Feeds, onStep: (label: ManifestLabel, values: Readonly<Record<string, HostValue>>) => void): Results {
     const run = this.begin(feeds, {});
     const show = (label: ManifestLabel, values: readonly ManifestValue[]): void => onStep(label, Object.fromEntries(values.map((value) => [value.name, this.hostValue(value, run)])));
-    for (const [index, segment] of this.engine.segments.entries()) {
+    for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
+      const segment = this.engine.segments[index]!;
       if (segment.kind === "reference") {
         this.runReference(segment, run);
         show(segment.step.label, segment.step.outputs);
-        continue;
       }
+      if (segment.kind !== "native") continue;
       const { program } = this.boundSegment(index, segment, run);
       for (const [i, { label, completes }] of segment.kernels.entries()) {
         program.runSync({ threads: 1, first: i, end: i + 1 });
@@ -166,7 +170,7 @@ export class Executor {
     const bindings = this.engine.binder.bind(shapes);
     const profile = chooseProfile(manifest.profiles, bindings);
     const key = `${profile}|${[...bindings.values()]}`;
-    const run: Run = { bindings, values: this.sizes(key, bindings), profile, key, external: new Map(), hosts: new Map(), given };
+    const run: Run = { feeds, bindings, values: this.sizes(key, bindings, profile), profile, key, external: new Map(), hosts: new Map(), given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
     for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run);
     return run;
@@ -272,6 +276,15 @@ export class Executor {
     return place === "input" || place === "output" || (place === "arena" && this.engine.manifest.profiles[run.profile]!.offsets[storage]! < 0);
   }
 
+  /** The segment to go on with. */
+  private next(index: number, run: Run): number {
+    const segment = this.engine.segments[index]!;
+    if (segment.kind === "fail") throw new UserError("input-invalid", segment.message);
+    if (segment.kind !== "jump") return index + 1;
+    const holds = segment.condition && (this.hostValue(segment.condition, run) as Tensor).bytes[0] !== 0;
+    return holds ? index + 1 : segment.target;
+  }
+
   // ---- native segments ----------------------------------------------------------------------------------------
 
   private boundSegment(index: number, segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {
@@ -285,8 +298,18 @@ export class Executor {
     return bound;
   }
 
-  private sizes(key: string, bindings: ReadonlyMap<string, number>): Float64Array {
-    const values = this.shapes.get(key) ?? this.engine.dims.evaluate(bindings);
+  private newSizes(bindings: ReadonlyMap<string, number>, profile: number): Float64Array {
+    const values = this.engine.dims.evaluate(bindings);
+    const { storages, profiles } = this.engine.manifest;
+    const { offsets, arenaBytes } = profiles[profile]!;
+    for (const [i, { place, size }] of storages.entries()) {
+      assert(!(place === "arena" && offsets[i]! >= 0 && offsets[i]! + values[size]! > arenaBytes), `storage ${i} ends past the arena: ${offsets[i]} + ${values[size]} of ${arenaBytes} bytes`);
+    }
+    return values;
+  }
+
+  private sizes(key: string, bindings: ReadonlyMap<string, number>, profile: number): Float64Array {
+    const values = this.shapes.get(key) ?? this.newSizes(bindings, profile);
     this.shapes.delete(key);
     this.shapes.set(key, values);
     if (this.shapes.size > MAX_BOUND_SEGMENTS) this.shapes.delete(this.shapes.keys().next().value!);
@@ -378,7 +401,7 @@ export class Executor {
     }
     if (!learned) return;
     run.key = `${run.profile}|${[...run.bindings.values()]}`;
-    run.values = this.sizes(run.key, run.bindings);
+    run.values = this.sizes(run.key, run.bindings, run.profile);
   }
 }
 

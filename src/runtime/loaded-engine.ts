@@ -1,14 +1,16 @@
 /** An engine in memory: its file mapped, its code executable, its tables parsed. Shared by all contexts; immutable. */
 import { UnsupportedError } from "../base/index.ts";
-import { DimTable, EngineFile, type Manifest, type ManifestKernel, type ManifestReference } from "../engine/index.ts";
+import { DimTable, EngineFile, type Manifest, type ManifestKernel, type ManifestReference, type ManifestValue } from "../engine/index.ts";
 import { type Graph, graphFromJson } from "../ir/index.ts";
 import type { Cpu, NativeMemory } from "../native/index.ts";
 import { ShapeBinder } from "./shapes.ts";
 
-/** Steps between two exits to JavaScript, or one exit. */
+/** Steps between two exits to JavaScript, or one exit. A jump goes on at segment `target` unless its condition holds. */
 export type Segment =
   | { readonly kind: "native"; readonly kernels: readonly ManifestKernel[]; readonly firstStep: number }
-  | { readonly kind: "reference"; readonly step: ManifestReference; readonly graph: Graph };
+  | { readonly kind: "reference"; readonly step: ManifestReference; readonly graph: Graph }
+  | { readonly kind: "jump"; readonly condition: ManifestValue | undefined; readonly target: number }
+  | { readonly kind: "fail"; readonly message: string };
 
 export class LoadedEngine {
   readonly path: string;
@@ -67,6 +69,8 @@ function checkProcessor(path: string, manifest: Manifest, cpu: Cpu): void {
 
 function segmentsOf(manifest: Manifest, file: EngineFile): Segment[] {
   const segments: Segment[] = [];
+  const targets = new Set(manifest.steps.flatMap((step) => (step.kind === "jump" ? [step.target] : [])));
+  const segmentAt = new Map<number, number>();
   let kernels: ManifestKernel[] = [];
   let firstStep = 0;
   const flush = (): void => {
@@ -74,14 +78,20 @@ function segmentsOf(manifest: Manifest, file: EngineFile): Segment[] {
     kernels = [];
   };
   for (const [index, step] of manifest.steps.entries()) {
+    if (targets.has(index)) {
+      flush();
+      segmentAt.set(index, segments.length);
+    }
     if (step.kind === "kernel") {
       if (kernels.length === 0) firstStep = index;
       kernels.push(step);
       continue;
     }
     flush();
-    segments.push({ kind: "reference", step, graph: graphFromJson(step.graph, (at, sizeBytes) => file.weights(at, sizeBytes)) });
+    if (step.kind === "jump") segments.push({ kind: "jump", condition: step.inputs[0], target: step.target });
+    else if (step.kind === "fail") segments.push({ kind: "fail", message: step.message });
+    else segments.push({ kind: "reference", step, graph: graphFromJson(step.graph, (at, sizeBytes) => file.weights(at, sizeBytes)) });
   }
   flush();
-  return segments;
+  return segments.map((segment) => (segment.kind === "jump" ? { ...segment, target: segmentAt.get(segment.target) ?? segments.length } : segment));
 }

@@ -38,7 +38,30 @@ export type HostTarget =
   | { readonly kind: "view"; readonly view: View; readonly value: Value }
   | { readonly kind: "host"; readonly value: Value };
 
-export type Step = KernelStep | ReferenceStep;
+/** Goes on at another step: always, or when its one input, a condition, is false. */
+export interface JumpStep {
+  readonly kind: "jump";
+  /** Index of a later step, or of the one after the last. */
+  target: number;
+  readonly inputs: readonly HostSource[];
+  /** None. */
+  readonly outputs: readonly HostTarget[];
+  readonly origins: readonly string[];
+  readonly operators: readonly string[];
+}
+
+/** Ends the run: a branch was taken that the shapes rule out. */
+export interface FailStep {
+  readonly kind: "fail";
+  readonly message: string;
+  /** None. */
+  readonly inputs: readonly HostSource[];
+  readonly outputs: readonly HostTarget[];
+  readonly origins: readonly string[];
+  readonly operators: readonly string[];
+}
+
+export type Step = KernelStep | ReferenceStep | JumpStep | FailStep;
 
 /** A storage's place in the arena and the steps between which its content matters. */
 export interface Placement {

@@ -4,14 +4,17 @@
  * A node's results are either inlined (computed where they are used), an alias (a strided view of memory that exists),
  * or written by a step. Contractions carry their epilogue chain; they are emitted where the last node of it stands,
  * when everything the epilogue reads exists.
+ *
+ * An If becomes its branches one after the other, with jumps around them; both write the If's results. What one branch
+ * computes is unknown to the other and to what follows, so each has a scheduler of its own over shared memory.
  */
 import { assert, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
 import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimsEqual, type Epilogue, type Expr, Graph, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, product, type StridedOperand, sub, subgraphsOf, type Value } from "../ir/index.ts";
-import { lowerings, opKey } from "../ops/index.ts";
+import { findProblem, lowerings, opKey } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
 import { axesOf, axisExpr, elementOf, type ExpressionContext, i64, op, type ReshapedIndex, reshapeIndex } from "./expression.ts";
 import { convPads, decideFusion, type Fusion, isReshape } from "./fusion.ts";
-import type { HostSource, HostTarget, OutputSource, Plan, Step } from "./plan.ts";
+import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from "./plan.ts";
 import { convPhases } from "./transposed-conv.ts";
 import { contiguousView, expandView, isContiguous, reshapeView, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
@@ -19,22 +22,32 @@ export function schedule(graph: Graph): Plan {
   return new Scheduler(graph).run();
 }
 
+/** What the schedulers of a graph and its branches have in common. */
+interface Shared {
+  readonly steps: Step[];
+  readonly bufferViews: Map<Buffer, View>;
+  readonly buffersByKey: Map<string, Buffer>;
+  readonly constants: Map<Storage, Value>;
+  readonly constantViews: Map<Value, View>;
+  /** Host-only values: sequences, optionals, strings. */
+  readonly hostValues: Set<Value>;
+  /** How many storages there are. */
+  storages: number;
+}
+
 class Scheduler {
   private readonly graph: Graph;
   private readonly fusion: Fusion;
-  private readonly steps: Step[] = [];
-  private readonly viewOfValue = new Map<Value, View>();
-  private readonly bufferViews = new Map<Buffer, View>();
-  private readonly buffersByKey = new Map<string, Buffer>();
-  private readonly constants = new Map<Storage, Value>();
+  private readonly shared: Shared;
+  private readonly viewOfValue: Map<Value, View>;
   private readonly outputStorage = new Map<Value, Storage>();
-  /** Host-only values: sequences, optionals, strings. */
-  private readonly hostValues = new Set<Value>();
   private readonly emitAt = new Map<Node, Node>();
-  private counter = 0;
 
-  constructor(graph: Graph) {
+  /** @param outer of a branch: where it stands */
+  constructor(graph: Graph, outer?: Scheduler) {
     this.graph = graph;
+    this.shared = outer?.shared ?? { steps: [], bufferViews: new Map(), buffersByKey: new Map(), constants: new Map(), constantViews: new Map(), hostValues: new Set(), storages: 0 };
+    this.viewOfValue = new Map(outer?.viewOfValue);
     this.fusion = decideFusion(graph);
     for (const [contraction, chain] of this.fusion.chains) this.emitAt.set(chain[chain.length - 1] ?? contraction, contraction);
   }
@@ -44,12 +57,12 @@ class Scheduler {
     this.reserveOutputs();
     for (const node of this.graph.nodes) this.emit(node);
     const outputs = this.graph.outputs.map((value) => this.bindOutput(value));
-    return { graph: this.graph, steps: this.steps, views: this.bufferViews, inputs, outputs, constants: this.constants };
+    return { graph: this.graph, steps: this.shared.steps, views: this.shared.bufferViews, inputs, outputs, constants: this.shared.constants };
   }
 
   private bindInput(value: Value): View | undefined {
     if (!isMemory(value)) {
-      this.hostValues.add(value);
+      this.shared.hostValues.add(value);
       return undefined;
     }
     const view = this.newView(value, "input");
@@ -66,7 +79,7 @@ class Scheduler {
   }
 
   private bindOutput(value: Value): OutputSource {
-    if (this.hostValues.has(value)) return { kind: "host", value };
+    if (this.shared.hostValues.has(value)) return { kind: "host", value };
     const own = this.outputStorage.get(value);
     const view = this.viewOfValue.get(value);
     if (own && view?.storage === own) return { kind: "view", view, value };
@@ -82,7 +95,7 @@ class Scheduler {
     const bits = DTYPE_BITS[value.dtype!];
     const count = product(value.dims!);
     const sizeBytes = bits >= 8 ? mul(count, bits / 8) : typeof count === "number" ? Math.ceil((count * bits) / 8) : count;
-    return { name: `${this.counter++}:${value.name}`, place, sizeBytes, value };
+    return { name: `${this.shared.storages++}:${value.name}`, place, sizeBytes, value };
   }
 
   private newView(value: Value, place: Storage["place"] = "arena"): View {
@@ -104,21 +117,21 @@ class Scheduler {
 
   /** The value's memory, if it has any by now; constants get theirs on first use. */
   private readonly viewOf = (value: Value): View | undefined => {
-    const known = this.viewOfValue.get(value);
+    const known = this.viewOfValue.get(value) ?? this.shared.constantViews.get(value);
     if (known || !value.constant || !isMemory(value)) return known;
     const view = contiguousView(this.newStorage(value, "weights"), value.dtype!, value.dims!);
-    this.constants.set(view.storage, value);
-    this.viewOfValue.set(value, view);
+    this.shared.constants.set(view.storage, value);
+    this.shared.constantViews.set(value, view);
     return view;
   };
 
   private readonly bufferOf = (view: View): Buffer => {
     const key = `${view.storage.name}|${view.dtype}|${view.dims.map(String)}|${view.strides.map(String)}|${view.offset}`;
-    let buffer = this.buffersByKey.get(key);
+    let buffer = this.shared.buffersByKey.get(key);
     if (!buffer) {
       buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }) };
-      this.buffersByKey.set(key, buffer);
-      this.bufferViews.set(buffer, view);
+      this.shared.buffersByKey.set(key, buffer);
+      this.shared.bufferViews.set(buffer, view);
     }
     return buffer;
   };
@@ -157,7 +170,7 @@ class Scheduler {
     if (contraction) return this.emitContraction(contraction, this.fusion.chains.get(contraction)!);
     const role = this.fusion.roles.get(node);
     if (role === "dead" || role === "shape" || role === "contraction") return;
-    if (role === "reference") return this.emitReference(node);
+    if (role === "reference") return hasNativeBranch(node) ? this.emitBranches(node) : this.emitReference(node);
     for (const value of node.outputs) {
       if (!value || this.fusion.inlined.has(value) || !this.isRead(value)) continue;
       if (value.elements && !this.outputStorage.has(value)) continue;
@@ -213,7 +226,7 @@ class Scheduler {
   }
 
   private push(kernel: Kernel, origins: readonly string[], operators: readonly string[]): void {
-    this.steps.push({ kind: "kernel", kernel, origins: [...new Set(origins)], operators });
+    this.shared.steps.push({ kind: "kernel", kernel, origins: [...new Set(origins)], operators });
   }
 
   private emitReference(node: Node): void {
@@ -225,12 +238,12 @@ class Scheduler {
     const inputs = graph.inputs.map((value) => this.hostSource(value));
     const outputs = graph.outputs.map((value) => this.hostTarget(value));
     const reason = lowerings.has(opKey(node)) ? "these types, attributes or run-time parameters have no native form" : "the operator has no native form";
-    this.steps.push({ kind: "reference", graph, inputs, outputs, origins: node.origins, operators: [node.op], reason });
+    this.shared.steps.push({ kind: "reference", graph, inputs, outputs, origins: node.origins, operators: [node.op], reason });
   }
 
   private hostTarget(value: Value): HostTarget {
     if (!isMemory(value)) {
-      this.hostValues.add(value);
+      this.shared.hostValues.add(value);
       return { kind: "host", value };
     }
     const view = this.newView(value);
@@ -239,9 +252,64 @@ class Scheduler {
   }
 
   private hostSource(value: Value): HostSource {
-    if (this.hostValues.has(value)) return { kind: "host", value };
+    if (this.shared.hostValues.has(value)) return { kind: "host", value };
     if (value.elements && !this.viewOf(value)) return { kind: "dims", value, elements: value.elements };
     return { kind: "view", view: this.materializeWhole(value) };
+  }
+
+  // ---- branches -----------------------------------------------------------------------------------------------
+
+  private emitBranches(node: Node): void {
+    const [taken, otherwise] = branchesOf(node);
+    for (const value of [...captures(taken), ...captures(otherwise)]) if (isMemory(value) && !value.elements && !this.shared.hostValues.has(value)) this.materialize(value);
+    const skip = this.jump(node, [this.hostSource(node.inputs[0]!)]);
+    const results = node.outputs.map((value) => (value && this.isRead(value) ? this.newView(value) : undefined));
+    this.emitBranch(node, taken, results);
+    const end = this.jump(node, []);
+    skip.target = this.shared.steps.length;
+    this.emitBranch(node, otherwise, results);
+    end.target = this.shared.steps.length;
+    node.outputs.forEach((value, i) => { if (results[i]) this.viewOfValue.set(value!, results[i]); });
+  }
+
+  private jump(node: Node, inputs: readonly HostSource[]): JumpStep {
+    const step: JumpStep = { kind: "jump", target: 0, inputs, outputs: [], origins: node.origins, operators: [node.op] };
+    this.shared.steps.push(step);
+    return step;
+  }
+
+  private emitBranch(node: Node, branch: Graph, results: readonly (View | undefined)[]): void {
+    if (givesResults(branch, node)) return new Scheduler(branch, this).runBranch(results);
+    const problem = findProblem(branch);
+    if (problem === undefined) return this.referenceBranch(node, branch, results);
+    const message = `If "${node.name}" takes the branch "${branch.name}", which is wrong for these shapes: ${problem}`;
+    this.shared.steps.push({ kind: "fail", message, inputs: [], outputs: [], origins: node.origins, operators: [node.op] });
+  }
+
+  /** The steps of a branch, which write the results to where they are wanted. */
+  private runBranch(results: readonly (View | undefined)[]): void {
+    const own = new Set(this.graph.nodes);
+    this.graph.outputs.forEach((value, i) => {
+      if (results[i] && value.producer && own.has(value.producer)) this.outputStorage.set(value, results[i].storage);
+    });
+    for (const node of this.graph.nodes) this.emit(node);
+    this.graph.outputs.forEach((value, i) => {
+      const target = results[i];
+      if (target && this.viewOfValue.get(value)?.storage !== target.storage) this.emitLoop(value, target, value.producer?.origins ?? []);
+    });
+  }
+
+  /** A branch whose results have other shapes, or none that are known, runs on the reference. */
+  private referenceBranch(node: Node, branch: Graph, results: readonly (View | undefined)[]): void {
+    const graph = new Graph(branch.name);
+    graph.nodes = branch.nodes;
+    graph.inputs = [...captures(branch)];
+    graph.outputs = branch.outputs.filter((_, i) => results[i]);
+    const outputs = node.outputs.flatMap((value, i): HostTarget[] => (results[i] ? [{ kind: "view", view: results[i], value: value! }] : []));
+    this.shared.steps.push({
+      kind: "reference", graph, inputs: graph.inputs.map((value) => this.hostSource(value)), outputs, origins: node.origins, operators: [node.op],
+      reason: "the shapes of this branch's results are not those of the other branch",
+    });
   }
 
   // ---- contractions -------------------------------------------------------------------------------------------
@@ -454,6 +522,24 @@ class InlineTrace {
 
 function isMemory(value: Value): boolean {
   return value.kind === "tensor" && value.dtype !== undefined && value.dtype !== "string" && value.dims !== undefined;
+}
+
+function branchesOf(node: Node): [Graph, Graph] {
+  return [node.attributes["then_branch"] as Graph, node.attributes["else_branch"] as Graph];
+}
+
+/** Whether an If is worth its jumps: its results are tensors of known rank and some branch is known to give them. */
+function hasNativeBranch(node: Node): boolean {
+  if (node.op !== "If" || node.domain !== "") return false;
+  return node.outputs.every((value) => !value || (isMemory(value) && DTYPE_BITS[value.dtype!] >= 8)) && branchesOf(node).some((branch) => givesResults(branch, node));
+}
+
+/** Whether a branch's results have the types and shapes of the If's. */
+function givesResults(branch: Graph, node: Node): boolean {
+  return branch.outputs.every((value, i) => {
+    const result = node.outputs[i];
+    return !result || (isMemory(value) && value.dtype === result.dtype && dimsEqual(value.dims!, result.dims!));
+  });
 }
 
 function inverse(permutation: readonly number[]): number[] {

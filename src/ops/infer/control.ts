@@ -31,21 +31,23 @@ function setFrom(node: Node, output: number, value: Value, dims: Dims | undefine
 }
 
 const conditional = (inferGraph: InferGraph): InferRule => (node, context) => {
-  const inferBranch = (branch: Graph, isTaken: boolean): void => {
+  const inferBranch = (branch: Graph, isTaken: boolean): boolean => {
     try {
       inferGraph(branch, context);
+      return true;
     } catch (error) {
       // A branch that the shapes rule out may be wrong for them.
       if (isTaken || !(error instanceof UserError)) throw error;
+      return false;
     }
   };
   const branches = ["then_branch", "else_branch"].map((name) => subgraph(node, name));
   const known = knownNumbers(node.inputs[0])?.[0];
   const taken = known === undefined ? branches : [branches[known !== 0 ? 0 : 1]!];
-  for (const branch of taken) inferBranch(branch, taken.length === 1);
+  const sound = taken.filter((branch) => inferBranch(branch, taken.length === 1));
   for (const branch of taken) require(node, branch.outputs.length === node.outputs.length, () => `a branch has ${branch.outputs.length} outputs, the node ${node.outputs.length}.`);
   node.outputs.forEach((_, i) => {
-    const values = taken.map((branch) => branch.outputs[i]!);
+    const values = (sound.length > 0 ? sound : taken).map((branch) => branch.outputs[i]!);
     setFrom(node, i, values[0]!, values.map((value) => value.dims).reduce((a, b) => unite(a, b, (axis) => dataDim(node, i, axis, context))));
   });
 };

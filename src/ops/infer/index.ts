@@ -37,6 +37,17 @@ export function inferTypes(graph: Graph, context: InferContext = inferContext): 
   dropWorkingElements(graph);
 }
 
+/** What is wrong with a branch for the shapes that enter it, if anything. */
+export function findProblem(branch: Graph): string | undefined {
+  try {
+    inferTypes(branch);
+    return undefined;
+  } catch (error) {
+    if (error instanceof UserError) return error.message;
+    throw error;
+  }
+}
+
 /** Infers one node; for nodes that a pass makes. */
 export function inferNode(node: Node, context: InferContext = inferContext): void {
   inferRules.get(opKey(node))?.(node, context);

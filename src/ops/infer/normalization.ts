@@ -1,7 +1,7 @@
 /** Normalisations, recurrences, quantization, rotary embedding. */
 import { type Dim, type Node } from "../../ir/index.ts";
 import type { InferRule } from "../contract.ts";
-import { axisIn, type Dims, dimsOf, forAll, numberOf, type Rules, sameAsInput, setOutput, stringOf, typeAttribute, typeOf } from "./rule.ts";
+import { axisIn, type Dims, dimsOf, dimsText, forAll, numberOf, require, type Rules, sameAsInput, setOutput, stringOf, typeAttribute, typeOf } from "./rule.ts";
 
 const batch: InferRule = (node) => {
   setOutput(node, 0, typeOf(node, 0), dimsOf(node, 0));
@@ -30,6 +30,7 @@ const skip: InferRule = (node) => {
 /** X [length, batch, input] (or batch first); outputs Y, Y_h and, of LSTM, Y_c. */
 const recurrent: InferRule = (node) => {
   const x = dimsOf(node, 0);
+  require(node, !x || x.length === 3, () => `X has shape ${dimsText(x!)}; expected 3 dimensions: length, batch and input.`);
   const weights = dimsOf(node, 2);
   const dtype = typeOf(node, 0);
   const batchFirst = numberOf(node, "layout", 0) !== 0;

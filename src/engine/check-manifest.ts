@@ -1,0 +1,115 @@
+/**
+ * Whether every index and offset of a manifest lies within what it points into. A digest says that the bytes are those
+ * that were written, not that they were right; after this check an index needs no further one.
+ */
+import type { DimIndex } from "./dim-table.ts";
+import type { Manifest, ManifestParam, ManifestStep, ManifestValue } from "./manifest.ts";
+
+const OPERATORS: ReadonlySet<unknown> = new Set(["add", "mul", "floorDiv", "mod", "min", "max"]);
+const PLACES: ReadonlySet<unknown> = new Set(["arena", "weights", "input", "output"]);
+
+/** @returns what is wrong first, or undefined */
+export function findOutOfRange(manifest: Manifest, codeBytes: number, weightBytes: number): string | undefined {
+  try {
+    new Check(manifest, codeBytes, weightBytes).run();
+    return undefined;
+  } catch (error) {
+    if (error instanceof OutOfRange) return error.message;
+    // A field that is not there at all.
+    if (error instanceof TypeError) return "a field is missing or of another kind";
+    throw error;
+  }
+}
+
+class OutOfRange extends Error {}
+
+class Check {
+  private readonly manifest: Manifest;
+  private readonly codeBytes: number;
+  private readonly weightBytes: number;
+
+  constructor(manifest: Manifest, codeBytes: number, weightBytes: number) {
+    this.manifest = manifest;
+    this.codeBytes = codeBytes;
+    this.weightBytes = weightBytes;
+  }
+
+  run(): void {
+    const { dims, inputs, outputs, steps } = this.manifest;
+    for (const [index, row] of dims.entries()) {
+      if (typeof row === "string") continue;
+      if (typeof row === "number") this.require(Number.isSafeInteger(row), `dimension ${index} is ${row}`);
+      else {
+        this.require(OPERATORS.has(row[0]) && row.length >= 3, `dimension ${index} has operator "${row[0]}"`);
+        for (const operand of row.slice(1) as DimIndex[]) this.within(operand, index, `an operand of dimension ${index}`);
+      }
+    }
+    this.storages();
+    for (const value of [...inputs, ...outputs]) this.value(value);
+    for (const [index, step] of steps.entries()) this.step(step, index);
+    this.profiles();
+  }
+
+  private storages(): void {
+    for (const [index, { place, size, offset }] of this.manifest.storages.entries()) {
+      this.require(PLACES.has(place), `storage ${index} is in "${place}"`);
+      this.dim(size, `the size of storage ${index}`);
+      if (place !== "weights") continue;
+      const bytes = this.manifest.dims[size];
+      this.require(typeof bytes === "number" && bytes >= 0, `storage ${index} of the weights has no fixed size`);
+      this.within(offset, this.weightBytes - (bytes as number) + 1, `the offset of storage ${index}`);
+    }
+  }
+
+  private step(step: ManifestStep, index: number): void {
+    if (step.kind === "jump") {
+      this.within(step.target, this.manifest.steps.length + 1, "the target of a jump");
+      this.require(step.target > index && step.inputs.length <= 1, `step ${index} jumps back`);
+    }
+    if (step.kind === "reference" || step.kind === "jump" || step.kind === "fail") {
+      for (const value of [...step.inputs, ...step.outputs]) this.value(value);
+      return;
+    }
+    this.require(step.kind === "kernel", `a step is a "${(step as { kind: unknown }).kind}"`);
+    this.within(step.code, this.codeBytes, "the entry of a kernel");
+    this.within(step.scratchBytes, Number.MAX_SAFE_INTEGER, "the scratch memory of a kernel");
+    for (const dim of [step.tiles, step.flops, step.bytes]) this.dim(dim, "a size of a kernel");
+    for (const param of step.params) this.param(param);
+    for (const value of step.completes) this.value(value);
+  }
+
+  private param(param: ManifestParam): void {
+    switch (param[0]) {
+      case 0: return this.dim(param[1], "a parameter");
+      case 1: this.within(param[1], this.manifest.storages.length, "the storage of a parameter"); return this.dim(param[2], "the offset of a parameter");
+      case 2: return this.within(param[1], this.weightBytes + 1, "the weights of a parameter");
+      default: this.require(false, `a parameter is of kind ${String(param[0])}`);
+    }
+  }
+
+  private value(value: ManifestValue): void {
+    if (value.storage !== undefined) this.within(value.storage, this.manifest.storages.length, `the storage of "${value.name}"`);
+    for (const dim of [...(value.shape ?? []), ...(value.elements ?? [])]) this.dim(dim, `a dimension of "${value.name}"`);
+  }
+
+  private profiles(): void {
+    const { profiles, storages } = this.manifest;
+    for (const { arenaBytes, offsets, symbols } of profiles) {
+      this.within(arenaBytes, Number.MAX_SAFE_INTEGER, "the size of an arena");
+      this.require(offsets.length === storages.length && typeof symbols === "object", "a profile places other storages than there are");
+      for (const offset of offsets) if (offset !== -1) this.within(offset, arenaBytes + 1, "the place of a value");
+    }
+  }
+
+  private dim(index: DimIndex, what: string): void {
+    this.within(index, this.manifest.dims.length, what);
+  }
+
+  private within(value: number | undefined, end: number, what: string): void {
+    this.require(Number.isSafeInteger(value) && value! >= 0 && value! < end, `${what} is ${value}, below ${end} expected`);
+  }
+
+  private require(condition: boolean, what: string): void {
+    if (!condition) throw new OutOfRange(what);
+  }
+}
