@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { UserError } from "../base/index.ts";
 import { allocateExecutable, MappedFile, MAX_VIEW_BYTES, type NativeMemory } from "../native/index.ts";
 import { decodeHeader, PAGE, type Section, type SectionName, sha256 } from "./layout.ts";
+import { findOutOfRange } from "./check-manifest.ts";
 import type { Manifest } from "./manifest.ts";
 
 /** An engine file open for reading. Whoever opens it closes it. */
@@ -44,8 +45,12 @@ export class EngineFile {
     return this.file.size;
   }
 
+  /** The tables of the program; every index and offset in them is in range. */
   manifest(): Manifest {
-    return JSON.parse(Buffer.from(this.checked("manifest")).toString("utf8")) as Manifest;
+    const manifest = JSON.parse(Buffer.from(this.checked("manifest")).toString("utf8")) as Manifest;
+    const wrong = findOutOfRange(manifest, this.sizeOf("code"), this.sizeOf("weights"));
+    if (wrong !== undefined) throw this.damaged(this.sections.get("manifest")!, wrong);
+    return manifest;
   }
 
   report(): unknown {
