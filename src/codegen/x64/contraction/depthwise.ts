@@ -12,16 +12,19 @@ import { type Isa, mem, type VReg } from "../function.ts";
 import type { ConvShape } from "./conv-shape.ts";
 import { OutputWriter, type Tail } from "./output.ts";
 import { packPanels, PANEL_ROW_BYTES } from "./panels.ts";
-import { KernelWriter, type Local } from "./writer.ts";
+import { KernelWriter, type Local, type Size } from "./writer.ts";
 
 export interface DepthwiseParameters {
   /** Output pixels of a tile. */
   readonly pixels: number;
   /** Output rows of a unit of work. */
   readonly rows: number;
+  /** Fetch the image rows of the next output row: for images that the second-level cache does not hold. */
+  readonly prefetch: boolean;
 }
 
 const WANTED_BLOCKS = 8;
+const LARGE_IMAGE_BYTES = 512 * 1024;
 /** Widest tile when the width is bound at run time: what a row's last tile wastes stays small. */
 const MOST_DYNAMIC_PIXELS = 16;
 
@@ -36,16 +39,22 @@ export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa,
   const free = (isa.name === "avx512" ? 30 : 14) - shape.kernel[1];
   const most = Math.max(1, Math.min(free, typeof shape.outWidth === "number" ? width : MOST_DYNAMIC_PIXELS));
   const widths = new Set([4, 7, 8, 12, 14, 16, most].filter((pixels) => pixels <= most).concat(Math.min(most, 4)));
-  return [...widths].map((pixels): Tactic => {
-    const p = { pixels, rows };
+  const isLarge = 4 * evaluate(shape.height, optimum) * evaluate(shape.width, optimum) * shape.channels > LARGE_IMAGE_BYTES;
+  const all = [...widths].flatMap((pixels) => (isLarge ? [true, false] : [false]).map((prefetch): DepthwiseParameters => ({ pixels, rows, prefetch })));
+  return all.map((p): Tactic => {
+    const { pixels } = p;
     const tiles = Math.ceil(width / pixels);
     const loads = (pixels - 1) * shape.stride[1] + 2 * shape.kernel[1];
     return {
-      name: `depthwise ${pixels} rows ${rows}`,
+      name: depthwiseTacticName(p),
       estimate: height * shape.channels * shape.kernel[0] * tiles * (Math.max(loads, pixels * shape.kernel[1]) + 8) / (isa.vectorBytes / 4),
       compile: () => new DepthwiseGenerator(kernel, shape, packed, isa, p).compile(),
     };
   }).sort((a, b) => a.estimate - b.estimate);
+}
+
+function depthwiseTacticName(p: DepthwiseParameters): string {
+  return `depthwise ${p.pixels} rows ${p.rows}${p.prefetch ? " prefetch" : ""}`;
 }
 
 function packDepthwise(kernel: ConvKernel, shape: ConvShape, constants: ConstantLookup): PackedData | undefined {
@@ -128,7 +137,7 @@ class DepthwiseGenerator {
       name: kernel.name, code, params: w.table.list, packed: w.packed, tiles: product(radices), scratchBytes: 0,
       flops: mul(2 * taps, outputs),
       bytes: mul(4, add(product(kernel.input.dims), outputs, taps * shape.channels)),
-      tactic: `depthwise ${this.#p.pixels} rows ${this.#p.rows}`,
+      tactic: depthwiseTacticName(this.#p),
     };
   }
 
@@ -218,7 +227,8 @@ class DepthwiseGenerator {
     w.f.jump("lt", next);
     w.f.emit("cmp", y, w.size(shape.height));
     w.f.jump("ge", next);
-    this.#tapRow(tile, sums, image, weights, rest, bounds);
+    const ahead = this.#p.prefetch ? w.address(image, w.size(mul(4 * shape.stride[0], shape.inputStrides[1]))) : undefined;
+    this.#tapRow(tile, sums, image, weights, rest, bounds, ahead);
     w.f.bind(next);
     w.f.emit("add", image, w.size(mul(4 * shape.dilation[0], shape.inputStrides[1])));
     w.f.emit("add", y, shape.dilation[0]);
@@ -247,7 +257,7 @@ class DepthwiseGenerator {
     w.set(row.weights, w.address(w.packedPointer(this.#packed), w.mul(panel, taps * PANEL_ROW_BYTES), w.mul(inside, 4)));
   }
 
-  #tapRow(tile: TileCode, sums: readonly VReg[], image: VReg, weights: VReg, rest: number | undefined, bounds: Bounds | undefined): void {
+  #tapRow(tile: TileCode, sums: readonly VReg[], image: VReg, weights: VReg, rest: number | undefined, bounds: Bounds | undefined, ahead: VReg | undefined): void {
     const w = this.#w;
     const shape = this.#shape;
     const pixelBytes = 4 * (shape.inputStrides[2] as number);
@@ -257,6 +267,7 @@ class DepthwiseGenerator {
     for (let column = 0; column <= last; column++) {
       const users = this.#users(tile, column);
       if (users.length === 0) continue;
+      if (ahead) w.f.emit("prefetcht0", mem(ahead, { disp: column * pixelBytes }));
       const place = bounds ? mem(this.#columnOrZeros(image, column, bounds)) : mem(image, { disp: column * pixelBytes });
       const pixel = mask ? w.vectors.loadMasked(place, mask) : w.vectors.load(place);
       for (const [output, tap] of users) w.f.emit("vfmadd231ps", sums[output]!, pixel, taps[tap]!);
@@ -295,17 +306,15 @@ class DepthwiseGenerator {
     const shape = this.#shape;
     const tail: Tail | undefined = rest === undefined ? undefined : { mask: w.vectors.tailMask(rest), columns: rest };
     output.begin();
+    const outer = (pixel: Size): Size[] => [w.value(row.batch), ...(shape.spatialDims === 2 ? [w.get(row.y)] : []), pixel];
+    const column = w.get(row.channel);
+    const shared = output.shared(outer(0));
+    const step = mul(4, shape.outputStrides[2]);
+    const place = (pixel: Size): VReg => w.address(w.get(row.output), w.mul(pixel, w.size(step)), w.mul(column, w.size(mul(4, shape.outputStrides[3]))));
+    const first = typeof step === "number" ? place(w.get(x)) : undefined;
     const store = (sum: VReg, i: number): void => {
-      const column = w.get(row.channel);
-      const pixel = w.add(w.get(x), i);
-      output.row({
-        from: [sum],
-        outer: [w.value(row.batch), ...(shape.spatialDims === 2 ? [w.get(row.y)] : []), pixel],
-        column,
-        to: w.address(w.get(row.output), w.mul(pixel, w.size(mul(4, shape.outputStrides[2]))), w.mul(column, w.size(mul(4, shape.outputStrides[3])))),
-        vectors: 1,
-        ...(tail && { tail }),
-      });
+      const to = first ? { to: first, toOffset: i * (step as number) } : { to: place(w.add(w.get(x), i)) };
+      output.row({ from: [sum], outer: shared ? [] : outer(w.add(w.get(x), i)), column, ...to, vectors: 1, ...(tail && { tail }) }, shared);
     };
     const end = w.f.label("stored");
     sums.forEach((sum, i) => {

@@ -2,9 +2,9 @@
  * The way of a contraction's results from the scratch tile to the output: row by row through the epilogue's expression,
  * then stored. The tile is in the first-level cache, so that this is no pass over memory.
  */
-import { type Buffer, type Dim, type Epilogue, mul } from "../../../ir/index.ts";
+import { type Axis, type Buffer, type Dim, type Epilogue, type Expr, mul } from "../../../ir/index.ts";
 import { mem, type VReg } from "../function.ts";
-import { EpilogueEmitter } from "../loop/epilogue.ts";
+import { EpilogueEmitter, type EpilogueRow } from "../loop/epilogue.ts";
 import type { KernelWriter, Size } from "./writer.ts";
 
 /** A segment of one output row: `vectors` vectors, the last perhaps masked. */
@@ -15,8 +15,9 @@ export interface RowSegment {
   readonly outer: readonly Size[];
   /** Index along the last axis of the segment's first lane. */
   readonly column: Size;
-  /** Address of the output's element at that place. */
+  /** Address of the output's element at that place, `toOffset` bytes before it when that is given. */
   readonly to: VReg;
+  readonly toOffset?: number;
   readonly vectors: number;
   /** Lanes of the last vector that exist, and how many columns the segment has; both absent when it is whole. */
   readonly tail?: Tail;
@@ -31,10 +32,12 @@ export class OutputWriter {
   readonly #w: KernelWriter;
   readonly #epilogue: EpilogueEmitter | undefined;
   readonly #columnStride: Dim;
+  readonly #isUniform: boolean;
 
   constructor(w: KernelWriter, epilogue: Epilogue | undefined, columnStride: Dim) {
     this.#w = w;
     this.#columnStride = columnStride;
+    this.#isUniform = epilogue !== undefined && dependsOnlyOn(epilogue.value, epilogue.axes.at(-1)!);
     this.#epilogue = epilogue && new EpilogueEmitter(w.f, epilogue, w.table, w.paramBlock);
   }
 
@@ -43,9 +46,14 @@ export class OutputWriter {
     this.#epilogue?.begin();
   }
 
-  row(segment: RowSegment): void {
+  /** Rows whose epilogue does not depend on where they lie: emits once what they share. */
+  shared(outer: readonly Size[]): EpilogueRow | undefined {
+    return this.#isUniform ? this.#epilogue?.row(outer) : undefined;
+  }
+
+  row(segment: RowSegment, shared?: EpilogueRow): void {
     const w = this.#w;
-    const row = this.#epilogue?.row(segment.outer);
+    const row = shared ?? this.#epilogue?.row(segment.outer);
     for (let v = 0; v < segment.vectors; v++) {
       const tail = v === segment.vectors - 1 ? segment.tail : undefined;
       const sum = isRegisters(segment.from) ? segment.from[v]! : w.vectors.load(mem(segment.from, { disp: v * w.vectorBytes }));
@@ -60,7 +68,7 @@ export class OutputWriter {
       this.#scatter(value, segment, v, tail);
       return;
     }
-    const place = mem(segment.to, { disp: v * vectorBytes });
+    const place = mem(segment.to, { disp: (segment.toOffset ?? 0) + v * vectorBytes });
     if (tail) vectors.storeMasked(place, value, tail.mask);
     else vectors.store(place, value);
   }
@@ -68,6 +76,7 @@ export class OutputWriter {
   /** Output columns that are apart: through the frame, one element at a time. */
   #scatter(value: VReg, segment: RowSegment, v: number, tail: Tail | undefined): void {
     const w = this.#w;
+    const to = w.address(segment.to, segment.toOffset ?? 0);
     const lane = v * w.lanes;
     const slot = w.f.stackSlot(w.vectorBytes, w.vectorBytes);
     w.vectors.store(slot, value);
@@ -75,7 +84,21 @@ export class OutputWriter {
     const count = tail ? w.sub(tail.columns, lane) : w.lanes;
     const source = w.f.gp();
     w.f.emit("lea", source, slot);
-    w.copyElements(source, 4, w.address(segment.to, w.mul(stepBytes, lane)), stepBytes, count);
+    w.copyElements(source, 4, w.address(to, w.mul(stepBytes, lane)), stepBytes, count);
+  }
+}
+
+/** Whether the expression names no axis but this one. */
+function dependsOnlyOn(expr: Expr, axis: Axis): boolean {
+  const all = (parts: readonly Expr[]): boolean => parts.every((part) => dependsOnlyOn(part, axis));
+  switch (expr.kind) {
+    case "axis": return expr.axis === axis;
+    case "load": return all(expr.index);
+    case "op": return all(expr.args);
+    case "cast": return dependsOnlyOn(expr.arg, axis);
+    case "select": return all([expr.condition, expr.then, expr.else]);
+    case "reduce": return false;
+    default: return true;
   }
 }
 
