@@ -59,10 +59,10 @@ export interface Tuned {
 }
 
 /** Candidates tried, by level. */
-const TRIED: Readonly<Record<TuneLevel, number>> = { 0: 1, 1: 3, 2: 6, 3: 12, 4: 32, 5: Number.POSITIVE_INFINITY };
+const TRIED: Readonly<Record<TuneLevel, number>> = { 0: 1, 1: 3, 2: 8, 3: 24, 4: 48, 5: Number.POSITIVE_INFINITY };
 /** Candidates timed again in turns, and how often. */
-const FINALISTS = 4;
-const FINAL_ROUNDS = 7;
+const FINALISTS = 6;
+const FINAL_ROUNDS = 9;
 /** A first run this many times slower than the best ends a candidate. */
 const HOPELESS = 1.5;
 /** In the cache: refused or skipped, so that the next build leaves it out as this one did. */
