@@ -28,8 +28,12 @@ const ROW_REDUCTIONS = /^(Reduce\w+|Softmax|LogSoftmax|LayerNormalization|RMSNor
 const EXPENSIVE = /^(Exp|Log|Sin|Cos|Tan|Asin|Acos|Atan|Sinh|Cosh|Asinh|Acosh|Atanh|Tanh|Erf|Sigmoid|Gelu|Mish|Softplus|Swish|Pow|Elu|Selu|Celu|Div|Sqrt|Mod)$/;
 
 /** Operators that kernels compute in single precision only, and the types for which that is not enough. */
-const TRANSCENDENTAL = /^(Exp|Log|Sin|Cos|Tan|Asin|Acos|Atan|Sinh|Cosh|Asinh|Acosh|Atanh|Tanh|Erf|Sigmoid|Gelu|Mish|Softplus|Swish|Pow|Elu|Selu|Celu|Softmax|LogSoftmax|ReduceLogSum|ReduceLogSumExp)$/;
+const TRANSCENDENTAL = /^(Exp|Log|Sin|Cos|Tan|Asin|Acos|Atan|Sinh|Cosh|Asinh|Acosh|Atanh|Tanh|Erf|Sigmoid|Gelu|Mish|Softplus|Swish|Pow|Elu|Selu|Celu|Softmax|LogSoftmax|ReduceLogSum|ReduceLogSumExp|LRN)$/;
 const WIDE: ReadonlySet<string> = new Set(["float64", "int32", "int64", "uint32", "uint64", "int8", "uint8", "int16", "uint16"]);
+
+/** Operators with a square root, and the types that have none. */
+const ROOTS = /^(ReduceL2|LpNormalization|LpPool|GlobalLpPool|MeanVarianceNormalization)$/;
+const INTEGER: ReadonlySet<string> = new Set([...WIDE].filter((dtype) => dtype !== "float64"));
 
 /** Views that read one input element several times. */
 const REPEATING = /^(Expand|Tile|Gather|GatherND|GatherElements|Resize)$/;
@@ -75,6 +79,7 @@ function hasLowering(node: Node): boolean {
   if (!values.every((value) => value.kind === "tensor" && value.dims && value.dtype && computeType(value.dtype))) return false;
   if (decidesSizes(node)) return false;
   if (TRANSCENDENTAL.test(node.op) && values.some((value) => WIDE.has(value.dtype!))) return false;
+  if (ROOTS.test(node.op) && INTEGER.has(values[0]!.dtype!)) return false;
   return lowering.supports?.(node) ?? true;
 }
 
