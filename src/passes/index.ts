@@ -20,6 +20,7 @@ import { absorbScale, recogniseNormalizations } from "./normalizations.ts";
 import { mergePads } from "./pads.ts";
 import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
 import { decomposeContribOperators } from "./contrib.ts";
+import { unrollRecurrent } from "./recurrent.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
 import { sinkReshapes } from "./sink-reshapes.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
@@ -35,6 +36,8 @@ const CLEAN: readonly Pass[] = [
 ];
 
 const CONTRIB: readonly Pass[] = [{ name: "decompose contrib operators", rule: () => decomposeContribOperators }];
+
+const RECURRENT: readonly Pass[] = [{ name: "write out short recurrences", rule: () => unrollRecurrent }];
 
 const RECOGNISE: readonly Pass[] = [
   { name: "recognise normalisations", rule: () => recogniseNormalizations },
@@ -74,6 +77,7 @@ const LAST: readonly Pass[] = [
 const PIPELINE: readonly (readonly Pass[])[] = [
   CLEAN,
   [...CONTRIB, ...CLEAN],
+  [...RECURRENT, ...CLEAN],
   [...RECOGNISE, ...CLEAN],
   [...CANONICAL, ...CLEAN],
   [{ name: "sink reshapes", rule: () => sinkReshapes }, ...CLEAN],
