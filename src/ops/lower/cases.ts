@@ -90,6 +90,8 @@ export const OPERATOR_CASES: readonly OperatorCase[] = [
   one("Gather", [of("uint8", 5, 20), ints([0, 8, -1, 3])], { axis: 1 }),
   one("GatherElements", [f(4, 6), ints([0, 5, 2, -1, 3, 3, 1, 0], [4, 2])], { axis: 1 }),
   one("GatherND", [f(3, 4, 18), ints([0, 1, 2, 3], [2, 2])]),
+  ...["nearest", "linear", "cubic"].flatMap((mode) => ["zeros", "border", "reflection"].flatMap((padding) => [0, 1].map((align) =>
+    one("GridSample", [f(2, 3, 5, 7), values(Array.from({ length: 2 * 3 * 19 * 2 }, (_, i) => 1.7 * Math.sin(i * 12.9898)), [2, 3, 19, 2])], { mode, padding_mode: padding, align_corners: align })))),
   one("Range", [1, 20, 1.5].map((element) => ({ dtype: "float32" as const, dims: [], elements: [element], isConstant: true }))),
   one("EyeLike", [f(5, 19)], { k: 1 }),
   one("OneHot", [ints([1, 3, -1]), known(19), values([0, 1])]),

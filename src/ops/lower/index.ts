@@ -4,6 +4,7 @@ import type { Lowering, OpKey } from "../contract.ts";
 import { BINARY } from "./binary.ts";
 import { CONTRACTIONS } from "./contraction.ts";
 import { GATHERS } from "./gather.ts";
+import { GRID_SAMPLES } from "./grid-sample.ts";
 import { NORMALIZATIONS } from "./normalize.ts";
 import { QUANTIZERS } from "./quantize.ts";
 import { REDUCTIONS } from "./reduce.ts";
@@ -23,6 +24,6 @@ function supported(lowering: Lowering, node: Node): boolean {
 const guarded = (lowering: Lowering): Lowering => ({ ...lowering, supports: (node) => supported(lowering, node) });
 
 export const lowerings: ReadonlyMap<OpKey, Lowering> = new Map(
-  [...UNARY, ...BINARY, ...RESHAPES, ...SLICES, ...GATHERS, ...REDUCTIONS, ...NORMALIZATIONS, ...WINDOWS, ...RESIZES, ...QUANTIZERS, ...CONTRACTIONS]
+  [...UNARY, ...BINARY, ...RESHAPES, ...SLICES, ...GATHERS, ...REDUCTIONS, ...NORMALIZATIONS, ...WINDOWS, ...RESIZES, ...GRID_SAMPLES, ...QUANTIZERS, ...CONTRACTIONS]
     .map(([key, lowering]) => [key, guarded(lowering)]),
 );

@@ -109,7 +109,7 @@ function linearTaps(axis: ResizedAxis, coordinate: Expr): Tap[] {
 }
 
 /** Keys' cubic convolution at distances 1+t, t, 1-t, 2-t. */
-function cubicWeights(a: number, t: Expr): Expr[] {
+export function cubicWeights(a: number, t: Expr): Expr[] {
   const near = (d: Expr): Expr => add(mul(mul(sub(mul(f32(a + 2), d), f32(a + 3)), d), d), f32(1));
   const far = (d: Expr): Expr => sub(mul(add(mul(sub(mul(f32(a), d), f32(5 * a)), d), f32(8 * a)), d), f32(4 * a));
   return [far(add(t, f32(1))), near(t), near(sub(f32(1), t)), far(sub(f32(2), t))];

@@ -6,8 +6,9 @@ import { DTYPE_BITS } from "../../../base/index.ts";
 import { FunctionBuilder, type Isa, type VReg } from "../function.ts";
 import { ExprEmitter } from "./emitter.ts";
 import { type FlatKernel, flattenKernel } from "./flatten.ts";
-import { type Axis, type Buffer, type CompiledKernel, type Dim, dimAdd, dimCeilDiv, dimMul, type Expr, type LoopKernel, visitExpr } from "./ir.ts";
+import { type Axis, type Buffer, type CompiledKernel, type Dim, dimAdd, dimCeilDiv, dimMin, dimMul, type Expr, type LoopKernel, visitExpr } from "./ir.ts";
 import { ParamTable } from "./params.ts";
+import { elementBytes } from "./storage.ts";
 import { type LoopSchedule, scheduleLoop, totalWork } from "./schedule.ts";
 import type { Gp, Scope } from "./scope.ts";
 import { transposeTile } from "./transpose.ts";
@@ -29,14 +30,24 @@ export function compileLoop(kernel: LoopKernel, isa: Isa): CompiledKernel {
   };
 }
 
-/** Each buffer counted once. */
+/** Each buffer counted once; of a table that is read by given positions, no more than there are reads. */
 function bytesMoved(kernel: LoopKernel): Dim {
-  const buffers = new Set<Buffer>();
+  const points = dimMul(...kernel.axes.map((axis) => axis.extent));
+  const buffers = new Map<Buffer, Dim>();
   for (const { buffer, value } of kernel.outputs) {
-    buffers.add(buffer);
-    visitExpr(value, (e) => { if (e.kind === "load") buffers.add(e.buffer); });
+    buffers.set(buffer, sizeOf(buffer));
+    visitExpr(value, (e) => { if (e.kind === "load" && !buffers.has(e.buffer)) buffers.set(e.buffer, isLookup(e) ? dimMin(sizeOf(e.buffer), dimMul(points, elementBytes(e.buffer.dtype))) : sizeOf(e.buffer)); });
   }
-  return dimAdd(...[...buffers].map((buffer) => dimCeilDiv(dimMul(...buffer.dims, DTYPE_BITS[buffer.dtype]), 8)));
+  return dimAdd(...buffers.values());
+}
+
+const sizeOf = (buffer: Buffer): Dim => dimCeilDiv(dimMul(...buffer.dims, DTYPE_BITS[buffer.dtype]), 8);
+
+/** Whether a position in the buffer is itself a loaded number. */
+function isLookup(load: Extract<Expr, { kind: "load" }>): boolean {
+  let found = false;
+  for (const index of load.index) visitExpr(index, (e) => { found ||= e.kind === "load"; });
+  return found;
 }
 
 class LoopCode {
