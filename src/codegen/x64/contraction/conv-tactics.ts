@@ -90,7 +90,11 @@ function estimate(shape: ConvShape, p: ConvParameters, optimum: Bindings, lanes:
   const down = Math.max(1, Math.ceil(height / p.patch[0]));
   const pixels = (height * width) / (across * down);
   const conflict = p.copy ? 1 : conflictFactor((shape.inputStrides[2] as number) * shape.stride[1] * 4, pixels);
-  const perPatch = conflict * depth * stepCycles(Math.max(1, pixels), p.vectors, lanes, false) + 30 + pixels * p.vectors * 3;
+  const perPatch = (vectors: number): number => conflict * depth * stepCycles(Math.max(1, pixels), vectors, lanes, false) + 30 + pixels * Math.ceil(vectors) * 3;
+  const wholeGroups = Math.floor(outputs / (p.vectors * lanes));
+  const rest = outputs - wholeGroups * p.vectors * lanes;
+  const restVectors = lanes === 16 ? Math.ceil(rest / 8) / 2 : Math.ceil(rest / lanes);
+  const allGroups = wholeGroups * perPatch(p.vectors) + (rest > 0 ? perPatch(restVectors) : 0);
   const copies = p.copy ? Math.ceil(groups / p.blockGroups) * height * width * shape.stride[0] * shape.stride[1] * inputs * (shape.channelsFirst ? 2 : 2 / lanes) : 0;
-  return evaluate(shape.batch, optimum) * shape.groups * (groups * across * down * perPatch + copies);
+  return evaluate(shape.batch, optimum) * shape.groups * (across * down * allGroups + copies);
 }

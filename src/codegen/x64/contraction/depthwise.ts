@@ -19,12 +19,11 @@ export interface DepthwiseParameters {
   readonly pixels: number;
   /** Output rows of a unit of work. */
   readonly rows: number;
-  /** Fetch the image rows of the next output row: for images that the second-level cache does not hold. */
-  readonly prefetch: boolean;
+  /** Output rows of a tile: two share most of the image rows they read. */
+  readonly lines: 1 | 2;
 }
 
 const WANTED_BLOCKS = 8;
-const LARGE_IMAGE_BYTES = 512 * 1024;
 /** Widest tile when the width is bound at run time: what a row's last tile wastes stays small. */
 const MOST_DYNAMIC_PIXELS = 16;
 
@@ -36,25 +35,30 @@ export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa,
   const blocks = Math.max(1, Math.ceil(WANTED_BLOCKS / Math.max(1, evaluate(shape.batch, optimum))));
   const rows = Math.max(1, Math.ceil(height / blocks));
   const width = evaluate(shape.outWidth, optimum);
-  const free = (isa.name === "avx512" ? 30 : 14) - shape.kernel[1];
+  const registers = isa.name === "avx512" ? 32 : 16;
+  const free = registers - 2 - shape.kernel[1];
   const most = Math.max(1, Math.min(free, typeof shape.outWidth === "number" ? width : MOST_DYNAMIC_PIXELS));
-  const widths = new Set([4, 7, 8, 12, 14, 16, most].filter((pixels) => pixels <= most).concat(Math.min(most, 4)));
-  const isLarge = 4 * evaluate(shape.height, optimum) * evaluate(shape.width, optimum) * shape.channels > LARGE_IMAGE_BYTES;
-  const all = [...widths].flatMap((pixels) => (isLarge ? [true, false] : [false]).map((prefetch): DepthwiseParameters => ({ pixels, rows, prefetch })));
+  const widths = new Set([4, 7, 8, 14, 16, Math.min(most, 16)].filter((pixels) => pixels <= most).concat(Math.min(most, 4)));
+  const single = [...widths].map((pixels): DepthwiseParameters => ({ pixels, rows, lines: 1 }));
+  const mostInPair = Math.min(most, Math.floor((registers - 1 - 2 * shape.kernel[1]) / 2));
+  const isTall = height > 1 && shape.kernel[0] > shape.stride[0];
+  const pairs = isTall ? [...new Set([4, 5, 7, 10, mostInPair])].filter((pixels) => pixels > 1 && pixels <= mostInPair).map((pixels): DepthwiseParameters => ({ pixels, rows: Math.min(height, rows + (rows % 2)), lines: 2 })) : [];
+  const all = [...single, ...pairs];
   return all.map((p): Tactic => {
     const { pixels } = p;
     const tiles = Math.ceil(width / pixels);
-    const loads = (pixels - 1) * shape.stride[1] + 2 * shape.kernel[1];
+    const rowLoads = (pixels - 1) * shape.stride[1] + 2 * shape.kernel[1];
+    const loads = p.lines === 1 ? rowLoads : (rowLoads * (shape.kernel[0] + shape.stride[0])) / (2 * shape.kernel[0]);
     return {
       name: depthwiseTacticName(p),
-      estimate: height * shape.channels * shape.kernel[0] * tiles * (Math.max(loads, pixels * shape.kernel[1]) + 8) / (isa.vectorBytes / 4),
+      estimate: height * shape.channels * shape.kernel[0] * tiles * (loads + pixels * shape.kernel[1] + 8) / (isa.vectorBytes / 4),
       compile: () => new DepthwiseGenerator(kernel, shape, packed, isa, p).compile(),
     };
   }).sort((a, b) => a.estimate - b.estimate);
 }
 
 function depthwiseTacticName(p: DepthwiseParameters): string {
-  return `depthwise ${p.pixels} rows ${p.rows}${p.prefetch ? " prefetch" : ""}`;
+  return `depthwise ${p.pixels} rows ${p.rows}${p.lines === 2 ? " pairs" : ""}`;
 }
 
 function packDepthwise(kernel: ConvKernel, shape: ConvShape, constants: ConstantLookup): PackedData | undefined {
@@ -83,6 +87,12 @@ interface TileCode {
   readonly border: Border;
 }
 
+/** The sums of one output row, and which row of the kernel an image row is multiplied with for them. */
+interface TapRow {
+  readonly sums: readonly VReg[];
+  readonly tap: number;
+}
+
 /** What finds columns outside at run time: the tile's first image column, the image's width, and where zeros are. */
 interface Bounds {
   readonly first: VReg;
@@ -90,14 +100,20 @@ interface Bounds {
   readonly zeros: VReg;
 }
 
+/** An output row, and the address of its pixel 0. */
+interface Line {
+  readonly y: Local;
+  readonly output: Local;
+}
+
+/** The output rows that a tile makes together. */
 interface Row {
   readonly batch: Local | number;
-  readonly y: Local;
-  /** Image row of the first tap; may be negative. */
+  readonly lines: readonly Line[];
+  /** Image row of the first line's first tap; may be negative. */
   readonly top: Local;
-  /** Addresses of the image's and the output's pixel 0 in this batch and output row. */
+  /** Address of that image row's pixel 0. */
   readonly image: Local;
-  readonly output: Local;
   /** First channel, and how many bytes of a panel lie before it. */
   readonly channel: Local;
   readonly weights: Local;
@@ -128,7 +144,14 @@ class DepthwiseGenerator {
       const [block, batch] = w.split(tile, radices);
       const begin = w.local(w.mul(w.value(block!), this.#p.rows));
       const end = w.local(w.min(w.add(w.get(begin), this.#p.rows), w.size(shape.outHeight)));
-      w.count(w.get(begin), w.get(end), 1, (y) => this.#row(output, batch!, y));
+      const single = w.local(w.get(begin));
+      if (this.#p.lines === 2) {
+        w.count(w.get(begin), w.add(w.get(end), -1), 2, (y) => {
+          this.#row(output, batch!, y, 2);
+          w.set(single, w.add(w.get(y), 2));
+        });
+      }
+      w.count(w.get(single), w.get(end), 1, (y) => this.#row(output, batch!, y, 1));
     });
     const { code } = w.f.finish();
     const taps = shape.kernel[0] * shape.kernel[1];
@@ -141,15 +164,16 @@ class DepthwiseGenerator {
     };
   }
 
-  #row(output: OutputWriter, batch: Local | number, y: Local): void {
+  #row(output: OutputWriter, batch: Local | number, y: Local, lines: 1 | 2): void {
     const w = this.#w;
     const shape = this.#shape;
     const scaled = (index: Local | number, stride: Dim) => w.mul(w.value(index), w.size(mul(4, stride)));
     const top = w.local(w.add(w.mul(w.get(y), shape.stride[0]), -shape.pad[0]));
+    const first = w.local(w.address(w.pointer(this.#kernel.output), scaled(batch, shape.outputStrides[0]), scaled(y, shape.outputStrides[1])));
+    const line = (i: number): Line => (i === 0 ? { y, output: first } : { y: w.local(w.add(w.get(y), i)), output: w.local(w.address(w.get(first), w.size(mul(4 * i, shape.outputStrides[1])))) });
     const row: Row = {
-      batch, y, top,
+      batch, top, lines: Array.from({ length: lines }, (_, i) => line(i)),
       image: w.local(w.address(w.pointer(this.#kernel.input), scaled(batch, shape.inputStrides[0]), scaled(top, shape.inputStrides[1]))),
-      output: w.local(w.address(w.pointer(this.#kernel.output), scaled(batch, shape.outputStrides[0]), scaled(y, shape.outputStrides[1]))),
       channel: w.local(0),
       weights: w.local(0),
     };
@@ -209,8 +233,7 @@ class DepthwiseGenerator {
   #tile(output: OutputWriter, row: Row, tile: TileCode, x: Local, rest: number | undefined): void {
     const w = this.#w;
     const shape = this.#shape;
-    const [kernelRows, kernelColumns] = shape.kernel;
-    const sums = Array.from({ length: tile.pixels }, (_, i) => w.vectors.zero(`s${i}`));
+    const sums = row.lines.map((_, line) => Array.from({ length: tile.pixels }, (_, i) => w.vectors.zero(`s${line}_${i}`)));
     this.#startWeights(row);
     const image = w.get(row.image);
     const pixelBytes = 4 * (shape.inputStrides[2] as number);
@@ -219,24 +242,56 @@ class DepthwiseGenerator {
     w.f.emit("add", image, w.mul(w.get(row.channel), 4) as VReg);
     const weights = w.get(row.weights);
     const y = w.get(row.top);
-    const tap = w.move(0);
     const bounds = tile.border.kind === "open" ? { first, width: w.move(w.size(shape.width)), zeros: this.#zeros() } : undefined;
-    const [top, next] = [w.f.label("tapRow"), w.f.label("nextTapRow")];
-    w.f.bind(top);
-    w.f.emit("cmp", y, 0);
-    w.f.jump("lt", next);
-    w.f.emit("cmp", y, w.size(shape.height));
-    w.f.jump("ge", next);
-    const ahead = this.#p.prefetch ? w.address(image, w.size(mul(4 * shape.stride[0], shape.inputStrides[1]))) : undefined;
-    this.#tapRow(tile, sums, image, weights, rest, bounds, ahead);
-    w.f.bind(next);
-    w.f.emit("add", image, w.size(mul(4 * shape.dilation[0], shape.inputStrides[1])));
-    w.f.emit("add", y, shape.dilation[0]);
-    w.f.emit("add", weights, kernelColumns * PANEL_ROW_BYTES);
-    w.f.emit("add", tap, 1);
-    w.f.emit("cmp", tap, kernelRows);
-    w.f.jump("lt", top);
-    this.#finish(output, row, tile, x, sums, rest);
+    const multiply = (taps: readonly TapRow[]): void => this.#insideImage(y, () => this.#tapRow(tile, taps, image, weights, rest, bounds));
+    if (row.lines.length === 1) this.#tapRows(sums[0]!, image, y, weights, multiply);
+    else this.#sharedTapRows(sums, image, y, multiply);
+    row.lines.forEach((line, i) => this.#finish(output, row, line, tile, x, sums[i]!, rest));
+  }
+
+  /** The kernel's rows one by one, for one output row. */
+  #tapRows(sums: readonly VReg[], image: VReg, y: VReg, weights: VReg, multiply: (taps: readonly TapRow[]) => void): void {
+    const w = this.#w;
+    const { kernel, dilation, inputStrides } = this.#shape;
+    w.f.loop(0, kernel[0], 1, () => {
+      multiply([{ sums, tap: 0 }]);
+      w.f.emit("add", image, w.size(mul(4 * dilation[0], inputStrides[1])));
+      w.f.emit("add", y, dilation[0]);
+      w.f.emit("add", weights, kernel[1] * PANEL_ROW_BYTES);
+    });
+  }
+
+  /** The image rows that several output rows read, each once. */
+  #sharedTapRows(sums: readonly (readonly VReg[])[], image: VReg, y: VReg, multiply: (taps: readonly TapRow[]) => void): void {
+    const w = this.#w;
+    const { kernel, dilation, stride, inputStrides } = this.#shape;
+    const rows = new Map<number, TapRow[]>();
+    sums.forEach((line, i) => {
+      for (let tap = 0; tap < kernel[0]; tap++) {
+        const at = i * stride[0] + tap * dilation[0];
+        rows.set(at, [...(rows.get(at) ?? []), { sums: line, tap }]);
+      }
+    });
+    let before = 0;
+    for (const [at, taps] of [...rows].sort(([a], [b]) => a - b)) {
+      if (at > before) {
+        w.f.emit("add", image, w.size(mul(4 * (at - before), inputStrides[1])));
+        w.f.emit("add", y, at - before);
+      }
+      multiply(taps);
+      before = at;
+    }
+  }
+
+  #insideImage(y: VReg, body: () => void): void {
+    const { f } = this.#w;
+    const next = f.label("nextTapRow");
+    f.emit("cmp", y, 0);
+    f.jump("lt", next);
+    f.emit("cmp", y, this.#w.size(this.#shape.height));
+    f.jump("ge", next);
+    body();
+    f.bind(next);
   }
 
   #zeros(): VReg {
@@ -257,20 +312,19 @@ class DepthwiseGenerator {
     w.set(row.weights, w.address(w.packedPointer(this.#packed), w.mul(panel, taps * PANEL_ROW_BYTES), w.mul(inside, 4)));
   }
 
-  #tapRow(tile: TileCode, sums: readonly VReg[], image: VReg, weights: VReg, rest: number | undefined, bounds: Bounds | undefined, ahead: VReg | undefined): void {
+  #tapRow(tile: TileCode, rows: readonly TapRow[], image: VReg, weights: VReg, rest: number | undefined, bounds: Bounds | undefined): void {
     const w = this.#w;
     const shape = this.#shape;
     const pixelBytes = 4 * (shape.inputStrides[2] as number);
-    const taps = Array.from({ length: shape.kernel[1] }, (_, t) => w.vectors.load(mem(weights, { disp: t * PANEL_ROW_BYTES })));
+    const taps = rows.map(({ tap }) => Array.from({ length: shape.kernel[1] }, (_, t) => w.vectors.load(mem(weights, { disp: (tap * shape.kernel[1] + t) * PANEL_ROW_BYTES }))));
     const mask = rest === undefined ? undefined : w.vectors.tailMask(rest);
     const last = (tile.pixels - 1) * shape.stride[1] + (shape.kernel[1] - 1) * shape.dilation[1];
     for (let column = 0; column <= last; column++) {
       const users = this.#users(tile, column);
       if (users.length === 0) continue;
-      if (ahead) w.f.emit("prefetcht0", mem(ahead, { disp: column * pixelBytes }));
       const place = bounds ? mem(this.#columnOrZeros(image, column, bounds)) : mem(image, { disp: column * pixelBytes });
       const pixel = mask ? w.vectors.loadMasked(place, mask) : w.vectors.load(place);
-      for (const [output, tap] of users) w.f.emit("vfmadd231ps", sums[output]!, pixel, taps[tap]!);
+      for (const [output, tap] of users) rows.forEach(({ sums }, i) => w.f.emit("vfmadd231ps", sums[output]!, pixel, taps[i]![tap]!));
     }
   }
 
@@ -301,16 +355,16 @@ class DepthwiseGenerator {
     return users;
   }
 
-  #finish(output: OutputWriter, row: Row, tile: TileCode, x: Local, sums: readonly VReg[], rest: number | undefined): void {
+  #finish(output: OutputWriter, row: Row, line: Line, tile: TileCode, x: Local, sums: readonly VReg[], rest: number | undefined): void {
     const w = this.#w;
     const shape = this.#shape;
     const tail: Tail | undefined = rest === undefined ? undefined : { mask: w.vectors.tailMask(rest), columns: rest };
     output.begin();
-    const outer = (pixel: Size): Size[] => [w.value(row.batch), ...(shape.spatialDims === 2 ? [w.get(row.y)] : []), pixel];
+    const outer = (pixel: Size): Size[] => [w.value(row.batch), ...(shape.spatialDims === 2 ? [w.get(line.y)] : []), pixel];
     const column = w.get(row.channel);
     const shared = output.shared(outer(0));
     const step = mul(4, shape.outputStrides[2]);
-    const place = (pixel: Size): VReg => w.address(w.get(row.output), w.mul(pixel, w.size(step)), w.mul(column, w.size(mul(4, shape.outputStrides[3]))));
+    const place = (pixel: Size): VReg => w.address(w.get(line.output), w.mul(pixel, w.size(step)), w.mul(column, w.size(mul(4, shape.outputStrides[3]))));
     const first = typeof step === "number" ? place(w.get(x)) : undefined;
     const store = (sum: VReg, i: number): void => {
       const to = first ? { to: first, toOffset: i * (step as number) } : { to: place(w.add(w.get(x), i)) };
