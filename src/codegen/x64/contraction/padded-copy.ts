@@ -25,6 +25,9 @@ export interface PaddedBlock {
   readonly pixelPitch: number;
 }
 
+/** Elements that are spread per turn of the loop. */
+const SPREAD = 8;
+
 /** Writes up to one vector past the block's end. */
 export function copyPadded(w: KernelWriter, shape: ConvShape, block: PaddedBlock): void {
   const zeros = w.local(w.max(0, w.min(w.sub(0, w.get(block.left)), w.get(block.columns))));
@@ -73,11 +76,39 @@ function copyPixels(w: KernelWriter, shape: ConvShape, block: PaddedBlock, from:
     });
   } else {
     w.count(0, channels, 1, () => {
-      w.copyElements(w.get(from), w.size(mul(4, pixelStride)), w.get(to), pixelPitch, w.get(present));
+      if (pixelStride === 1) spread(w, w.get(from), w.get(to), pixelPitch, w.get(present));
+      else w.copyElements(w.get(from), w.size(mul(4, pixelStride)), w.get(to), pixelPitch, w.get(present));
       w.f.emit("add", from.slot, w.size(mul(4, channelStride)));
       w.f.emit("add", to.slot, 4);
     });
   }
+}
+
+/** Copies floats that lie side by side to places `step` bytes apart, several at a time. Changes the registers. */
+function spread(w: KernelWriter, from: VReg, to: VReg, step: number, left: VReg): void {
+  const { f } = w;
+  const element = f.vec("element");
+  const some = (count: number): void => {
+    for (let i = 0; i < count; i++) {
+      f.emit("vmovss", element, mem(from, { disp: 4 * i }));
+      f.emit("vmovss", mem(to, { disp: step * i }), element);
+    }
+    f.emit("add", from, 4 * count);
+    f.emit("add", to, step * count);
+    f.emit("sub", left, count);
+  };
+  const [many, rest, done] = [f.label("many"), f.label("rest"), f.label("spread")];
+  f.bind(many);
+  f.emit("cmp", left, SPREAD);
+  f.jump("lt", rest);
+  some(SPREAD);
+  f.jump("always", many);
+  f.bind(rest);
+  f.emit("cmp", left, 0);
+  f.jump("le", done);
+  some(1);
+  f.jump("always", rest);
+  f.bind(done);
 }
 
 /** Writes zeros in whole vectors. Changes the register. */
