@@ -3,7 +3,7 @@
  */
 import { type ConstantLookup, type ConvKernel, type Dim, type PackedData } from "../../../ir/index.ts";
 import { stridesOf } from "./output.ts";
-import { type MatrixView, packPanels } from "./panels.ts";
+import { type MatrixView, packPanels, PANEL_COLUMNS } from "./panels.ts";
 
 export interface ConvShape {
   readonly batch: Dim;
@@ -61,6 +61,17 @@ function channelsLast<T>(values: readonly T[], channelsFirst: boolean): readonly
   return channelsFirst ? [values[0]!, ...values.slice(2), values[1]!] : values;
 }
 
+/**
+ * Small groups side by side as one: a vector of output channels then belongs to several groups, and weights between
+ * channels of different groups are zeros. That multiplies no more vectors than groups of few channels do one by one.
+ */
+export function mergeGroups(shape: ConvShape): ConvShape {
+  const outputs = shape.outChannels / shape.groups;
+  let merged = 1;
+  for (let count = 2; count * outputs <= PANEL_COLUMNS && count <= shape.groups; count++) if (shape.groups % count === 0) merged = count;
+  return { ...shape, groups: shape.groups / merged };
+}
+
 /** Rows (vertical tap, horizontal tap, channel) by columns (output channels), one matrix per group. */
 export function packWeights(kernel: ConvKernel, shape: ConvShape, constants: ConstantLookup): PackedData | undefined {
   const source = constants(kernel.weights);
@@ -72,5 +83,23 @@ export function packWeights(kernel: ConvKernel, shape: ConvShape, constants: Con
   const views = Array.from({ length: shape.groups }, (_, group): MatrixView => ({
     rows: taps * inputs, columns: outputs, offset: group * outputs * inputs * taps, rowStride, columnStride: inputs * taps,
   }));
-  return packPanels(`panel16conv:${kernel.weights.name}:${shape.groups}x${taps}x${inputs}x${outputs}`, source, views);
+  const key = `panel16conv:${kernel.weights.name}:${shape.groups}x${taps}x${inputs}x${outputs}`;
+  if (shape.groups === kernel.groups) return packPanels(key, source, views);
+  const { sizeBytes } = packPanels(key, source, views);
+  return { key, sizeBytes, write: (into) => packPanels(key, withZeros(source, kernel, shape), views).write(into) };
+}
+
+/** The weights with every merged group's inputs: zeros for those of its neighbours. */
+function withZeros(source: Uint8Array, kernel: ConvKernel, shape: ConvShape): Uint8Array {
+  const taps = shape.kernel[0] * shape.kernel[1];
+  const [own, all] = [(shape.channels / kernel.groups) * taps, (shape.channels / shape.groups) * taps];
+  const outputs = shape.outChannels / kernel.groups;
+  const merged = kernel.groups / shape.groups;
+  const from = new Float32Array(new Uint8Array(source).buffer, 0, shape.outChannels * own);
+  const to = new Float32Array(shape.outChannels * all);
+  for (let output = 0; output < shape.outChannels; output++) {
+    const group = Math.floor(output / outputs) % merged;
+    to.set(from.subarray(output * own, (output + 1) * own), output * all + group * own);
+  }
+  return new Uint8Array(to.buffer);
 }

@@ -5,7 +5,7 @@
 import { type Bindings, type ConstantLookup, type ConvKernel, evaluate, type Tactic } from "../../../ir/index.ts";
 import type { Isa } from "../function.ts";
 import { compileConv, type ConvParameters, convTacticName, readsInPlace } from "./conv.ts";
-import { type ConvShape, convShape } from "./conv-shape.ts";
+import { type ConvShape, convShape, mergeGroups } from "./conv-shape.ts";
 import { depthwiseTactics } from "./depthwise.ts";
 import { conflictFactor, stepCycles } from "./matmul-tactics.ts";
 
@@ -23,10 +23,11 @@ const DYNAMIC_COLUMNS = 56;
 
 /** Empty when the convolution is of a kind that is not generated, or its weights are not constant. */
 export function convTactics(kernel: ConvKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
-  const shape = convShape(kernel);
-  if (!shape || !constants(kernel.weights)) return [];
-  const depthwise = depthwiseTactics(kernel, shape, isa, constants, optimum);
+  const given = convShape(kernel);
+  if (!given || !constants(kernel.weights)) return [];
+  const depthwise = depthwiseTactics(kernel, given, isa, constants, optimum);
   if (depthwise.length > 0) return depthwise;
+  const shape = mergeGroups(given);
   const lanes = isa.vectorBytes / 4;
   const tactics = new Map<string, Tactic>();
   for (const p of candidates(shape, isa, optimum)) {

@@ -137,6 +137,9 @@ for (const isa of [AVX512, AVX2]) {
   test(`${isa.name}: groups`, () => {
     check(isa, { size: [6, 7], outSize: [6, 7], kernel: [3, 3], pads: [1, 1], groups: 3, channels: 12, outChannels: 27, epilogue: true });
     check(isa, { size: [6, 7], outSize: [6, 7], kernel: [1, 1], groups: 2, channels: 8, outChannels: 40 });
+    check(isa, { size: [9, 10], outSize: [5, 5], kernel: [3, 3], pads: [1, 1], strides: [2, 2], groups: 8, channels: 32, outChannels: 32, epilogue: true });
+    check(isa, { size: [6, 7], outSize: [6, 7], kernel: [3, 3], pads: [1, 1], groups: 6, channels: 6, outChannels: 12 });
+    check(isa, { size: [6, 13], outSize: [6, 3], kernel: [1, 11], groups: 10, channels: 10, outChannels: 10 });
   });
 
   test(`${isa.name}: an image that is channels-first`, () => {

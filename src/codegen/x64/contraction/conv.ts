@@ -10,7 +10,7 @@
 import { add, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, dimEqual, max, mul, type PackedData, product } from "../../../ir/index.ts";
 import { assert } from "../../../base/index.ts";
 import type { Isa } from "../function.ts";
-import { type ConvShape, convShape, packWeights } from "./conv-shape.ts";
+import { type ConvShape, convShape, mergeGroups, packWeights } from "./conv-shape.ts";
 import { evenHeight, rowHeights } from "./matmul.ts";
 import { type ColumnLayout, RegisterTile } from "./microkernel.ts";
 import { OutputWriter, type Tail } from "./output.ts";
@@ -34,7 +34,8 @@ export function convTacticName(p: ConvParameters, lanes: number): string {
 }
 
 export function compileConv(kernel: ConvKernel, isa: Isa, constants: ConstantLookup, p: ConvParameters): CompiledKernel {
-  const shape = convShape(kernel);
+  const given = convShape(kernel);
+  const shape = given && mergeGroups(given);
   const packed = shape && packWeights(kernel, shape, constants);
   assert(shape && packed, `convolution "${kernel.name}" cannot be generated`);
   return new ConvGenerator(kernel, shape, packed, isa, p).compile();
@@ -129,7 +130,7 @@ class ConvGenerator {
     });
     const { code } = w.f.finish();
     const outputs = product(kernel.output.dims);
-    const taps = shape.kernel[0] * shape.kernel[1] * this.#inputs;
+    const taps = (shape.kernel[0] * shape.kernel[1] * shape.channels) / kernel.groups;
     return {
       name: kernel.name, code, params: w.table.list, packed: w.packed,
       tiles: product(radices),
