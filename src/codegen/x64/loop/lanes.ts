@@ -11,6 +11,7 @@ import { VectorMath } from "../math.ts";
 import { type ReduceOp, type ScalarOp, type ScalarType, scalarTypeOf } from "./ir.ts";
 import { constantBits } from "./constant-bits.ts";
 import { LaneMemory } from "./lane-memory.ts";
+import { isWide } from "./storage.ts";
 import type { Gp } from "./scope.ts";
 
 export type Vector = readonly VReg[];
@@ -23,7 +24,6 @@ const INT_OPS: Readonly<Partial<Record<ScalarOp, string>>> = { add: "vpadd", sub
 const BIT_OPS: Readonly<Partial<Record<ScalarOp, string>>> = { bitAnd: "vpand", bitOr: "vpor", bitXor: "vpxor", and: "vpand", or: "vpor", xor: "vpxor" };
 const MASK_OPS: Readonly<Partial<Record<ScalarOp, string>>> = { and: "kandw", bitAnd: "kandw", mul: "kandw", min: "kandw", or: "korw", bitOr: "korw", max: "korw", add: "korw", xor: "kxorw", bitXor: "kxorw", ne: "kxorw" };
 
-export const isWide = (type: ScalarType): boolean => type === "f64" || type === "i64" || type === "u64";
 
 export class Lanes {
   readonly f: FunctionBuilder;
