@@ -19,7 +19,7 @@ const TILES_AVX2: readonly (readonly [number, number])[] = [[6, 2], [5, 2], [4, 
 const B_BLOCK_BYTES = 384 * 1024;
 const A_BLOCK_BYTES = 256 * 1024;
 /** Blocks wanted when there is work for them, so that several threads end together. */
-const WANTED_BLOCKS = 8;
+const WANTED_BLOCKS = 16;
 /** Multiplications below which a block is not worth being handed out. */
 const BLOCK_WORK = 200_000;
 /** Depth of reduction blocks when the reduction's length is not known, and as a candidate for long ones. */
@@ -116,6 +116,12 @@ function estimate(kernel: MatmulKernel, p: MatmulParameters, sizes: Sizes, lanes
   return sizes.batch * (multiply + finish + copyA + packB + groups * tiles * passes * 20);
 }
 
+/** What a broadcast of A and a vector of B cost although the multiplications hide them, as measured. */
+const BROADCAST_CYCLES = 0.04;
+const VECTOR_CYCLES = 0.05;
+/** Cycles in which the second-level cache gives one 64-byte line of B. */
+const LINE_CYCLES = 2.2;
+
 /** Cycles of one reduction step of a register tile. */
 export function stepCycles(rows: number, vectors: number, lanes: number, directB: boolean): number {
   const wide = lanes / 16;
@@ -123,7 +129,8 @@ export function stepCycles(rows: number, vectors: number, lanes: number, directB
   const embedded = vectors === 1 && lanes === 16;
   const loads = vectors * wide + (embedded ? rows : rows * 0.5);
   const latency = rows * vectors * wide < 4 ? 4 : 0;
-  return Math.max(multiply, loads, latency) + (directB ? 0.3 : 0) + 0.2;
+  const hidden = (embedded ? 0 : BROADCAST_CYCLES * rows) + VECTOR_CYCLES * vectors * wide;
+  return Math.max(multiply, loads, latency, vectors * wide * LINE_CYCLES) + hidden + (directB ? 0.3 : 0) + 0.2;
 }
 
 /** The price of rows read in place at a pitch that puts several of them on the same cache sets. */
