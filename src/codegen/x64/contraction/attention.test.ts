@@ -126,6 +126,10 @@ for (const isa of [AVX512, AVX2]) {
   test(`${isa.name}: causal, with and without earlier keys`, () => {
     check(isa, { queries: 70, keys: 70, causalOffset: 0 });
     check(isa, { queries: 5, keys: 140, causalOffset: 135 });
+    // Padding as well: the first queries of a sentence padded at its front see no key at all.
+    check(isa, { queries: 70, keys: 70, causalOffset: 0, mask: "keys", maskValue: (place) => (place % 70 < 9 || place > 130 ? Number.NEGATIVE_INFINITY : 0) });
+    const [Q, K] = [symbol("q"), symbol("k")];
+    for (const q of [1, 16, 33, 129]) check(isa, { queries: Q, keys: K, causalOffset: 0, bindings: new Map([["q", q], ["k", q]]) });
   });
 
   test(`${isa.name}: heads that share keys and values, transposed keys`, () => {
