@@ -17,8 +17,8 @@ import { chooseProfile, describe } from "./shapes.ts";
 export type Feeds = Readonly<Record<string, HostValue>>;
 export type Results = Record<string, HostValue>;
 
-/** Bound programs, and shapes, kept per context; the least recently used goes first. */
-const MAX_BOUND_SEGMENTS = 256;
+/** Shapes kept per context; the least recently used goes first. */
+const MAX_SHAPES = 256;
 /** Most memory that values of data-dependent size may take, together, per context. */
 const MAX_DYNAMIC_BYTES = 4 * 2 ** 30;
 
@@ -33,12 +33,16 @@ interface Patch {
 interface BoundSegment {
   readonly program: Program;
   readonly patches: readonly Patch[];
-  /** Short enough to run at once on the calling thread. */
-  readonly inline: boolean;
+  /** Short enough to run at once on the calling thread: predicted, or seen in a run on other threads. */
+  inline: boolean;
+  /** Runs on other threads that are still to be timed. */
+  untimed: number;
 }
 
-/** Runs predicted to be shorter than this are done inline: handing them to another thread costs as much. */
+/** Runs shorter than this are done inline: handing them to another thread costs as much. */
 const INLINE_NS = 50_000;
+/** Runs to time before a segment counts as long; the first ones find cold caches. */
+const TIMED_RUNS = 4;
 /** What one core does at least, for that prediction: operations and bytes per nanosecond, and nanoseconds per kernel. */
 const PREDICTION = { opsPerNs: 40, bytesPerNs: 10, perKernelNs: 150 };
 
@@ -53,15 +57,22 @@ export interface StepTiming {
 interface Run {
   /** Kept so that memory of the caller's tensors stays while it is read. */
   readonly feeds: Feeds;
-  readonly bindings: Map<string, number>;
-  values: Float64Array;
-  readonly profile: number;
-  /** Part of the keys of bound segments. */
-  key: string;
+  shape: Shape;
   /** Addresses of input and output storages. */
-  readonly external: Map<number, bigint>;
+  readonly external: Map<number, number>;
   readonly hosts: Map<number, HostValue>;
   readonly given: Readonly<Record<string, Tensor>>;
+}
+
+/** All that follows from the sizes of a run: made once and kept. */
+interface Shape {
+  readonly key: string;
+  readonly bindings: ReadonlyMap<string, number>;
+  /** Every size of the program. */
+  readonly values: Float64Array;
+  readonly profile: number;
+  /** Native segments with this shape's sizes, by their index. */
+  readonly bound: Map<number, BoundSegment>;
 }
 
 export class Executor {
@@ -70,13 +81,16 @@ export class Executor {
   private readonly arena: NativeMemory;
   private readonly staging = new Map<number, NativeMemory>();
   private readonly dynamic = new Map<number, NativeMemory>();
-  private readonly bound = new Map<string, BoundSegment>();
-  /** Every size of the program, by shape; the least recently used goes first. */
-  private readonly shapes = new Map<string, Float64Array>();
+  private readonly shapes = new Map<string, Shape>();
+  /** What the last run was given, and its shape. */
+  private recent: { readonly dims: readonly (readonly number[])[]; readonly shape: Shape } | undefined;
+  private readonly inputNames: ReadonlySet<string>;
+  private readonly conditions = new Map<string, Uint8Array>();
 
   constructor(engine: LoadedEngine, threads: number) {
     this.engine = engine;
     this.threads = threads;
+    this.inputNames = new Set(engine.manifest.inputs.map((input) => input.name));
     this.arena = NativeMemory.allocate(engine.arenaBytes);
   }
 
@@ -87,11 +101,18 @@ export class Executor {
     for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
       const segment = this.engine.segments[index]!;
       if (segment.kind !== "native") continue;
-      const { program, inline } = this.boundSegment(index, segment, run);
-      if (inline) program.runSync({ threads: 1 });
-      else await program.run({ threads: this.threads });
+      const bound = this.boundSegment(index, segment, run);
+      if (bound.inline) bound.program.runSync({ threads: 1 });
+      else if (bound.untimed > 0) await this.runTimed(bound);
+      else await bound.program.run({ threads: this.threads });
     }
     return this.results(run);
+  }
+
+  private async runTimed(bound: BoundSegment): Promise<void> {
+    await bound.program.run({ threads: this.threads, profile: true });
+    bound.untimed--;
+    if (this.threads * bound.program.profile().reduce((sum, ns) => sum + ns, 0) < INLINE_NS) bound.inline = true;
   }
 
   /** The same on the calling thread, with the pool's help when there is more than one thread. */
@@ -122,7 +143,7 @@ export class Executor {
       const { program } = this.boundSegment(index, segment, run);
       program.runSync({ threads: this.threads, profile: true });
       const elapsed = program.profile();
-      for (const [i, kernel] of segment.kernels.entries()) timings.push({ label: kernel.label, ns: elapsed[i]!, flops: run.values[kernel.flops]!, bytes: run.values[kernel.bytes]! });
+      for (const [i, kernel] of segment.kernels.entries()) timings.push({ label: kernel.label, ns: elapsed[i]!, flops: run.shape.values[kernel.flops]!, bytes: run.shape.values[kernel.bytes]! });
     }
     return timings;
   }
@@ -156,8 +177,8 @@ export class Executor {
   }
 
   dispose(): void {
-    for (const { program } of this.bound.values()) program.dispose();
-    this.bound.clear();
+    for (const shape of this.shapes.values()) release(shape);
+    this.shapes.clear();
     for (const memory of [this.arena, ...this.staging.values(), ...this.dynamic.values()]) memory.dispose();
   }
 
@@ -165,15 +186,21 @@ export class Executor {
 
   private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>): Run {
     const { manifest } = this.engine;
-    checkNames(feeds, manifest.inputs, this.engine.dims);
-    const shapes = manifest.inputs.map((input) => checkFeed(input, feeds[input.name], this.engine.dims));
-    const bindings = this.engine.binder.bind(shapes);
-    const profile = chooseProfile(manifest.profiles, bindings);
-    const key = `${profile}|${[...bindings.values()]}`;
-    const run: Run = { feeds, bindings, values: this.sizes(key, bindings, profile), profile, key, external: new Map(), hosts: new Map(), given };
+    for (const name in feeds) if (!this.inputNames.has(name)) throw unknownInputs(feeds, manifest.inputs, this.engine.dims);
+    const run: Run = { feeds, shape: this.shapeOf(feeds), external: new Map(), hosts: new Map(), given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
     for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run);
     return run;
+  }
+
+  private shapeOf(feeds: Feeds): Shape {
+    const { manifest, binder, dims: table } = this.engine;
+    const dims = manifest.inputs.map((input) => checkFeed(input, feeds[input.name], table));
+    if (this.recent && dims.every((own, i) => sameDims(own, this.recent!.dims[i]!))) return this.recent.shape;
+    const bindings = binder.bind(dims);
+    const shape = this.shape(bindings, chooseProfile(manifest.profiles, bindings));
+    this.recent = { dims: dims.map((own) => [...own]), shape };
+    return shape;
   }
 
   private bindInput(input: ManifestValue, value: HostValue, run: Run): void {
@@ -184,22 +211,22 @@ export class Executor {
     const tensor = value as Tensor;
     const address = nativeAddress(tensor);
     if (address !== undefined) {
-      run.external.set(input.storage, address);
+      run.external.set(input.storage, Number(address));
       return;
     }
     const memory = this.stage(input.storage, tensor.bytes.byteLength);
-    memory.view(0, tensor.bytes.byteLength).set(tensor.bytes);
-    run.external.set(input.storage, memory.address);
+    viewOf(memory).set(tensor.bytes);
+    run.external.set(input.storage, Number(memory.address));
   }
 
   private bindOutput(output: ManifestValue, run: Run): void {
     const storage = output.storage!;
     if (this.engine.manifest.storages[storage]!.place !== "output") return;
-    const size = run.values[this.engine.manifest.storages[storage]!.size]!;
+    const size = run.shape.values[this.engine.manifest.storages[storage]!.size]!;
     const given = run.given[output.name];
     const address = given && nativeAddress(given);
-    if (address !== undefined) run.external.set(storage, address);
-    else if (!Number.isNaN(size)) run.external.set(storage, this.stage(storage, size).address);
+    if (address !== undefined) run.external.set(storage, Number(address));
+    else if (!Number.isNaN(size)) run.external.set(storage, Number(this.stage(storage, size).address));
   }
 
   private results(run: Run): Results {
@@ -209,7 +236,7 @@ export class Executor {
   }
 
   private result(output: ManifestValue, run: Run): HostValue {
-    if (output.elements) return dimsTensor(output, run.values);
+    if (output.elements) return dimsTensor(output, run.shape.values);
     if (output.storage === undefined) return run.hosts.get(output.host!);
     const dims = this.dimsOf(output, run);
     const given = run.given[output.name];
@@ -222,7 +249,7 @@ export class Executor {
   }
 
   private dimsOf(value: ManifestValue, run: Run): number[] {
-    const dims = value.shape!.map((index) => run.values[index]!);
+    const dims = value.shape!.map((index) => run.shape.values[index]!);
     assert(dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0), `dims [${dims}] of "${value.name}"`);
     return dims;
   }
@@ -234,12 +261,12 @@ export class Executor {
     const { place, offset } = this.engine.manifest.storages[storage]!;
     if (place === "weights") return this.engine.file.weights(offset!, sizeBytes);
     if (place === "arena") {
-      const at = this.engine.manifest.profiles[run.profile]!.offsets[storage]!;
+      const at = this.engine.manifest.profiles[run.shape.profile]!.offsets[storage]!;
       return at >= 0 ? this.arena.view(at, sizeBytes) : this.dynamicMemory(storage, sizeBytes).view(0, sizeBytes);
     }
     const staged = this.staging.get(storage);
     assert(staged, `memory of "${value.name}"`);
-    return staged.view(0, sizeBytes);
+    return viewOf(staged).subarray(0, sizeBytes);
   }
 
   // ---- memory -------------------------------------------------------------------------------------------------
@@ -255,16 +282,16 @@ export class Executor {
     return grow(this.dynamic, storage, sizeBytes);
   }
 
-  private addressOf(storage: number, run: Run): bigint {
+  private addressOf(storage: number, run: Run): number {
     const { place, offset, size } = this.engine.manifest.storages[storage]!;
-    if (place === "weights") return this.engine.file.weightsAddress + BigInt(offset!);
+    if (place === "weights") return Number(this.engine.file.weightsAddress) + offset!;
     if (place === "arena") {
-      const at = this.engine.manifest.profiles[run.profile]!.offsets[storage]!;
-      return at >= 0 ? this.arena.address + BigInt(at) : this.dynamicMemory(storage, run.values[size]!).address;
+      const at = this.engine.manifest.profiles[run.shape.profile]!.offsets[storage]!;
+      return at >= 0 ? Number(this.arena.address) + at : Number(this.dynamicMemory(storage, run.shape.values[size]!).address);
     }
     let address = run.external.get(storage);
     if (address === undefined) {
-      address = this.stage(storage, run.values[size]!).address;
+      address = Number(this.stage(storage, run.shape.values[size]!).address);
       run.external.set(storage, address);
     }
     return address;
@@ -273,7 +300,7 @@ export class Executor {
   /** Whether a storage's address may differ in the next run of the same shape. */
   private moves(storage: number, run: Run): boolean {
     const { place } = this.engine.manifest.storages[storage]!;
-    return place === "input" || place === "output" || (place === "arena" && this.engine.manifest.profiles[run.profile]!.offsets[storage]! < 0);
+    return place === "input" || place === "output" || (place === "arena" && this.engine.manifest.profiles[run.shape.profile]!.offsets[storage]! < 0);
   }
 
   /** The segment to go on with. */
@@ -281,20 +308,24 @@ export class Executor {
     const segment = this.engine.segments[index]!;
     if (segment.kind === "fail") throw new UserError("input-invalid", segment.message);
     if (segment.kind !== "jump") return index + 1;
-    const holds = segment.condition && (this.hostValue(segment.condition, run) as Tensor).bytes[0] !== 0;
-    return holds ? index + 1 : segment.target;
+    return segment.condition && this.isTrue(segment.condition, run) ? index + 1 : segment.target;
+  }
+
+  private isTrue(condition: ManifestValue, run: Run): boolean {
+    const { place } = this.engine.manifest.storages[condition.storage!]!;
+    if (place === "input" || place === "output") return this.externalBytes(condition, [], run)[0] !== 0;
+    const key = `${run.shape.profile}|${condition.storage}`;
+    let byte = this.conditions.get(key);
+    if (!byte) this.conditions.set(key, (byte = this.bytesOf(condition, [], run)));
+    return byte[0] !== 0;
   }
 
   // ---- native segments ----------------------------------------------------------------------------------------
 
   private boundSegment(index: number, segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {
-    const key = `${index}|${run.key}`;
-    let bound = this.bound.get(key);
-    if (bound) this.bound.delete(key);
-    else bound = this.bindSegment(segment, run);
-    this.bound.set(key, bound);
-    this.evict();
-    for (const patch of bound.patches) bound.program.setParam(patch.step, patch.slot, this.addressOf(patch.storage, run) + BigInt(patch.byteOffset));
+    let bound = run.shape.bound.get(index);
+    if (!bound) run.shape.bound.set(index, (bound = this.bindSegment(segment, run)));
+    for (const { step, slot, storage, byteOffset } of bound.patches) bound.program.setParam(step, slot, this.addressOf(storage, run) + byteOffset);
     return bound;
   }
 
@@ -302,45 +333,47 @@ export class Executor {
     const values = this.engine.dims.evaluate(bindings);
     const { storages, profiles } = this.engine.manifest;
     const { offsets, arenaBytes } = profiles[profile]!;
-    for (const [i, { place, size }] of storages.entries()) {
-      assert(!(place === "arena" && offsets[i]! >= 0 && offsets[i]! + values[size]! > arenaBytes), `storage ${i} ends past the arena: ${offsets[i]} + ${values[size]} of ${arenaBytes} bytes`);
+    for (let i = 0; i < storages.length; i++) {
+      if (offsets[i]! < 0) continue;
+      const end = offsets[i]! + values[storages[i]!.size]!;
+      if (end > arenaBytes) assert(false, `storage ${i} ends at byte ${end} of an arena of ${arenaBytes}`);
     }
     return values;
   }
 
-  private sizes(key: string, bindings: ReadonlyMap<string, number>, profile: number): Float64Array {
-    const values = this.shapes.get(key) ?? this.newSizes(bindings, profile);
+  private shape(bindings: ReadonlyMap<string, number>, profile: number): Shape {
+    const key = `${profile}|${[...bindings.values()]}`;
+    const shape = this.shapes.get(key) ?? { key, bindings, profile, values: this.newSizes(bindings, profile), bound: new Map<number, BoundSegment>() };
     this.shapes.delete(key);
-    this.shapes.set(key, values);
-    if (this.shapes.size > MAX_BOUND_SEGMENTS) this.shapes.delete(this.shapes.keys().next().value!);
-    return values;
+    this.shapes.set(key, shape);
+    if (this.shapes.size > MAX_SHAPES) this.forgetOldest();
+    return shape;
   }
 
-  private evict(): void {
-    while (this.bound.size > MAX_BOUND_SEGMENTS) {
-      const [oldest, { program }] = this.bound.entries().next().value!;
-      this.bound.delete(oldest);
-      program.dispose();
-    }
+  private forgetOldest(): void {
+    const [key, shape] = this.shapes.entries().next().value!;
+    this.shapes.delete(key);
+    if (this.recent?.shape === shape) this.recent = undefined;
+    release(shape);
   }
 
   private bindSegment(segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {
     const program = new Program(segment.kernels.map((kernel) => ({
-      code: this.engine.code.address + BigInt(kernel.code), params: kernel.params.length, tiles: run.values[kernel.tiles]!, scratchBytes: kernel.scratchBytes,
+      code: Number(this.engine.code.address) + kernel.code, params: kernel.params.length, tiles: run.shape.values[kernel.tiles]!, scratchBytes: kernel.scratchBytes,
     })));
     const patches: Patch[] = [];
     for (const [step, kernel] of segment.kernels.entries()) this.fillParams(program, step, kernel, run, patches);
-    return { program, patches, inline: predictedNs(segment.kernels, run.values) < INLINE_NS };
+    return { program, patches, inline: predictedNs(segment.kernels, run.shape.values) < INLINE_NS, untimed: TIMED_RUNS };
   }
 
   private fillParams(program: Program, step: number, kernel: ManifestKernel, run: Run, patches: Patch[]): void {
     for (const [slot, param] of kernel.params.entries()) {
-      if (param[0] === 0) program.setParam(step, slot, run.values[param[1]]!);
-      else if (param[0] === 2) program.setParam(step, slot, this.engine.file.weightsAddress + BigInt(param[1]));
+      if (param[0] === 0) program.setParam(step, slot, run.shape.values[param[1]]!);
+      else if (param[0] === 2) program.setParam(step, slot, Number(this.engine.file.weightsAddress) + param[1]);
       else {
-        const byteOffset = run.values[param[2]]!;
+        const byteOffset = run.shape.values[param[2]]!;
         if (this.moves(param[1], run)) patches.push({ step, slot, storage: param[1], byteOffset });
-        else program.setParam(step, slot, this.addressOf(param[1], run) + BigInt(byteOffset));
+        else program.setParam(step, slot, this.addressOf(param[1], run) + byteOffset);
       }
     }
   }
@@ -355,7 +388,7 @@ export class Executor {
   }
 
   private hostValue(source: ManifestValue, run: Run): HostValue {
-    if (source.elements) return dimsTensor(source, run.values);
+    if (source.elements) return dimsTensor(source, run.shape.values);
     if (source.storage === undefined) return run.hosts.get(source.host!);
     const dims = this.dimsOf(source, run);
     const given = this.engine.manifest.storages[source.storage]!.place;
@@ -382,26 +415,21 @@ export class Executor {
   }
 
   private outputBytes(target: ManifestValue, value: Tensor, run: Run): Uint8Array {
-    if (!run.external.has(target.storage!)) run.external.set(target.storage!, this.stage(target.storage!, value.bytes.byteLength).address);
+    if (!run.external.has(target.storage!)) run.external.set(target.storage!, Number(this.stage(target.storage!, value.bytes.byteLength).address));
     return this.externalBytes(target, value.dims, run);
   }
 
   /** Binds the symbols that only this step's data decide. */
   private learnDims(target: ManifestValue, actual: readonly number[], run: Run): void {
-    let learned = false;
+    const learned = new Map<string, number>();
     for (const [axis, index] of target.shape!.entries()) {
       const symbol = this.engine.dims.symbol(index);
-      if (symbol === undefined || run.bindings.has(symbol)) {
-        const size = run.values[index]!;
+      if (symbol === undefined || run.shape.bindings.has(symbol)) {
+        const size = run.shape.values[index]!;
         assert(Number.isNaN(size) || size === actual[axis], `"${target.name}": dims [${actual}], expected ${describe(target, this.engine.dims)}`);
-      } else {
-        run.bindings.set(symbol, actual[axis]!);
-        learned = true;
-      }
+      } else learned.set(symbol, actual[axis]!);
     }
-    if (!learned) return;
-    run.key = `${run.profile}|${[...run.bindings.values()]}`;
-    run.values = this.sizes(run.key, run.bindings, run.profile);
+    if (learned.size > 0) run.shape = this.shape(new Map([...run.shape.bindings, ...learned]), run.shape.profile);
   }
 }
 
@@ -434,10 +462,29 @@ function grow(memories: Map<number, NativeMemory>, key: number, sizeBytes: numbe
   return memory;
 }
 
-function checkNames(feeds: Feeds, inputs: readonly ManifestValue[], table: DimTable): void {
+function release(shape: Shape): void {
+  for (const { program } of shape.bound.values()) program.dispose();
+}
+
+function sameDims(a: readonly number[], b: readonly number[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+const views = new WeakMap<NativeMemory, Uint8Array>();
+
+/** All bytes of a memory that is used again and again: making a view costs more than a small run. */
+function viewOf(memory: NativeMemory): Uint8Array {
+  let view = views.get(memory);
+  if (!view) views.set(memory, (view = memory.view()));
+  return view;
+}
+
+function unknownInputs(feeds: Feeds, inputs: readonly ManifestValue[], table: DimTable): UserError {
   const names = inputs.map((input) => input.name);
   const unknown = Object.keys(feeds).filter((name) => !names.includes(name));
-  if (unknown.length > 0) throw new UserError("input-invalid", `No input is called "${unknown.join('", "')}"; the model's inputs are ${inputs.map((input) => `"${input.name}" ${describe(input, table)}`).join(", ")}.`);
+  return new UserError("input-invalid", `No input is called "${unknown.join('", "')}"; the model's inputs are ${inputs.map((input) => `"${input.name}" ${describe(input, table)}`).join(", ")}.`);
 }
 
 /** @returns the dims of a tensor input */
