@@ -5,7 +5,7 @@
  * Invariants: users are exact at any moment, dead nodes leave at once with what only they read; values that are graph
  * outputs keep their names. Of a branch, values of outer graphs are only read: their producers are never touched.
  */
-import { type AttributeValue, captures, type Graph, makeNode, type Node, replaceUses, subgraphsOf, Value } from "../ir/index.ts";
+import { type AttributeValue, captures, type Dim, dimKey, type Graph, makeNode, type Node, replaceUses, subgraphsOf, symbolsOf, Value } from "../ir/index.ts";
 import { inferNode, isDataDependent } from "../ops/index.ts";
 
 export interface EmitOptions {
@@ -196,7 +196,10 @@ export class Editor {
   }
 }
 
-/** Sizes that data decides keep the symbols that other values use by now. */
+/** Sizes that data decides keep the symbols that other values use by now; what is computed from symbols makes none. */
 function keepDataSymbols(from: Value, by: Value): void {
-  if (from.dims && by.dims?.length === from.dims.length && by.dims.some(isDataDependent)) by.dims = from.dims;
+  if (from.dims?.length !== by.dims?.length) return;
+  by.dims = by.dims?.map((dim, i) => (isDataDependent(dim) && isSymbol(from.dims![i]!) ? from.dims![i]! : dim));
 }
+
+const isSymbol = (dim: Dim): boolean => symbolsOf(dim).has(dimKey(dim));
