@@ -78,6 +78,17 @@ test("a convolution takes its bias, activation and residual along, channels last
   assert.match(steps[1]!, /with .*add\.f32/);
 });
 
+test("a transposed convolution is one convolution per remainder of its stride, each with the whole epilogue", () => {
+  const steps = plan([
+    { op: "ConvTranspose", inputs: ["x", "w", "b"], outputs: ["c"], attributes: { strides: [2, 2] } },
+    { op: "Relu", inputs: ["c"], outputs: ["r"] },
+    { op: "GlobalAveragePool", inputs: ["r"], outputs: ["y"] },
+  ], { x: ["batch", 3, "h", "w"] }, { y: ["batch", 16, 1, 1] }, { w: weights(3, 16, 2, 2), b: weights(16) });
+  const convolutions = steps.filter((step) => step.startsWith("conv "));
+  assert.equal(convolutions.length, 4);
+  for (const step of convolutions) assert.match(step, /max\.f32.*add\.f32\(acc/);
+});
+
 test("what decides a size runs on the reference, the rest does not", () => {
   const { steps } = planOf(nonZeroModel());
   assert.equal(steps[0], "reference NonZero");
