@@ -10,6 +10,8 @@ interface Case {
   readonly kernel: MatmulKernel;
   readonly constantB: boolean;
   readonly bindings?: Bindings;
+  /** Sizes that tactics are made for, when they are others. */
+  readonly optimum?: Bindings;
   readonly extra?: readonly Buffer[];
 }
 
@@ -80,7 +82,7 @@ function check(isa: Isa, item: Case, limit = 4): void {
   const contents: Contents = new Map();
   for (const one of [kernel.a.buffer, kernel.b.buffer, ...(item.extra ?? [])]) contents.set(one, randomFloats(spanOf(one, bindings), random));
   const bytes = new Uint8Array(contents.get(kernel.b.buffer)!.buffer);
-  const tactics = matmulTactics(kernel, isa, (one) => (item.constantB && one === kernel.b.buffer ? bytes : undefined), bindings);
+  const tactics = matmulTactics(kernel, isa, (one) => (item.constantB && one === kernel.b.buffer ? bytes : undefined), item.optimum ?? bindings);
   const expected = reference(kernel, contents, bindings);
   // The best few, and some from all over the list.
   const chosen = tactics.filter((_, i) => i < 2 || i % Math.ceil(tactics.length / limit) === 0);
@@ -113,6 +115,11 @@ for (const isa of [AVX512, AVX2]) {
       check(isa, { kernel: plain(M, N, K), constantB: false, bindings: new Map([["m", m], ["n", n], ["k", k]]) }, 3);
       check(isa, { kernel: plain(M, 77, 40), constantB: true, bindings: new Map([["m", m]]) }, 3);
     }
+  });
+
+  test(`${isa.name}: blocks made for 128 rows at other heights`, () => {
+    const M = symbol("m");
+    for (const m of [1, 16, 63, 126, 127, 129, 130, 300]) check(isa, { kernel: plain(M, 100, 24), constantB: true, bindings: new Map([["m", m]]), optimum: new Map([["m", 128]]) }, 6);
   });
 
   test(`${isa.name}: transposed operands by their strides`, () => {
