@@ -97,9 +97,9 @@ const PARTS = {
   loop: async (path) => {
     const engine = await Engine.load(path, { threads: 2 });
     const context = engine.createContext();
-    const input = engine.allocate("x", [1024, 4096]);
+    const input = engine.allocate("x", [256, 4096]);
     const { outputs: [output] } = engine;
-    const outputs = { [output.name]: engine.allocate(output.name, [1024, 4096]) };
+    const outputs = { [output.name]: engine.allocate(output.name, [256, 4096]) };
     const runs = [];
     const timed = async () => {
       const started = performance.now();

@@ -58,6 +58,8 @@ export class NativeMemory {
   readonly sizeBytes: number;
   readonly #mappedAddress: number;
   readonly #mappedBytes: number;
+  /** Made once: making a view while a worker thread is being terminated ends the process. */
+  #buffer: ArrayBuffer | undefined;
   #disposed = false;
 
   /** Takes ownership of a mapping; `address` may lie inside it. */
@@ -87,7 +89,9 @@ export class NativeMemory {
     assert(offset >= 0 && length >= 0 && offset + length <= this.sizeBytes, `view [${offset}, ${offset + length}) of ${this.sizeBytes} bytes`);
     assert(length <= MAX_VIEW_BYTES, `view of ${length} bytes; at most ${MAX_VIEW_BYTES}`);
     if (length === 0) return new Uint8Array(0);
-    return new Uint8Array(viewMemory(this.address + BigInt(offset), length));
+    if (this.sizeBytes > MAX_VIEW_BYTES) return new Uint8Array(viewMemory(this.address + BigInt(offset), length));
+    this.#buffer ??= viewMemory(this.address, this.sizeBytes);
+    return new Uint8Array(this.#buffer, offset, length);
   }
 
   /** Gives the pages' contents back to the system; they read as zero afterwards. */
@@ -103,6 +107,7 @@ export class NativeMemory {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#buffer = undefined;
     munmap(this.#mappedAddress, this.#mappedBytes);
   }
 

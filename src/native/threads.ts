@@ -26,7 +26,7 @@ export function startThread(entry: bigint | number, argument: bigint | number): 
   );
   libc(PTHREAD_SIGMASK)(SIG_SETMASK, previous, 0);
   if (status !== 0) throw new SinterError("limit-exceeded", `Thread: the system refused another one (error ${status}); raise the limit on processes.`);
-  const handle = new BigUint64Array(scratch.view(2 * SIGSET_BYTES, 8).buffer)[0]!;
+  const handle = new BigUint64Array(scratch.view().buffer, 2 * SIGSET_BYTES, 1)[0]!;
   libc("int pthread_detach(uint64_t thread)")(handle);
 }
 

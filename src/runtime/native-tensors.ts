@@ -3,7 +3,7 @@
  * collector has dropped every view of it.
  */
 import { byteLength, type DType, elementCount, Tensor, UserError } from "../base/index.ts";
-import { NativeMemory } from "../native/index.ts";
+import { NativeMemory, viewMemory } from "../native/index.ts";
 
 const addresses = new WeakMap<ArrayBufferLike, bigint>();
 const owners = new FinalizationRegistry<NativeMemory>((memory) => memory.dispose());
@@ -12,7 +12,8 @@ const owners = new FinalizationRegistry<NativeMemory>((memory) => memory.dispose
 export function allocateTensor(type: DType, dims: readonly number[]): Tensor {
   if (type === "string") throw new UserError("input-invalid", "String tensors live on the host; make them with `new Tensor`.");
   const memory = NativeMemory.allocate(Math.max(1, byteLength(type, elementCount(dims))));
-  const bytes = memory.view();
+  // Not the memory's own view: the registry holds the memory, which must not hold the buffer.
+  const bytes = new Uint8Array(viewMemory(memory.address, memory.sizeBytes));
   addresses.set(bytes.buffer, memory.address);
   owners.register(bytes.buffer, memory);
   return Tensor.fromBytes(type, bytes, dims);
