@@ -1,7 +1,7 @@
 /**
  * A convolution seen as two spatial dimensions (a one-dimensional one has height 1), with the strides of its buffers.
  */
-import { type ConstantLookup, type ConvKernel, type Dim, type PackedData } from "../../../ir/index.ts";
+import type { ConstantLookup, ConvKernel, Dim, PackedData } from "../../../ir/index.ts";
 import { stridesOf } from "./output.ts";
 import { type MatrixView, packPanels, PANEL_COLUMNS } from "./panels.ts";
 
