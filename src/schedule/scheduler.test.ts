@@ -102,3 +102,24 @@ test("results that reshapes lead to an output are written there; an input that t
   const copied = plan([{ op: "Reshape", inputs: ["x", "shape"], outputs: ["y"] }], { x: [4, 4] }, { y: [8, 2] }, { shape });
   assert.deepEqual(copied.map((step) => step.split(" ")[0]), ["loop"]);
 });
+
+test("what a Concat joins is written to its place, also when others read it", () => {
+  const steps = plan([
+    { op: "MatMul", inputs: ["x", "w"], outputs: ["m"] },
+    { op: "MatMul", inputs: ["x", "v"], outputs: ["a"] },
+    { op: "Relu", inputs: ["a"], outputs: ["r"] },
+    { op: "Concat", inputs: ["m", "r"], outputs: ["c"], attributes: { axis: -1 } },
+    { op: "Softmax", inputs: ["c"], outputs: ["y"], attributes: { axis: -1 } },
+    { op: "ReduceMax", inputs: ["m"], outputs: ["z"], attributes: { axes: [1], keepdims: 1 } },
+  ], { x: ["n", 8] }, { y: ["n", 16], z: ["n", 1] }, { w: weights(8, 8), v: new Tensor("float32", floats(64, 9), [8, 8]) });
+  assert.deepEqual(steps.map((step) => step.split(" ")[0]).sort(), ["loop", "loop", "matmul", "matmul"]);
+  assert.equal(steps.filter((step) => /^matmul .* out .*\]\/\[16, 1\]/.test(step)).length, 2, steps.join("\n"));
+});
+
+test("a product over several rows of batches is not written where its rows lie at two distances", () => {
+  const steps = plan([
+    { op: "MatMul", inputs: ["x", "w"], outputs: ["m"] },
+    { op: "Concat", inputs: ["m", "x"], outputs: ["y"], attributes: { axis: 1 } },
+  ], { x: ["n", 4, 8] }, { y: ["n", 8, 8] }, { w: weights(8, 8) });
+  assert.deepEqual(steps.map((step) => step.split(" ")[0]), ["matmul", "loop", "loop"]);
+});

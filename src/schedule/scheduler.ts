@@ -42,6 +42,9 @@ class Scheduler {
   private readonly viewOfValue: Map<Value, View>;
   private readonly outputStorage = new Map<Value, Storage>();
   private readonly emitAt = new Map<Node, Node>();
+  /** Results of Concats that have memory, and where their inputs lie in it. */
+  private readonly concatTargets = new Map<Value, View>();
+  private readonly partsOfConcat = new Map<Node, readonly View[]>();
 
   /** @param outer of a branch: where it stands */
   constructor(graph: Graph, outer?: Scheduler) {
@@ -195,7 +198,7 @@ class Scheduler {
   }
 
   private writeLoop(value: Value): void {
-    const view = this.newView(value);
+    const view = this.place(value);
     this.emitLoop(value, view, value.producer!.origins);
     this.viewOfValue.set(value, view);
   }
@@ -209,20 +212,45 @@ class Scheduler {
     this.push(kernel, [...trace.origins, ...origins], trace.operators);
   }
 
-  /** Each input is written to its place in the result; what can be computed on the way is. */
+  /** Each input is written to its place in the result, unless it was made there; what can be computed on the way is. */
   private emitConcat(node: Node, value: Value): void {
-    const target = this.newView(value);
+    const parts = this.concatParts(node, value);
+    for (const [i, input] of node.inputs.entries()) {
+      if (input && this.viewOfValue.get(input) !== parts[i]) this.emitLoop(input, parts[i]!, node.origins);
+    }
+    this.viewOfValue.set(value, this.concatTargets.get(value)!);
+  }
+
+  /** Where each input of a Concat lies in its result. */
+  private concatParts(node: Node, value: Value): readonly View[] {
+    const known = this.partsOfConcat.get(node);
+    if (known) return known;
+    const target = this.place(value);
     const rank = value.dims!.length;
     const axis = (((node.attributes["axis"] as number) % rank) + rank) % rank;
     let start: Dim = 0;
-    for (const input of node.inputs) {
-      if (!input) continue;
-      const size = input.dims![axis]!;
-      const part: View = { ...target, dims: input.dims!, offset: addDims(target.offset, mul(start, target.strides[axis]!)) };
-      this.emitLoop(input, part, node.origins);
-      start = addDims(start, size);
-    }
-    this.viewOfValue.set(value, target);
+    const parts = node.inputs.map((input): View => {
+      const part: View = { ...target, dims: input!.dims!, offset: addDims(target.offset, mul(start, target.strides[axis]!)) };
+      start = addDims(start, input!.dims![axis]!);
+      return part;
+    });
+    this.concatTargets.set(value, target);
+    this.partsOfConcat.set(node, parts);
+    return parts;
+  }
+
+  /** Memory for a value that a step is about to write: its place in the Concat that reads it, where strides suit its other readers. */
+  private place(value: Value): View {
+    const users = [...new Set(this.fusion.users.get(value) ?? [])];
+    const concat = users.find((user) => user.op === "Concat" && user.domain === "" && this.fusion.roles.get(user) === "loop");
+    const result = concat?.outputs[0];
+    if (!concat || !result?.dims || this.outputOf(value) || this.graph.outputs.includes(value) || !this.isRead(result)) return this.newView(value);
+    if (result.elements || concat.inputs.some((input) => !input?.dims) || !users.every((user) => user === concat || this.readsStrided(user))) return this.newView(value);
+    return this.concatParts(concat, result)[concat.inputs.indexOf(value)]!;
+  }
+
+  private readsStrided(user: Node): boolean {
+    return this.fusion.roles.get(user) === "loop" && !isReshape(user);
   }
 
   private push(kernel: Kernel, origins: readonly string[], operators: readonly string[]): void {
@@ -326,10 +354,12 @@ class Scheduler {
   private target(node: Node, chain: readonly Node[]): { result: Value; written: View; own: View } {
     const last = chain[chain.length - 1] ?? node;
     const result = last.outputs[0]!;
+    const straighten = (view: View): View | undefined => reshapeView(last.op === "Transpose" && last !== node ? transposeView(view, inverse(last.attributes["perm"] as number[])) : view, node.outputs[0]!.dims!);
+    const placed = this.place(result);
+    const fits = straighten(placed);
+    if (fits && (node.op !== "MatMul" || joinsRows(fits))) return { result, written: placed, own: fits };
     const written = this.newView(result);
-    let straight = written;
-    if (last.op === "Transpose" && last !== node) straight = transposeView(written, inverse(last.attributes["perm"] as number[]));
-    const own = reshapeView(straight, node.outputs[0]!.dims!);
+    const own = straighten(written);
     assert(own, `the results of ${node.name} cannot be placed`);
     return { result, written, own };
   }
@@ -550,6 +580,12 @@ function inverse(permutation: readonly number[]): number[] {
 
 function addDims(a: Dim, b: Dim): Dim {
   return sub(a, mul(b, -1));
+}
+
+/** Whether rows of all batches follow each other at one distance, as a matrix product over all of them writes them. */
+function joinsRows(view: View): boolean {
+  const rank = view.dims.length;
+  return rank < 2 || reshapeView(view, [product(view.dims.slice(0, -1)), view.dims[rank - 1]!]) !== undefined;
 }
 
 /** numpy's matmul rules; batch dims of A join M when B has none and A's rows follow each other. */
