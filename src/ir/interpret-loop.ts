@@ -2,7 +2,7 @@
  * Evaluates loop kernels element by element: the oracle for code generation. Slow and plain. float32 results are
  * rounded after each operation; 64-bit integers are exact.
  */
-import { assert, fromBfloat16Bits, fromFloat16Bits, isArrayOf, newArray, type NumericArray, toBfloat16Bits, toFloat16Bits, unreachable } from "../base/index.ts";
+import { assert, fromBfloat16Bits, fromFloat16Bits, isArrayOf, type NumericArray, toBfloat16Bits, toFloat16Bits, unreachable } from "../base/index.ts";
 import { type Bindings, evaluate } from "./dim.ts";
 import { freeAxes, reduceIdentity } from "./expr.ts";
 import type { Axis, Buffer, Expr, LoopKernel, ReduceOp, ScalarOp, ScalarType } from "./loop.ts";

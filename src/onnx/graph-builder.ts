@@ -223,7 +223,7 @@ export class GraphBuilder {
       return;
     }
     const rewrite = CONTRIB.get(node.op);
-    if (!rewrite || rewrite(node, rewriter) !== "replaced") rewriter.nodes.push(node);
+    if (rewrite?.(node, rewriter) !== "replaced") rewriter.nodes.push(node);
   }
 
   /** Optional outputs that nothing reads are dropped. */

@@ -1,5 +1,5 @@
 /** Activations that exporters spell out: GELU (erf and tanh), SiLU, HardSwish, HardSigmoid, Mish, Softmax. */
-import { type Node } from "../ir/index.ts";
+import type { Node } from "../ir/index.ts";
 import { reducedAxes } from "./attributes.ts";
 import type { Rule } from "./editor.ts";
 import { any, either, match, number, op, originsOf, type Pattern } from "./match.ts";

@@ -44,7 +44,7 @@ class Simplifier {
     const node = value.producer;
     if (scalarOf(value) === 0) return { causal: false, value: undefined };
     if (hidesByMuch(value) && this.isCausal(triangleOf(value), true)) return { causal: true, value: undefined };
-    if (!node || node.domain !== "") return { causal: false, value };
+    if (node?.domain !== "") return { causal: false, value };
     if (broadcastsOnly(node)) return this.additive(node.inputs[0]!);
     if (node.op === "Where") return this.choice(node, value);
     if (node.op !== "Add") return { causal: false, value };
@@ -86,7 +86,7 @@ class Simplifier {
     if (isAlways(value, !negated)) return { causal: false, rest: [] };
     if (this.isCausal(triangleOf(value), negated)) return { causal: true, rest: [] };
     const node = value.producer;
-    if (!node || node.domain !== "") return { causal: false, rest: [condition] };
+    if (node?.domain !== "") return { causal: false, rest: [condition] };
     if (broadcastsOnly(node)) return this.visible({ value: node.inputs[0]!, negated });
     if (node.op === "Not") return this.visible({ value: node.inputs[0]!, negated: !negated });
     if (node.op === "Cast" && node.inputs[0]!.dtype === "bool" && value.dtype === "bool") return this.visible({ value: node.inputs[0]!, negated });
@@ -156,7 +156,7 @@ function triangleOf(value: Value | undefined): Triangle | undefined {
   const size = [value.dims[rank - 2]!, value.dims[rank - 1]!] as const;
   if (value.constant) return constantTriangle(value);
   const node = value.producer;
-  if (!node || node.domain !== "") return undefined;
+  if (node?.domain !== "") return undefined;
   const [input] = node.inputs;
   if (node.op === "Cast" || (broadcastsOnly(node) && sameTrailing(node))) return triangleOf(input);
   if (node.op === "Not" || (node.op === "Equal" && scalarOf(node.inputs[1]) === 0)) return flipped(triangleOf(input));
@@ -268,7 +268,7 @@ function hidesByMuch(value: Value): boolean {
     return true;
   }
   const node = value.producer;
-  if (!node || node.domain !== "") return false;
+  if (node?.domain !== "") return false;
   if (broadcastsOnly(node) || node.op === "Slice") return hidesByMuch(node.inputs[0]!);
   return node.op === "Trilu" && (fillOf(node.inputs[0]) ?? 0) <= HIDDEN;
 }
@@ -303,7 +303,7 @@ function startOf(value: Value | undefined): Dim | undefined {
   if (!value?.dims || !/^(int64|int32|float32)$/.test(value.dtype ?? "") || value.dims.filter((dim) => dim !== 1).length !== 1) return undefined;
   const items = value.elements ?? (value.constant && itemsOf(value));
   if (items && items.length > 0) return Array.from(items as ArrayLike<Dim>).every((item, i, all) => i === 0 || dimEqual(sub(toDim(item), toDim(all[i - 1]!)), 1)) ? toDim((items as ArrayLike<Dim>)[0]!) : undefined;
-  if (!node || node.domain !== "") return undefined;
+  if (node?.domain !== "") return undefined;
   if (node.op === "Range") return singleOf(node.inputs[2]) === 1 ? singleOf(node.inputs[0]) : undefined;
   if (/^(Reshape|Flatten|Squeeze|Unsqueeze|Cast|Identity)$/.test(node.op)) return startOf(node.inputs[0]);
   if (node.op !== "Add" && node.op !== "Sub") return undefined;

@@ -4,7 +4,7 @@
  * BatchNormalization becomes Mul and Add.
  */
 import { elementCount } from "../base/index.ts";
-import { type Node, type Value } from "../ir/index.ts";
+import type { Node, Value } from "../ir/index.ts";
 import { floatConstant, numberOf } from "./attributes.ts";
 import type { Editor, Rule } from "./editor.ts";
 import { asTensor } from "./fold.ts";

@@ -54,7 +54,7 @@ function isDecomposable(node: Node): boolean {
   const isFlat = query!.dims!.length === 3;
   const widths = [query!, key!, value!].map((input) => input.dims!.at(-1)!);
   const heads = isFlat ? [numberOf(node, "q_num_heads", 0), numberOf(node, "kv_num_heads", 0)] : [query!.dims![1]!, key!.dims![1]!];
-  return heads.every((count) => typeof count === "number" && count > 0) && widths.every((width) => typeof width === "number") && (mask?.dims!.length ?? 0) <= 4 && mask?.dims!.length !== 0;
+  return heads.every((count) => typeof count === "number" && count > 0) && widths.every((width) => typeof width === "number") && (!mask?.dims || (mask.dims.length > 0 && mask.dims.length <= 4));
 }
 
 /** [b, g, past + new, d] of the keys (1) or values (2). */

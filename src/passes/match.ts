@@ -3,7 +3,7 @@
  * `op("Mul", any("x"), op("Sigmoid", any("x")))`. A name that is bound twice must be the same value both times. The
  * inputs of Add and Mul are tried in both orders.
  */
-import { type Node, type Value } from "../ir/index.ts";
+import type { Node, Value } from "../ir/index.ts";
 import { numbersConstant } from "../ops/index.ts";
 
 export interface Bindings {
@@ -57,7 +57,7 @@ const COMMUTATIVE = new Set(["Add", "Mul", "Max", "Min"]);
 /** The result of one of the operators (names separated by spaces), its leading inputs as given. */
 export const op = (names: string, ...inputs: readonly Pattern[]): Pattern => (value, bindings) => {
   const node = value?.producer;
-  if (!node || node.domain !== "" || !names.split(" ").includes(node.op) || node.outputs[0] !== value) return false;
+  if (node?.domain !== "" || !names.split(" ").includes(node.op) || node.outputs[0] !== value) return false;
   const orders = inputs.length === 2 && COMMUTATIVE.has(node.op) ? [[0, 1], [1, 0]] : [inputs.map((_, i) => i)];
   return orders.some((order) => attempt(bindings, () => {
     bindings.nodes.push(node);

@@ -1,7 +1,7 @@
 /** Recurrent operators written out step by step give what the operator gives; long ones stay. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Tensor } from "../base/index.ts";
+import type { Tensor } from "../base/index.ts";
 import { countOf, numbered, opsOf, passed, type PassCase } from "./pass-case.ts";
 
 const [STEPS, BATCH, WIDTH, HIDDEN] = [3, 2, 5, 4];

@@ -2,7 +2,7 @@
  * Operators that move elements and look at none: each makes a table of the flat position every output element comes
  * from. They take every type, strings and packed ones included.
  */
-import { assert, elementCount, Tensor, UserError } from "../base/index.ts";
+import { assert, elementCount, type Tensor, UserError } from "../base/index.ts";
 import { intAttribute, intsAttribute, stringAttribute } from "./arguments.ts";
 import type { HostValue, ReferenceOperator, ReferenceTable } from "./contract.ts";
 import { int64Tensor, integersOf, itemsOf, newItems, numbersOf, pick, placeItems, tensorAt, tensorOfItems } from "./elements.ts";

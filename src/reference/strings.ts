@@ -63,7 +63,7 @@ const stringNormalizer: ReferenceOperator = (inputs, attributes) => {
 
 /** RE2's notation for what JavaScript spells otherwise: named groups and inline flags at the start. */
 function expressionOf(pattern: string): RegExp {
-  const [, flags = "", rest = pattern] = /^\(\?([ims]+)\)([^]*)$/.exec(pattern) ?? [];
+  const [, flags = "", rest = pattern] = /^\(\?([ims]+)\)([\s\S]*)$/.exec(pattern) ?? [];
   try {
     return new RegExp(`^(?:${rest.replaceAll("(?P<", "(?<").replaceAll("\\A", "^").replaceAll("\\z", "$")})$`, `u${flags}`);
   } catch (cause) {

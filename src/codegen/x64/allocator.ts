@@ -61,7 +61,6 @@ function needsLowRegister(items: readonly Item[], count: number): Uint8Array {
 
 class LinearScan {
   readonly assignment: Int8Array;
-  readonly #items: readonly Item[];
   readonly #registers: readonly VReg[];
   readonly #isa: Isa;
   readonly #spiller: SpillRewriter;
@@ -71,7 +70,6 @@ class LinearScan {
   readonly #spilled: number[] = [];
 
   constructor(items: readonly Item[], registers: readonly VReg[], isa: Isa, spiller: SpillRewriter) {
-    this.#items = items;
     this.#registers = registers;
     this.#isa = isa;
     this.#spiller = spiller;

@@ -9,7 +9,7 @@ import { assert } from "../../base/index.ts";
 import { allocate } from "./allocator.ts";
 import { assemble, type Item } from "./assembler.ts";
 import { frameOf, savedRegisters } from "./function-frame.ts";
-import { type Instruction, isRegister, type Label, makeInstruction, type Mem, mem, type Operand as PlainOperand, type PoolConstant } from "./operands.ts";
+import { type Instruction, isRegister, type Label, makeInstruction, type Mem, type Operand as PlainOperand, type PoolConstant } from "./operands.ts";
 import { ARGUMENT_REGISTERS, type Condition, GP, type Isa, negate, RAX, RDX, type RegClass, type VReg } from "./registers.ts";
 
 export type { Condition, Isa, Label, Mem, PoolConstant, VReg };

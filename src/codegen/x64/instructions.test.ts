@@ -95,7 +95,7 @@ function address(spec: OperandSpec, unit: number, broadcast: boolean, sib: boole
   }
 }
 
-function registerFor(spec: OperandSpec, form: Form, used: Set<VReg>, high: boolean): VReg {
+function registerFor(spec: OperandSpec, _form: Form, used: Set<VReg>, high: boolean): VReg {
   const choices = { gp: GP, vec: high ? VEC : VEC.slice(0, 16), mask: MASK, tile: TMM }[spec.class!];
   // Gathers and tile products want distinct registers; the rest does not mind.
   for (;;) {

@@ -4,7 +4,7 @@
  * again later.
  * Source: onnxruntime, docs/ContribOperators.md.
  */
-import { type Node, type Value } from "../../ir/index.ts";
+import type { Node, Value } from "../../ir/index.ts";
 import { type Rewrite, Rewriter } from "../rewriter.ts";
 import { activationRewrites } from "./activation.ts";
 import { attentionRewrites } from "./attention.ts";

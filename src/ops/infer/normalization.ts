@@ -1,5 +1,5 @@
 /** Normalisations, recurrences, quantization, rotary embedding. */
-import { type Dim, type Node } from "../../ir/index.ts";
+import type { Dim, Node } from "../../ir/index.ts";
 import type { InferRule } from "../contract.ts";
 import { axisIn, type Dims, dimsOf, dimsText, forAll, numberOf, require, type Rules, sameAsInput, setOutput, stringOf, typeAttribute, typeOf } from "./rule.ts";
 

@@ -43,7 +43,7 @@ const splitString: InferRule = (node, context) => {
 
 const normalizeString: InferRule = (node, context) => {
   const dims = dimsOf(node, 0);
-  setOutput(node, 0, "string", dims && dims.map((dim, i) => (i === dims.length - 1 ? dataDim(node, 0, i, context) : dim)));
+  setOutput(node, 0, "string", dims?.map((dim, i) => (i === dims.length - 1 ? dataDim(node, 0, i, context) : dim)));
 };
 
 export const SEQUENCE: Rules = {

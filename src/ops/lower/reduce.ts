@@ -20,7 +20,7 @@ export function countAs(like: Expr, dims: readonly Dim[]): Expr {
 function reducedAxes(node: Node): readonly number[] | undefined {
   const rank = inputDims(node, 0).length;
   const given = hasInput(node, 1) ? knownElements(node.inputs[1]) : numbersAttribute(node, "axes");
-  if (hasInput(node, 1) && (!given || !given.every((axis) => typeof axis === "number"))) return undefined;
+  if (hasInput(node, 1) && (!given?.every((axis) => typeof axis === "number"))) return undefined;
   if (!given || given.length === 0) return numberAttribute(node, "noop_with_empty_axes", 0) !== 0 ? [] : Array.from({ length: rank }, (_, i) => i);
   return (given as readonly number[]).map((axis) => normalizeAxis(axis, rank)).sort((a, b) => a - b);
 }

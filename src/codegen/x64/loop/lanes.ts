@@ -437,10 +437,6 @@ export class Lanes {
     return this.emit("vpermq", this.emit("vshufps", x[0]!, x[1]!, 0x88), 0xd8);
   }
 
-  private halfOf(mnemonic: string, x: VReg): VReg {
-    return this.emit(mnemonic, x);
-  }
-
   private castWide(from: ScalarType, to: ScalarType, x: Vector): Vector {
     if (from !== "f64" && to !== "f64") return x;
     if (this.isWideIsa) {
