@@ -16,14 +16,14 @@ const recordFile = join(root, "bench/recorded.json");
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Blocks of runs in turn, with a pause in which the other side's threads stop spinning. */
+/** Blocks of runs in turn, with a pause in which the other side's threads stop spinning: onnxruntime's keep a core busy for a while after a run. */
 async function compare(ours, theirs) {
   const samples = [[], []];
   const started = performance.now();
-  const block = Math.max(1, Math.min(20, Math.round(60 / (await ours()))));
+  const block = Math.max(2, Math.min(200, Math.round(200 / (await ours()))));
   while (performance.now() - started < seconds * 1000 || samples[0].length < 7) {
     for (const [i, run] of [ours, theirs].entries()) {
-      await sleep(3);
+      await sleep(150);
       await run();
       for (let n = 0; n < block; n++) samples[i].push(await run());
     }

@@ -2,29 +2,13 @@
  * Element expressions of values: a value in memory is a load; one that is not is its operator's expression over the
  * elements of its inputs. Fusion is nothing more than this substitution.
  */
-import { assert, type DType } from "../base/index.ts";
-import { type Axis, type Buffer, type Dim, dimsEqual, type Expr, type ScalarType, type Value } from "../ir/index.ts";
+import { assert } from "../base/index.ts";
+import { type Axis, type Buffer, type Dim, dimsEqual, dimValue, type Expr, i64, isLoopType, op, scalarTypeOf, select, type Value } from "../ir/index.ts";
 import { lowerings, opKey } from "../ops/index.ts";
 import { matchGroups, reshapeView, type View } from "./view.ts";
 
-/** The type a stored element is computed with; undefined for what kernels cannot hold. */
-export function computeType(dtype: DType): ScalarType | undefined {
-  switch (dtype) {
-    case "float32": case "float16": case "bfloat16": return "f32";
-    case "float64": return "f64";
-    case "int8": case "int16": case "int32": case "uint8": case "uint16": return "i32";
-    case "uint32": return "u32";
-    case "int64": return "i64";
-    case "uint64": return "u64";
-    case "bool": return "bool";
-    default: return undefined;
-  }
-}
-
-export const i64 = (value: number): Expr => ({ kind: "const", type: "i64", value });
-export const dimExpr = (value: Dim): Expr => (typeof value === "number" ? i64(value) : { kind: "dim", type: "i64", value });
+/** The index of an axis, kept as such even where the axis has one element: epilogues name their axes by it. */
 export const axisExpr = (axis: Axis): Expr => ({ kind: "axis", type: "i64", axis });
-export const op = (name: "add" | "mul" | "div" | "mod" | "sub", a: Expr, b: Expr): Expr => ({ kind: "op", type: "i64", op: name, args: [a, b] });
 
 export function axesOf(dims: readonly Dim[], prefix = "i"): Axis[] {
   return dims.map((extent, i) => ({ name: `${prefix}${i}`, extent }));
@@ -39,11 +23,11 @@ export function reshapeIndex(from: readonly Dim[], to: readonly Dim[], index: re
     const target = group.to.filter((axis) => to[axis] !== 1);
     if (target.length === 0) continue;
     let linear: Expr = i64(0);
-    for (const [n, axis] of source.entries()) linear = n === 0 ? index[axis]! : op("add", op("mul", linear, dimExpr(from[axis]!)), index[axis]!);
+    for (const [n, axis] of source.entries()) linear = n === 0 ? index[axis]! : op("add", op("mul", linear, dimValue(from[axis]!)), index[axis]!);
     for (const [n, axis] of [...target].reverse().entries()) {
       const outermost = n === target.length - 1;
-      result[axis] = outermost ? linear : op("mod", linear, dimExpr(to[axis]!));
-      if (!outermost) linear = op("div", linear, dimExpr(to[axis]!));
+      result[axis] = outermost ? linear : op("mod", linear, dimValue(to[axis]!));
+      if (!outermost) linear = op("div", linear, dimValue(to[axis]!));
     }
   }
   return result;
@@ -90,8 +74,8 @@ export function elementOf(value: Value, index: readonly Expr[], context: Express
 }
 
 function loadView(view: View, index: readonly Expr[], context: ExpressionContext): Expr {
-  const type = computeType(view.dtype);
-  assert(type, `kernel over ${view.dtype}`);
+  assert(isLoopType(view.dtype), `kernel over ${view.dtype}`);
+  const type = scalarTypeOf(view.dtype);
   for (const reshape of context.reshaped ?? []) {
     if (!dimsEqual(view.dims, reshape.to) || !index.every((item, i) => item === reshape.toIndex[i])) continue;
     const straight = reshapeView(view, reshape.from);
@@ -104,12 +88,11 @@ function loadView(view: View, index: readonly Expr[], context: ExpressionContext
 function elementOfDims(elements: readonly Dim[], index: readonly Expr[]): Expr {
   const at = index[0];
   if (elements.length === 0) return i64(0);
-  if (!at || elements.length === 1) return dimExpr(elements[0]!);
-  if (at.kind === "const") return dimExpr(elements[Number(at.value)]!);
-  let result = dimExpr(elements[elements.length - 1]!);
+  if (!at || elements.length === 1) return dimValue(elements[0]!);
+  if (at.kind === "const") return dimValue(elements[Number(at.value)]!);
+  let result = dimValue(elements[elements.length - 1]!);
   for (let i = elements.length - 2; i >= 0; i--) {
-    const condition: Expr = { kind: "op", type: "bool", op: "eq", args: [at, i64(i)] };
-    result = { kind: "select", type: "i64", condition, then: dimExpr(elements[i]!), else: result };
+    result = select(op("eq", at, i64(i)), dimValue(elements[i]!), result);
   }
   return result;
 }

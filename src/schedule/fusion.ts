@@ -4,9 +4,8 @@
  * A value is *inlined* when computing it inside its reader costs no more than reading it would: its reader looks at
  * every element once (or a few times, when it is cheap), and nobody else needs it. Everything else gets memory.
  */
-import { type Dim, dimsEqual, type Graph, isStatic, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
+import { type Dim, dimsEqual, type Graph, isLoopType, isStatic, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
 import { isDataDependent, lowerings, opKey } from "../ops/index.ts";
-import { computeType } from "./expression.ts";
 import { isNativeTransposedConv } from "./transposed-conv.ts";
 
 /** shape: small integers whose elements are dimension expressions, computed when a shape is bound. */
@@ -76,7 +75,7 @@ function hasLowering(node: Node): boolean {
   const lowering = lowerings.get(opKey(node));
   if (!lowering || subgraphsOf(node).length > 0) return false;
   const values = [...node.inputs, ...node.outputs].filter((value) => value !== undefined);
-  if (!values.every((value) => value.kind === "tensor" && value.dims && value.dtype && computeType(value.dtype))) return false;
+  if (!values.every((value) => value.kind === "tensor" && value.dims && value.dtype && isLoopType(value.dtype))) return false;
   if (decidesSizes(node)) return false;
   if (TRANSCENDENTAL.test(node.op) && values.some((value) => WIDE.has(value.dtype!))) return false;
   if (ROOTS.test(node.op) && INTEGER.has(values[0]!.dtype!)) return false;

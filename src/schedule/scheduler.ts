@@ -9,10 +9,10 @@
  * computes is unknown to the other and to what follows, so each has a scheduler of its own over shared memory.
  */
 import { assert, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
-import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimsEqual, type Epilogue, type Expr, Graph, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, product, type StridedOperand, sub, subgraphsOf, type Value } from "../ir/index.ts";
+import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, type Value } from "../ir/index.ts";
 import { findProblem, lowerings, opKey } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
-import { axesOf, axisExpr, elementOf, type ExpressionContext, i64, op, type ReshapedIndex, reshapeIndex } from "./expression.ts";
+import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
 import { convPads, decideFusion, type Fusion, isReshape } from "./fusion.ts";
 import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from "./plan.ts";
 import { convPhases } from "./transposed-conv.ts";
