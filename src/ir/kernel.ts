@@ -151,6 +151,3 @@ export interface Tactic {
   readonly estimate: number;
   compile(): CompiledKernel;
 }
-
-/** Typical sizes, for choosing tactics: the profile's optimum. */
-export type OptimumBindings = Bindings;

@@ -2,7 +2,7 @@
  * The runtime's public face, in the shapes of onnxruntime's: an `Engine` is shared and immutable, an `ExecutionContext`
  * runs one inference at a time in its own arena.
  */
-import { type DType, Tensor, UserError } from "../base/index.ts";
+import { type DType, type Tensor, UserError } from "../base/index.ts";
 import type { DimTable, Manifest, ManifestValue } from "../engine/index.ts";
 import { availableThreads, detectCpu } from "../native/index.ts";
 import { Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";

@@ -116,9 +116,3 @@ function scalarConstant(value: Value): Expr | undefined {
     default: return undefined;
   }
 }
-
-/** Whether the index passes through unchanged in the trailing axes that both shapes share. */
-export function sameDims(a: Value, b: Value): boolean {
-  return a.dims !== undefined && b.dims !== undefined && dimsEqual(a.dims, b.dims);
-}
-

@@ -133,7 +133,3 @@ function mergedStride(view: View, axes: readonly number[]): Dim | undefined {
 export function contiguousView(storage: Storage, dtype: DType, dims: readonly Dim[]): View {
   return { storage, dtype, dims, strides: rowMajorStrides(dims), offset: 0 };
 }
-
-export function viewElements(view: View): Dim {
-  return product(view.dims);
-}

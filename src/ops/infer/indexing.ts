@@ -81,11 +81,6 @@ const tfIdf: InferRule = (node) => {
   setOutput(node, 0, "float32", dims && width !== undefined ? [...dims.slice(0, -1), width] : undefined);
 };
 
-export function sizeOf(node: Node): Dim | undefined {
-  const dims = dimsOf(node, 0);
-  return dims && (isStatic(dims) ? elementCount(dims) : product(dims));
-}
-
 const shape: InferRule = (node) => {
   const dims = dimsOf(node, 0);
   if (!dims) return setOutput(node, 0, "int64", undefined);
@@ -109,4 +104,3 @@ export const INDEXING: Rules = {
   Gather: gather, GatherElements: gatherElements, GatherND: gatherNd, TopK: topK, NonZero: nonZero, Compress: compress, Unique: unique, OneHot: oneHot,
   NonMaxSuppression: nonMaxSuppression, TfIdfVectorizer: tfIdf, Shape: shape, Size: size,
 };
-

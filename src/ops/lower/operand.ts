@@ -22,11 +22,6 @@ export function numbersAttribute(node: Node, name: string): readonly number[] | 
   return Array.isArray(value) && value.every((item) => typeof item === "number") ? (value as readonly number[]) : undefined;
 }
 
-export function dimsAttribute(node: Node, name: string): readonly Dim[] | undefined {
-  const value = node.attributes[name];
-  return Array.isArray(value) ? (value as readonly Dim[]) : undefined;
-}
-
 export function inputDims(node: Node, input: number): readonly Dim[] {
   const dims = node.inputs[input]?.dims;
   assert(dims, `${node.op} "${node.name}": dims of input ${input} are unknown`);
@@ -108,8 +103,4 @@ export function wrapTo(dtype: DType, value: Expr): Expr {
   }
 }
 
-/** Element values of different storage types brought to one scalar type. */
-export const toType = (type: ScalarType, value: Expr): Expr => castTo(type, value);
-
 export const scaleIndex = (index: Expr, by: Dim): Expr => op("mul", index, dimValue(by));
-export const productOf = (dims: readonly Dim[]): Dim => dimMul(...dims);
