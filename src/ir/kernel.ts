@@ -4,7 +4,7 @@
  * A kernel is a loop kernel, a contraction (matmul, convolution, attention) or a reference step. All sizes are `Dim`s:
  * a kernel is generated once and handles every shape of the profile; static sizes are specialised.
  */
-import type { Bindings, Dim } from "./dim.ts";
+import type { Dim } from "./dim.ts";
 import type { Axis, Buffer, Expr, LoopKernel } from "./loop.ts";
 
 /**

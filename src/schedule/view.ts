@@ -3,7 +3,7 @@
  * is already in memory cost nothing as long as strides can say them.
  */
 import type { DType } from "../base/index.ts";
-import { add, type Dim, dimEqual, dimsEqual, mul, product, type Value } from "../ir/index.ts";
+import { add, type Dim, dimEqual, dimsEqual, mul, type Value } from "../ir/index.ts";
 
 /** A piece of memory the plan places: in the arena, among the weights, or the caller's input or output. */
 export interface Storage {

@@ -1,6 +1,5 @@
-/** Operators that select by index or by data: gathers, scatters, TopK, NonZero, Unique, Compress, OneHot, NonMaxSuppression. */
-import { elementCount } from "../../base/index.ts";
-import { type Dim, isStatic, type Node, product } from "../../ir/index.ts";
+
+import { type Dim, type Node, product } from "../../ir/index.ts";
 import type { InferRule } from "../contract.ts";
 import { axisIn, dataDim, dimsOf, dimsText, forAll, numberOf, require, type Rules, sameAsInput, setOutput, typeOf } from "./rule.ts";
 

@@ -3,7 +3,7 @@
  */
 import { assert, type DType, Tensor } from "../../base/index.ts";
 import {
-  type Dim, dimEqual, type Expr, castTo, dimValue, i64, min as dimMin, mul as dimMul, type Node, op, sub as dimSub, scalarTypeOf, type ScalarType, type Value,
+  type Dim, dimEqual, type Expr, dimValue, i64, min as dimMin, type Node, op, sub as dimSub, scalarTypeOf, type ScalarType, type Value,
 } from "../../ir/index.ts";
 import type { LoadInput } from "../contract.ts";
 
