@@ -7,7 +7,7 @@ import type { Engine, ExecutionContext, Feeds, Results } from "../runtime/index.
 import type { TuneLevel } from "../tune/index.ts";
 import { makeFeeds } from "./feeds.ts";
 import { type KernelTime, kernelTable, timeKernels } from "./kernel-times.ts";
-import { type Candidate, concurrentRuns, type Latency, measureInTurns, oneRun, summarize } from "./measure.ts";
+import { type Candidate, concurrentRuns, FAIR_TURNS, type Latency, measureInTurns, oneRun, summarize } from "./measure.ts";
 import { type Opened, openEngine, optimumSizes } from "./open.ts";
 import { collect, levelOption, parseCount, parseOptional, parseProfile, parseSeconds, type ShapeOptions } from "./options.ts";
 import { bytes, heading, list, milliseconds, printJson, table } from "./output.ts";
@@ -109,7 +109,7 @@ async function measure(file: string, opened: Opened, feeds: Record<string, Tenso
   const contexts = Array.from({ length: options.contexts }, () => engine.createContext());
   const error = peer && largestError(await contexts[0]!.run(feeds), await peer.run());
   const candidates = [candidate(contexts.map((context) => () => context.run(feeds))), ...(peer ? [candidate(contexts.map(() => () => peer.start()))] : [])];
-  const [own, others] = await measureInTurns(candidates, { durationMs: options.duration * 1000 * candidates.length, warmupMs: options.warmup * 1000 * candidates.length, minimumRuns: MINIMUM_RUNS });
+  const [own, others] = await measureInTurns(candidates, { durationMs: options.duration * 1000 * candidates.length, warmupMs: options.warmup * 1000 * candidates.length, minimumRuns: MINIMUM_RUNS, ...(candidates.length > 1 ? FAIR_TURNS : {}) });
   const latencyMs = summarize(own!.samplesMs);
   const kernels = timeKernels(contexts[0]!, feeds);
   const stepsMs = kernels.reduce((sum, kernel) => sum + kernel.ms, 0);

@@ -71,3 +71,14 @@ test("a value is found however its axes lie", () => {
   assert.deepEqual(found, ["012345", "031425"]);
   assert.deepEqual([...arrangements(tensor, [4])], []);
 });
+
+test("a turn with a rest begins with a run that is not counted", async () => {
+  const calls: string[] = [];
+  const candidate = (name: string): Candidate => async () => {
+    calls.push(name);
+    return { samplesMs: [1], elapsedMs: 1 };
+  };
+  const [a] = await measureInTurns([candidate("a"), candidate("b")], { durationMs: 0, warmupMs: 0, minimumRuns: 1, restMs: 1 });
+  assert.deepEqual(calls, ["a", "b", "a", "a", "b", "b"]);
+  assert.equal(a!.samplesMs.length, 1);
+});

@@ -23,7 +23,14 @@ export interface MeasureOptions {
   readonly durationMs: number;
   readonly warmupMs: number;
   readonly minimumRuns: number;
+  /** Before each turn: a pause and a run that is not counted. Another runtime's threads may keep a core busy for a while after its runs. */
+  readonly restMs?: number;
+  /** How long a candidate goes on before it is the other's turn; one call when absent. */
+  readonly turnMs?: number;
 }
+
+/** For comparisons with a peer whose idle threads spin. */
+export const FAIR_TURNS = { restMs: 120, turnMs: 150 } as const;
 
 /** A turn of one candidate: some runs. */
 export interface Turn {
@@ -78,9 +85,16 @@ export async function measureInTurns(candidates: readonly Candidate[], options: 
   const started = performance.now();
   while (performance.now() - started < options.durationMs || samples[0]!.length < options.minimumRuns) {
     for (const [i, candidate] of candidates.entries()) {
-      const turn = await candidate();
-      samples[i]!.push(...turn.samplesMs);
-      elapsed[i]! += turn.elapsedMs;
+      if (options.restMs) {
+        await new Promise((resolve) => setTimeout(resolve, options.restMs));
+        await candidate();
+      }
+      const until = performance.now() + (options.turnMs ?? 0);
+      do {
+        const turn = await candidate();
+        samples[i]!.push(...turn.samplesMs);
+        elapsed[i]! += turn.elapsedMs;
+      } while (performance.now() < until);
     }
   }
   return samples.map((samplesMs, i) => ({ samplesMs, throughput: (1000 * samplesMs.length) / elapsed[i]! }));

@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ERRORS, SinterError, Tensor } from "../base/index.ts";
-import { bold, buildCached, bytes, measureInTurns, milliseconds, oneRun, openOnnxruntime, relativeError, summarize } from "../cli/index.ts";
+import { bold, buildCached, bytes, FAIR_TURNS, measureInTurns, milliseconds, oneRun, openOnnxruntime, relativeError, summarize } from "../cli/index.ts";
 import { Engine } from "../index.ts";
 import { decode, readDictionary } from "./decode.ts";
 import { readPicture, toInput } from "./image.ts";
@@ -15,7 +15,7 @@ import { readPicture, toInput } from "./image.ts";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const PICTURE = join(ROOT, "demo/line.png");
 const CACHE = join(ROOT, ".cache/demo");
-const MEASURE = { durationMs: 3000, warmupMs: 600, minimumRuns: 10 };
+const MEASURE = { durationMs: 3000, warmupMs: 600, minimumRuns: 10, ...FAIR_TURNS };
 
 const say = (name: string, text: string): void => console.log(`  ${name.padEnd(12)}${text}`);
 
