@@ -71,15 +71,18 @@ export async function openOnnxruntime(model: string, feeds: Readonly<Record<stri
  */
 const LEAST_SCALE = 0.01;
 
-/** Largest absolute difference over the largest absolute value of the reference; infinite where one is NaN and the other not. */
-export function relativeError(actual: Tensor, expected: Tensor): number {
+/**
+ * Largest absolute difference over the largest absolute value of the reference; infinite where one is NaN and the other not.
+ * @param leastScale what the difference is divided by where every value of the reference is smaller; 0 to judge strictly
+ */
+export function relativeError(actual: Tensor, expected: Tensor, leastScale = LEAST_SCALE): number {
   if (actual.dims.join() !== expected.dims.join() || actual.type !== expected.type) return Number.POSITIVE_INFINITY;
   if (Array.isArray(actual.data) || Array.isArray(expected.data)) return String(actual.data) === String(expected.data) ? 0 : Number.POSITIVE_INFINITY;
-  if (actual.type.startsWith("complex")) return errorOf(actual.data as Float32Array, expected.data as Float32Array);
-  return errorOf(numbersOf(actual), numbersOf(expected));
+  if (actual.type.startsWith("complex")) return errorOf(actual.data as Float32Array, expected.data as Float32Array, leastScale);
+  return errorOf(numbersOf(actual), numbersOf(expected), leastScale);
 }
 
-function errorOf(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+function errorOf(actual: ArrayLike<number>, expected: ArrayLike<number>, leastScale: number): number {
   let difference = 0;
   let scale = 0;
   for (let i = 0; i < expected.length; i++) {
@@ -90,5 +93,5 @@ function errorOf(actual: ArrayLike<number>, expected: ArrayLike<number>): number
     if (!Number.isFinite(a) || !Number.isFinite(b)) return Number.POSITIVE_INFINITY;
     difference = Math.max(difference, Math.abs(a - b));
   }
-  return difference / Math.max(scale, LEAST_SCALE);
+  return difference === 0 ? 0 : difference / Math.max(scale, leastScale);
 }
