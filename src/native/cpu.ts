@@ -140,11 +140,23 @@ function readFeatures(read: ReadLeaf, readXcr0: () => number): Set<CpuFeature> {
   return found;
 }
 
-/** Cache sizes from the leaf that lists caches: 4 on Intel, 0x8000001D on AMD. */
+/** Assumed where a hypervisor hides the caches: what every processor with AVX2 has at least. */
+const LEAST_CACHES = { l1d: 32 * 1024, l2: 256 * 1024, l3: 0 };
+
 function readCaches(read: ReadLeaf, vendor: string): Cpu["cacheBytes"] {
+  const listed = listedCaches(read, vendor);
+  return { l1d: listed.l1d || LEAST_CACHES.l1d, l2: listed.l2 || LEAST_CACHES.l2, l3: listed.l3 };
+}
+
+/** Cache sizes from the leaf that lists caches: 4 on Intel, 0x8000001D on AMD; else AMD's older leaves; 0 where unknown. */
+function listedCaches(read: ReadLeaf, vendor: string): { l1d: number; l2: number; l3: number } {
   const leaf = vendor === "GenuineIntel" ? 4 : 0x8000_001d;
   const highest = vendor === "GenuineIntel" ? read(0).eax : read(0x8000_0000).eax;
   const sizes = { l1d: 0, l2: 0, l3: 0 };
+  if (vendor === "AuthenticAMD" && highest >= 0x8000_0006) {
+    sizes.l1d = (read(0x8000_0005).ecx >>> 24) * 1024;
+    sizes.l2 = (read(0x8000_0006).ecx >>> 16) * 1024;
+  }
   if (highest < leaf) return sizes;
   for (let index = 0; index < 16; index++) {
     const { eax, ebx, ecx } = read(leaf, index);
