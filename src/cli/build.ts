@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { UserError } from "../base/index.ts";
 import { build, type BuildResult } from "../compile.ts";
 import { EngineFile } from "../engine/index.ts";
+import { keyFolder, signEngine } from "../trust/index.ts";
 import { checkWritable } from "./folders.ts";
 import { withInterrupt } from "./interrupt.ts";
 import { type BuildTuning, levelOption, parseBytes, parseCount, parseProfile, profileOptions, type ShapeOptions, tuningOf } from "./options.ts";
@@ -50,20 +51,21 @@ async function run(model: string, options: BuildCommandOptions): Promise<void> {
       onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
     }));
     line.clear();
-    report(result, options.json === true);
+    const key = signEngine(output, keyFolder(process.env));
+    report(result, key, options.json === true);
   } finally {
     line.clear();
   }
 }
 
-function report({ output, elapsedMs, report: { nodesBefore, nodesAfter, steps, referenceSteps } }: BuildResult, asJson: boolean): void {
+function report({ output, elapsedMs, report: { nodesBefore, nodesAfter, steps, referenceSteps } }: BuildResult, key: string, asJson: boolean): void {
   const file = EngineFile.open(output);
   const { sizeBytes } = file;
   file.close();
   if (asJson) {
-    printJson({ output, elapsedMs, sizeBytes, nodesBefore, nodesAfter, steps: steps.length, referenceSteps });
+    printJson({ output, elapsedMs, sizeBytes, nodesBefore, nodesAfter, steps: steps.length, referenceSteps, signedBy: key });
     return;
   }
-  console.log(`${output}: ${bytes(sizeBytes)}, ${nodesBefore} nodes became ${steps.length} steps, in ${(elapsedMs / 1000).toFixed(1)} s`);
+  console.log(`${output}: ${bytes(sizeBytes)}, ${nodesBefore} nodes became ${steps.length} steps, in ${(elapsedMs / 1000).toFixed(1)} s; signed by this machine's key ${key}`);
   if (referenceSteps.length > 0) console.log(`${referenceSteps.length} operators run on the reference, not as native code: ${some(referenceSteps, 8)}`);
 }
