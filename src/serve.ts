@@ -61,7 +61,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const metrics = new ServerMetrics(new MetricsRegistry());
   const repositories = new Repositories(options.repositories);
   const compiler = new Compiler();
-  const engine = new EngineBackend({ cache: new EngineCache(options.cache), compiler, pool: new NativePool(), keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch });
+  const engine = new EngineBackend({ cache: new EngineCache(options.cache), compiler, pool: new NativePool(), keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
   const counts = new Map<string, Statistics>();
   const store = new ModelStore({
     repositories, backends: [engine, new OnnxruntimeBackend()], log,
