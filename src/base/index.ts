@@ -2,3 +2,5 @@ export * from "./dtype.ts";
 export * from "./errors.ts";
 export * from "./tensor.ts";
 export * from "./float.ts";
+export * from "./protobuf.ts";
+export * from "./protobuf-writer.ts";
