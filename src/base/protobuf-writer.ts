@@ -66,16 +66,7 @@ export class ProtoWriter {
   bytes(field: number, bytes: Uint8Array): void {
     this.#key(field, WIRE.bytes);
     this.varint(bytes.byteLength);
-    if (this.#open === 0 && bytes.byteLength > SEPARATE_BYTES) {
-      this.#parts.push(this.#buffer.subarray(0, this.#at), bytes);
-      this.#partBytes += this.#at + bytes.byteLength;
-      this.#buffer = Buffer.allocUnsafe(64);
-      this.#at = 0;
-      return;
-    }
-    this.#ensure(bytes.byteLength);
-    this.#buffer.set(bytes, this.#at);
-    this.#at += bytes.byteLength;
+    this.#raw(bytes);
   }
 
   packed(field: number, values: readonly (number | bigint)[]): void {
@@ -105,6 +96,26 @@ export class ProtoWriter {
     this.#at = lengthAt;
     this.varint(length);
     this.#at = end;
+  }
+
+  /** A finished message as a field of this one. */
+  nested(field: number, message: ProtoWriter): void {
+    this.#key(field, WIRE.bytes);
+    this.varint(message.size);
+    for (const part of message.finish()) this.#raw(part);
+  }
+
+  #raw(bytes: Uint8Array): void {
+    if (this.#open === 0 && bytes.byteLength > SEPARATE_BYTES) {
+      this.#parts.push(this.#buffer.subarray(0, this.#at), bytes);
+      this.#partBytes += this.#at + bytes.byteLength;
+      this.#buffer = Buffer.allocUnsafe(64);
+      this.#at = 0;
+      return;
+    }
+    this.#ensure(bytes.byteLength);
+    this.#buffer.set(bytes, this.#at);
+    this.#at += bytes.byteLength;
   }
 
   /** A value without its key; negative ones take ten bytes. */
