@@ -5,6 +5,7 @@
 import { type Axis, type Buffer, type Dim, type Epilogue, type Expr, mul } from "../../../ir/index.ts";
 import { mem, type VReg } from "../function.ts";
 import { EpilogueEmitter, type EpilogueRow } from "../loop/epilogue.ts";
+import { VectorMath } from "../math.ts";
 import type { KernelWriter, Size } from "./writer.ts";
 
 /** A segment of one output row: `vectors` vectors, the last perhaps masked. */
@@ -33,11 +34,14 @@ export class OutputWriter {
   readonly #epilogue: EpilogueEmitter | undefined;
   readonly #columnStride: Dim;
   readonly #isUniform: boolean;
+  /** Whether the epilogue is few enough instructions to be written out for every row of a register tile. */
+  readonly isLight: boolean;
 
   constructor(w: KernelWriter, epilogue: Epilogue | undefined, columnStride: Dim) {
     this.#w = w;
     this.#columnStride = columnStride;
     this.#isUniform = epilogue !== undefined && dependsOnlyOn(epilogue.value, epilogue.axes.at(-1)!);
+    this.isLight = columnStride === 1 && (epilogue === undefined || operations(epilogue.value) <= LIGHT_OPERATIONS);
     this.#epilogue = epilogue && new EpilogueEmitter(w.f, epilogue, w.table, w.paramBlock);
   }
 
@@ -85,6 +89,21 @@ export class OutputWriter {
     const source = w.f.gp();
     w.f.emit("lea", source, slot);
     w.copyElements(source, 4, w.address(to, w.mul(stepBytes, lane)), stepBytes, count);
+  }
+}
+
+const LIGHT_OPERATIONS = 8;
+
+/** Operations on vectors in an expression; what is no single instruction counts as very many. */
+function operations(expr: Expr): number {
+  const all = (parts: readonly Expr[]): number => parts.reduce((sum, part) => sum + operations(part), 0);
+  switch (expr.kind) {
+    case "load": return 1;
+    case "op": return (VectorMath.has(expr.op) ? Number.POSITIVE_INFINITY : 1) + all(expr.args);
+    case "cast": return 1 + operations(expr.arg);
+    case "select": return 1 + all([expr.condition, expr.then, expr.else]);
+    case "reduce": return Number.POSITIVE_INFINITY;
+    default: return 0;
   }
 }
 
