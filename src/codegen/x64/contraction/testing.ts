@@ -26,7 +26,8 @@ export function randomFloats(count: number, random: () => number): Float32Array 
 
 export type Contents = Map<Buffer, Float32Array>;
 
-const UNTOUCHED = 12345;
+/** What output buffers hold before a kernel runs. */
+export const UNTOUCHED = 12345;
 
 /**
  * Runs all tiles, cut at `cuts` and done last part first, on memory that touches an unmapped page at `edge`.
