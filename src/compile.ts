@@ -14,7 +14,7 @@ import { inferTypes, isDataDependent } from "./ops/index.ts";
 import { type Evaluate, runPasses } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
-import { CpuDevice, otherShapes, type TacticReport, TimingCache, tune, type TuneLevel } from "./tune/index.ts";
+import { CpuDevice, limitExtraWeights, otherShapes, type TacticReport, TimingCache, tune, type Tuned, type TuneLevel, type WeightChoice } from "./tune/index.ts";
 import { VERSION } from "./version.ts";
 
 export type BuildStage = "import" | "optimize" | "plan" | "tune" | "write";
@@ -41,6 +41,11 @@ export interface BuildOptions {
   readonly level?: TuneLevel;
   /** Most scratch memory one kernel may take per thread, in bytes. */
   readonly workspaceBytes?: number;
+  /**
+   * Offer fast convolutions (Winograd): less work for larger weights. The engine's weight section may then be up to one
+   * and a half times the model's weights. Off by default.
+   */
+  readonly fastConvolution?: boolean;
   /** Threads that runs will mostly use: tactics are judged by the longest share of that many; 1 by default. */
   readonly threads?: number;
   /** File of measured times, read and updated. */
@@ -152,6 +157,7 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
   };
   const kernels: (CompiledKernel | undefined)[] = [];
   const reports: StepReport[] = [];
+  const weighty: (WeightChoice & { readonly index: number })[] = [];
   for (const [index, step] of plan.steps.entries()) {
     if (step.kind === "reference") {
       kernels.push(undefined);
@@ -170,15 +176,22 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
     }
     await progress.report("tune", index, plan.steps.length, nameOf(step));
     const description = printKernel(step.kernel);
-    const tactics = tacticsFor(step.kernel, isa, constants, bindings);
-    const tuned = tune(description, tactics, bindings, {
+    const tactics = tacticsFor(step.kernel, isa, constants, bindings, options);
+    const again = (some: readonly Tactic[]): Tuned => tune(description, some, bindings, {
       device, cache, alternatives, level: options.level ?? 3,
       ...(options.workspaceBytes === undefined ? {} : { workspaceBytes: options.workspaceBytes }),
       ...(options.signal ? { signal: options.signal } : {}),
     });
+    const tuned = again(tactics);
+    if (tactics.some(({ extraWeightBytes }) => extraWeightBytes)) weighty.push({ index, tactics, tuned, again });
     kernels.push(tuned.kernel);
     reports.push({ name: nameOf(step), kind: step.kernel.kind, description, tactics: tuned.report });
   }
+  limitExtraWeights(weighty, EXTRA_WEIGHTS * weightBytesOf(plan.graph)).forEach(({ tuned }, i) => {
+    const { index } = weighty[i]!;
+    kernels[index] = tuned.kernel;
+    reports[index] = { ...reports[index]!, tactics: tuned.report };
+  });
   if (options.timingCache) cache.save(options.timingCache);
   return { kernels, reports };
 }
@@ -193,11 +206,14 @@ function nameOf(step: KernelStep): string {
   return step.kernel.name || step.operators.join("+");
 }
 
-function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uint8Array | undefined, bindings: Bindings): Tactic[] {
+/** Bytes that fast convolutions may add, as a share of the model's weights. */
+const EXTRA_WEIGHTS = 0.45;
+
+function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uint8Array | undefined, bindings: Bindings, { fastConvolution = false }: BuildOptions): Tactic[] {
   switch (kernel.kind) {
     case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
     case "matmul": return matmulTactics(kernel, isa, constants, bindings);
-    case "conv": return convTactics(kernel, isa, constants, bindings);
+    case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution });
     case "attention": return attentionTactics(kernel, isa, constants, bindings);
   }
 }

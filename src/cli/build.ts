@@ -6,7 +6,7 @@ import { build, type BuildResult } from "../compile.ts";
 import { EngineFile } from "../engine/index.ts";
 import { checkWritable } from "./folders.ts";
 import { withInterrupt } from "./interrupt.ts";
-import { type BuildTuning, levelOption, parseBytes, parseCount, parseProfile, profileOptions, type ShapeOptions, tuningOf } from "./options.ts";
+import { type BuildTuning, fastConvolutionOption, levelOption, parseBytes, parseCount, parseProfile, profileOptions, type ShapeOptions, tuningOf } from "./options.ts";
 import { bytes, describeProgress, printJson, ProgressLine, some } from "./output.ts";
 
 interface BuildCommandOptions extends ShapeOptions, BuildTuning {
@@ -24,6 +24,7 @@ export function buildCommand(): Command {
     .option("--threads <n>", "threads the kernels are tuned for (default: all that this process may use)", parseCount("threads"))
     .addOption(levelOption())
     .option("--workspace <size>", "most scratch memory per thread for one kernel, e.g. 16M", parseBytes)
+    .addOption(fastConvolutionOption())
     .option("--timing-cache <file>", "measured times, read and updated: makes later builds fast and reproducible")
     .option("--strict", "refuse a model that needs a reference step instead of a native kernel")
     .option("--keep-going", "build it all the same and report such steps (default)")

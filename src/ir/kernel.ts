@@ -176,5 +176,7 @@ export interface Tactic {
   readonly name: string;
   /** Lower is better; a rough model used at level 0 and to order candidates. */
   readonly estimate: number;
+  /** Bytes its packed weights take beyond the one copy that other tactics share; absent when none. */
+  readonly extraWeightBytes?: number;
   compile(): CompiledKernel;
 }
