@@ -22,6 +22,7 @@ import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
 import { decomposeContribOperators } from "./contrib.ts";
 import { unrollRecurrent } from "./recurrent.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
+import { singleGatherToSlice } from "./single-gathers.ts";
 import { sinkReshapes } from "./sink-reshapes.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
@@ -71,6 +72,7 @@ const LAYOUT: readonly Pass[] = [{ name: "channels last", rule: () => channelsLa
 const LAST: readonly Pass[] = [
   { name: "channels-first inputs", rule: (_, graph) => readChannelsFirst(graph) },
   { name: "transposes of ones to reshapes", rule: () => transposeToReshape },
+  { name: "gathers of one place to slices", rule: () => singleGatherToSlice },
 ];
 
 /** Groups in order, each until it changes nothing. */
