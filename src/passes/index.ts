@@ -7,6 +7,7 @@ import { findProblem } from "../ops/index.ts";
 import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
 import { recogniseAttention } from "./attention.ts";
 import { lowerAttention } from "./attention-operator.ts";
+import { splitBatchedTransposes } from "./batched-transposes.ts";
 import { channelsLast, readChannelsFirst } from "./channels-last.ts";
 import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
 import { shareCommonSubexpressions } from "./common-subexpressions.ts";
@@ -82,7 +83,7 @@ const PIPELINE: readonly (readonly Pass[])[] = [
   [...RECURRENT, ...CLEAN],
   [...RECOGNISE, ...CLEAN],
   [...CANONICAL, ...CLEAN],
-  [{ name: "sink reshapes", rule: () => sinkReshapes }, ...CLEAN],
+  [{ name: "sink reshapes", rule: () => sinkReshapes }, { name: "split batched transposes", rule: () => splitBatchedTransposes }, ...CLEAN],
   [...ATTENTION, ...CLEAN],
   [...LAYOUT, ...TRANSPOSES, ...CLEAN],
   [...LAST, ...CLEAN],
