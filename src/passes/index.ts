@@ -7,6 +7,7 @@ import { findProblem } from "../ops/index.ts";
 import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
 import { recogniseAttention } from "./attention.ts";
 import { lowerAttention } from "./attention-operator.ts";
+import { splitBatchedTransposes } from "./batched-transposes.ts";
 import { channelsLast, readChannelsFirst } from "./channels-last.ts";
 import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
 import { shareCommonSubexpressions } from "./common-subexpressions.ts";
@@ -23,6 +24,7 @@ import { decomposeContribOperators } from "./contrib.ts";
 import { unrollRecurrent } from "./recurrent.ts";
 import { rowZeroPoints } from "./row-zero-points.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
+import { singleGatherToSlice } from "./single-gathers.ts";
 import { sinkReshapes } from "./sink-reshapes.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
@@ -73,6 +75,7 @@ const LAYOUT: readonly Pass[] = [{ name: "channels last", rule: () => channelsLa
 const LAST: readonly Pass[] = [
   { name: "channels-first inputs", rule: (_, graph) => readChannelsFirst(graph) },
   { name: "transposes of ones to reshapes", rule: () => transposeToReshape },
+  { name: "gathers of one place to slices", rule: () => singleGatherToSlice },
 ];
 
 /** Groups in order, each until it changes nothing. */
@@ -82,7 +85,7 @@ const PIPELINE: readonly (readonly Pass[])[] = [
   [...RECURRENT, ...CLEAN],
   [...RECOGNISE, ...CLEAN],
   [...CANONICAL, ...CLEAN],
-  [{ name: "sink reshapes", rule: () => sinkReshapes }, ...CLEAN],
+  [{ name: "sink reshapes", rule: () => sinkReshapes }, { name: "split batched transposes", rule: () => splitBatchedTransposes }, ...CLEAN],
   [...ATTENTION, ...CLEAN],
   [...LAYOUT, ...TRANSPOSES, ...CLEAN],
   [...LAST, ...CLEAN],
