@@ -63,6 +63,7 @@ function depthwiseTacticName(p: DepthwiseParameters): string {
 
 function packDepthwise(kernel: ConvKernel, shape: ConvShape, constants: ConstantLookup): PackedData | undefined {
   const source = constants(kernel.weights);
+  if (kernel.input.dtype !== "float32" || kernel.weights.dtype !== "float32") return undefined;
   if (!source || shape.groups !== shape.channels || shape.outChannels !== shape.channels || shape.groups === 1) return undefined;
   if (shape.channelsFirst || shape.inputStrides[3] !== 1 || typeof shape.inputStrides[2] !== "number" || shape.kernel[1] > 9) return undefined;
   const taps = shape.kernel[0] * shape.kernel[1];
@@ -139,7 +140,7 @@ class DepthwiseGenerator {
     const shape = this.#shape;
     const kernel = this.#kernel;
     const radices = [ceilDiv(shape.outHeight, this.#p.rows), shape.batch];
-    const output = new OutputWriter(w, kernel.epilogue, shape.outputStrides[3]);
+    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, shape.outputStrides[3]);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [block, batch] = w.split(tile, radices);
       const begin = w.local(w.mul(w.value(block!), this.#p.rows));
