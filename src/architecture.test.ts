@@ -24,6 +24,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   tune: ["base", "ir", "native", "codegen"],
   link: ["base", "ir", "schedule", "engine"],
   "compile.ts": ["base", "codegen", "engine", "ir", "link", "native", "onnx", "ops", "passes", "reference", "schedule", "tune", "version.ts"],
+  server: ["base", "native"],
   "index.ts": ["base", "compile.ts", "reference", "runtime", "schedule", "version.ts"],
   "version.ts": [],
   cli: [...BOTH_HALVES, "onnx", "ops", "passes", "schedule", "codegen", "tune", "runtime", "compile.ts", "version.ts"],
