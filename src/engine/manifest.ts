@@ -104,7 +104,7 @@ export interface Manifest {
   readonly version: string;
   readonly model: { readonly name: string; readonly producer: string; readonly opset: number; readonly digest: string; readonly metadata: Readonly<Record<string, string>> };
   readonly target: { readonly arch: "x64"; readonly isa: string; readonly cpu: string; readonly features: readonly string[] };
-  readonly precision: "fp32";
+  readonly precision: "fp32" | "int8";
   readonly level: number;
   readonly inputs: readonly ManifestValue[];
   readonly outputs: readonly ManifestValue[];
