@@ -22,6 +22,7 @@ import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
 import { decomposeContribOperators } from "./contrib.ts";
 import { unrollRecurrent } from "./recurrent.ts";
 import { cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
+import { rowZeroPoints } from "./row-zero-points.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
 import { sinkReshapes } from "./sink-reshapes.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
@@ -61,6 +62,7 @@ const CANONICAL: readonly Pass[] = [
   { name: "batch normalisation into weights", rule: () => foldBatchNormalization },
   { name: "channel constants into convolutions", rule: () => foldChannelConstants },
   { name: "Gemm to MatMul", rule: () => splitGemm },
+  { name: "row zero points out of integer products", rule: () => rowZeroPoints },
 ];
 
 const TRANSPOSES: readonly Pass[] = [

@@ -3,7 +3,7 @@ import { type Bindings, type Buffer, ceilDiv, type ConvKernel, type Dim, type Ep
 import type { Isa } from "../function.ts";
 import { spanOf } from "../../../tune/index.ts";
 import { convTactics } from "./conv-tactics.ts";
-import { assertClose, AVX2, AVX512, type Contents, elementAt, epilogueValue, execute, expectedOutput, randomFloats, randomizer } from "./testing.ts";
+import { assertClose, AVX2, AVX512, type Contents, type Elements, elementAt, epilogueValue, execute, expectedOutput, randomFloats, randomizer } from "./testing.ts";
 
 interface Options {
   readonly batch?: Dim;
@@ -54,7 +54,7 @@ function biasRelu(output: Buffer, bias: Buffer, residual: Buffer): Epilogue {
   return { axes, value: { kind: "op", type: "f32", op: "add", args: [relu, { kind: "load", type: "f32", buffer: residual, index }] } };
 }
 
-function reference(kernel: ConvKernel, contents: Contents, bindings: Bindings): Float32Array {
+function reference(kernel: ConvKernel, contents: Contents, bindings: Bindings): Elements {
   const two = (values: readonly number[], missing: number): [number, number] => (values.length === 1 ? [missing, values[0]!] : [values[0]!, values[1]!]);
   const oneDim = kernel.kernel.length === 1;
   const value = (dim: Dim): number => evaluate(dim, bindings);
