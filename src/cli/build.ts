@@ -1,7 +1,7 @@
 /** `sinter build`: an ONNX model to an engine file. */
 import { dirname, resolve } from "node:path";
-import { Command } from "commander";
-import { UserError } from "../base/index.ts";
+import { Command, Option } from "commander";
+import { type Precision, PRECISIONS, UserError } from "../base/index.ts";
 import { build, type BuildResult } from "../compile.ts";
 import { EngineFile } from "../engine/index.ts";
 import { checkWritable } from "./folders.ts";
@@ -11,6 +11,7 @@ import { bytes, describeProgress, printJson, ProgressLine, some } from "./output
 
 interface BuildCommandOptions extends ShapeOptions, BuildTuning {
   readonly output?: string;
+  readonly precision: Precision;
   readonly strict?: boolean;
   readonly json?: boolean;
 }
@@ -23,6 +24,7 @@ export function buildCommand(): Command {
   profileOptions(command)
     .option("--threads <n>", "threads the kernels are tuned for (default: all that this process may use)", parseCount("threads"))
     .addOption(levelOption())
+    .addOption(new Option("--precision <type>", "what products are computed in").choices(PRECISIONS).default("fp32"))
     .option("--workspace <size>", "most scratch memory per thread for one kernel, e.g. 16M", parseBytes)
     .option("--timing-cache <file>", "measured times, read and updated: makes later builds fast and reproducible")
     .option("--strict", "refuse a model that needs a reference step instead of a native kernel")
@@ -45,7 +47,7 @@ async function run(model: string, options: BuildCommandOptions): Promise<void> {
   const line = new ProgressLine();
   try {
     const result = await withInterrupt((signal) => build(model, {
-      output, profiles: parseProfile(options), signal, ...tuningOf(options),
+      output, profiles: parseProfile(options), signal, precision: options.precision, ...tuningOf(options),
       ...(options.strict ? { strict: true } : {}),
       onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
     }));

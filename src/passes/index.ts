@@ -2,11 +2,13 @@
  * Graph to graph: the pipeline, as a list that reads from top to bottom. Each pass is one small file; a group is
  * repeated until nothing changes.
  */
+import type { Precision } from "../base/index.ts";
 import { type Graph, type Node, subgraphsOf } from "../ir/index.ts";
 import { findProblem } from "../ops/index.ts";
 import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
 import { recogniseAttention } from "./attention.ts";
 import { lowerAttention } from "./attention-operator.ts";
+import { BFLOAT16_PASSES, BFLOAT16_STORAGE } from "./bfloat16.ts";
 import { channelsLast, readChannelsFirst } from "./channels-last.ts";
 import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
 import { shareCommonSubexpressions } from "./common-subexpressions.ts";
@@ -88,6 +90,12 @@ const PIPELINE: readonly (readonly Pass[])[] = [
   [...LAST, ...CLEAN],
 ];
 
+/** What a precision adds to them. */
+const PRECISION: Readonly<Record<Precision, readonly (readonly Pass[])[]>> = {
+  fp32: [],
+  bf16: [[...BFLOAT16_PASSES, ...CLEAN], [BFLOAT16_STORAGE]],
+};
+
 /** A bound on repetition: every pass makes the graph simpler, so this is never reached by a graph, only by a mistake. */
 const MAX_ROUNDS = 20;
 
@@ -96,7 +104,7 @@ export function runPasses(graph: Graph, options: PassOptions): PassReport {
   const rows: PassRow[] = [];
   runGroup(graph, CLEAN, options, rows);
   for (const node of graph.nodes) runBranches(node, options, rows);
-  for (const group of PIPELINE) runGroup(graph, group, options, rows);
+  for (const group of [...PIPELINE, ...PRECISION[options.precision ?? "fp32"]]) runGroup(graph, group, options, rows);
   return { passes: rows };
 }
 

@@ -1,5 +1,6 @@
 /** What a pass is: a name, and a rule that sweeps over the graph until it changes nothing more. */
 import type { Graph, Node } from "../ir/index.ts";
+import type { Precision } from "../base/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import type { Rule } from "./editor.ts";
 
@@ -8,6 +9,8 @@ export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly Ho
 
 export interface PassOptions {
   readonly evaluate: Evaluate;
+  /** In what products are computed; float32 when absent. */
+  readonly precision?: Precision;
 }
 
 export interface Pass {

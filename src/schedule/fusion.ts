@@ -49,11 +49,12 @@ export interface Fusion {
   readonly chains: ReadonlyMap<Node, readonly Node[]>;
 }
 
-export function decideFusion(graph: Graph): Fusion {
+/** @param bfloat16 whether the target has products of bfloat16 */
+export function decideFusion(graph: Graph, bfloat16 = false): Fusion {
   const users = usersOf(graph);
   const outputs = new Set(graph.outputs);
   const order = new Map(graph.nodes.map((node, i) => [node, i]));
-  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs)]));
+  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs, bfloat16)]));
   const decider = new Decider(roles, users, outputs, order);
   for (const node of [...graph.nodes].reverse()) if (roles.get(node) === "contraction") decider.claimChain(node);
   for (const node of graph.nodes) if (roles.get(node) === "loop") decider.decideInline(node);
@@ -68,9 +69,9 @@ export function isPointwise(node: Node): boolean {
   return lowerings.get(opKey(node))?.kind === "pointwise";
 }
 
-function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>): Role {
+function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>, bfloat16: boolean): Role {
   if (!node.outputs.some((value) => value && (users.has(value) || outputs.has(value)))) return "dead";
-  if (isContraction(node)) return "contraction";
+  if (isContraction(node, bfloat16)) return "contraction";
   if (node.outputs.every((value) => value?.elements && !outputs.has(value))) return "shape";
   return hasLowering(node) ? "loop" : "reference";
 }
