@@ -21,6 +21,7 @@ export interface OpenOptions {
   readonly profiles: readonly Profile[];
   readonly level?: TuneLevel;
   readonly precision?: Precision;
+  readonly fastConvolution?: boolean;
 }
 
 export interface Opened {
@@ -74,6 +75,7 @@ export async function buildCached(model: string, options: OpenOptions, folder = 
     const { elapsedMs } = await withInterrupt((signal) => build(model, {
       output: path, level, precision, profiles: options.profiles, timingCache: join(folder, "timings.json"), signal,
       ...(options.threads === undefined ? {} : { threads: options.threads }),
+      ...(options.fastConvolution ? { fastConvolution: true } : {}),
       onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
     }));
     return { path, buildMs: elapsedMs };
@@ -83,7 +85,7 @@ export async function buildCached(model: string, options: OpenOptions, folder = 
 }
 
 /** The model file by content, files of external weights by name, size and date, and all that a build depends on. */
-function keyOf(model: string, { profiles, level, threads, precision }: OpenOptions): string {
+function keyOf(model: string, { profiles, level, threads, precision, fastConvolution = false }: OpenOptions): string {
   const files: string[] = [];
   importModel(model, {
     mapFile: (path) => {
@@ -93,7 +95,7 @@ function keyOf(model: string, { profiles, level, threads, precision }: OpenOptio
   }).close();
   const external = files.slice(1).map((path) => [path, statSync(path).size, statSync(path).mtimeMs]);
   using file = MappedFile.open(model);
-  return createHash("sha256").update(file.bytes()).update(JSON.stringify([VERSION, detectCpu(process.env).id, profiles, level, threads ?? 0, precision, external])).digest("hex").slice(0, 32);
+  return createHash("sha256").update(file.bytes()).update(JSON.stringify([VERSION, detectCpu(process.env).id, profiles, level, threads ?? 0, precision, fastConvolution, external])).digest("hex").slice(0, 32);
 }
 
 /** Dimension sizes of the engine's first profile: what inputs get that no option names. */

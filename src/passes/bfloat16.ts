@@ -56,10 +56,12 @@ function castProducts(kept: ReadonlySet<Node>): Rule {
 
 const LAST = /^(Add|Mul|Cast|Reshape|Flatten|Squeeze|Unsqueeze|Transpose|Identity|Softmax|LogSoftmax|Sigmoid)$/;
 
+/** Whether a node multiplies matrices or convolves, in float32 or in bfloat16 by now. */
+const isWork = (node: Node): boolean => node.domain === "" && (node.op === "MatMul" || node.op === "Conv") && node.inputs[0]?.dims !== undefined && node.inputs[1]?.dims !== undefined && node.outputs[0]?.dims !== undefined;
+
 /** Products whose results reach an output through little more than a bias, when they are a small part of the work. */
 function keptNodes(nodes: readonly Node[], outputs: readonly Value[]): Set<Node> {
-  const products = nodes.filter(isProduct);
-  const total = products.reduce((sum, node) => sum + workOf(node), 0);
+  const total = nodes.filter(isWork).reduce((sum, node) => sum + workOf(node), 0);
   const last = new Set<Node>();
   const visit = (node: Node | undefined): void => {
     if (!node || last.has(node)) return;

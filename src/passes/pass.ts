@@ -1,16 +1,18 @@
 /** What a pass is: a name, and a rule that sweeps over the graph until it changes nothing more. */
 import type { Graph, Node } from "../ir/index.ts";
-import type { Precision } from "../base/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import type { Rule } from "./editor.ts";
+import type { Quantization } from "./quantized/index.ts";
 
 /** Computes a node's results from constant inputs. */
 export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly HostValue[];
 
 export interface PassOptions {
   readonly evaluate: Evaluate;
-  /** In what products are computed; float32 when absent. */
-  readonly precision?: Precision;
+  /** Computes products of bfloat16. */
+  readonly bfloat16?: boolean;
+  /** Quantizes float layers by a plan, behind the float passes. */
+  readonly quantization?: Quantization;
 }
 
 export interface Pass {
