@@ -3,7 +3,7 @@
  */
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
-import { assert, Tensor, UnsupportedError, UserError } from "./base/index.ts";
+import { assert, type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { attentionTactics, compileLoop, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
 import { writeEngine } from "./engine/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
@@ -34,8 +34,11 @@ export interface BuildProgress {
 export interface BuildOptions {
   /** Engine file to write; replaced by rename. */
   readonly output: string;
-  /** fp32 keeps every layer as the model has it; int8 quantizes float layers by `quantization`. Models that come quantized stay so in either. */
-  readonly precision?: "fp32" | "int8";
+  /**
+   * fp32 keeps every layer as the model has it; bf16 computes products of bfloat16 with float32 sums, where the processor
+   * has AVX512-BF16; int8 quantizes float layers by `quantization`. Models that come quantized stay so in each.
+   */
+  readonly precision?: Precision;
   /** With int8: what to do to each layer. Without it, matrix products get a scale per row as they run, and convolutions stay. */
   readonly quantization?: QuantizationPlan;
   /** Shapes the engine must serve; a dimension that no profile names gets a documented default range. */
@@ -104,6 +107,7 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
   const started = performance.now();
   const cpu = detectCpu(options.env ?? process.env);
   requireCpu(cpu);
+  requirePrecision(cpu, options.precision ?? "fp32");
   const progress = new Progress(options, started);
   await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
   using spill = new SpillFile(dirname(options.output));
@@ -117,9 +121,9 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     assumeProfiles(graph, profiles);
     inferTypes(graph);
     const quantized = quantization && withReport(quantization);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...(quantized ? { quantization: quantized.quantization } : {}) });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), bfloat16: options.precision === "bf16", ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
-    const plan = schedule(graph);
+    const plan = schedule(graph, { bfloat16: targetOf(cpu).bf16 });
     refuseReferences(plan, options);
     const compiled = await compileKernels(plan, profiles[0]!, cpu, options, progress);
     const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
@@ -228,6 +232,13 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
   });
   if (options.timingCache) cache.save(options.timingCache);
   return { kernels, reports };
+}
+
+/** @throws UnsupportedError when the processor does not multiply in the precision */
+function requirePrecision(cpu: Cpu, precision: Precision): void {
+  const isa = targetOf(cpu);
+  if (precision !== "bf16" || isa.bf16) return;
+  throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${cpu.brand || cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${process.env["SINTER_CPU"] ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
 }
 
 function targetOf(cpu: Cpu): Isa {
