@@ -50,6 +50,7 @@ export class DimRows {
 export class DimTable {
   private readonly rows: readonly DimRow[];
   private readonly expressions: (Dim | undefined)[] = [];
+  private readonly followers = new Map<DimIndex, readonly DimIndex[]>();
 
   constructor(rows: readonly DimRow[]) {
     this.rows = rows;
@@ -64,6 +65,27 @@ export class DimTable {
       else values[index] = apply(row, values);
     }
     return values;
+  }
+
+  /** Makes a symbol known, and all that follows from it. */
+  learn(values: Float64Array, symbol: DimIndex, size: number): void {
+    values[symbol] = size;
+    for (const index of this.following(symbol)) values[index] = apply(this.rows[index] as readonly [DimOperator, ...DimIndex[]], values);
+  }
+
+  /** The rows that a symbol is part of, in order. */
+  private following(symbol: DimIndex): readonly DimIndex[] {
+    let rows = this.followers.get(symbol);
+    if (rows) return rows;
+    const reached = new Set<DimIndex>([symbol]);
+    for (let index = symbol + 1; index < this.rows.length; index++) {
+      const row = this.rows[index]!;
+      if (Array.isArray(row) && row.some((operand, i) => i > 0 && reached.has(operand as DimIndex))) reached.add(index);
+    }
+    reached.delete(symbol);
+    rows = [...reached];
+    this.followers.set(symbol, rows);
+    return rows;
   }
 
   /** The expression of one row. */
