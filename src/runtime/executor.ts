@@ -83,6 +83,8 @@ export class Executor {
   private readonly engine: LoadedEngine;
   private readonly threads: number;
   private readonly arena: NativeMemory;
+  private readonly arenaAddress: number;
+  private readonly weightsAddress: number;
   private readonly staging = new Map<number, NativeMemory>();
   private readonly dynamic = new Map<number, NativeMemory>();
   private readonly shapes = new Map<string, Shape>();
@@ -96,6 +98,8 @@ export class Executor {
     this.threads = threads;
     this.inputNames = new Set(engine.manifest.inputs.map((input) => input.name));
     this.arena = NativeMemory.allocate(engine.arenaBytes);
+    this.arenaAddress = Number(this.arena.address);
+    this.weightsAddress = Number(engine.file.weightsAddress);
   }
 
   /** All steps on native threads. For engines without reference steps: those would hold the event loop. */
@@ -289,10 +293,10 @@ export class Executor {
 
   private addressOf(storage: number, run: Run): number {
     const { place, offset, size } = this.engine.manifest.storages[storage]!;
-    if (place === "weights") return Number(this.engine.file.weightsAddress) + offset!;
+    if (place === "weights") return this.weightsAddress + offset!;
     if (place === "arena") {
       const at = this.engine.manifest.profiles[run.shape.profile]!.offsets[storage]!;
-      return at >= 0 ? Number(this.arena.address) + at : Number(this.dynamicMemory(storage, run.values[size]!).address);
+      return at >= 0 ? this.arenaAddress + at : Number(this.dynamicMemory(storage, run.values[size]!).address);
     }
     let address = run.external.get(storage);
     if (address === undefined) {
@@ -395,9 +399,11 @@ export class Executor {
   }
 
   private fillParams(program: Program, step: number, kernel: ManifestKernel, run: Run, patches: Patch[]): void {
-    for (const [slot, param] of kernel.params.entries()) {
+    const { params } = kernel;
+    for (let slot = 0; slot < params.length; slot++) {
+      const param = params[slot]!;
       if (param[0] === 0) program.setParam(step, slot, run.values[param[1]]!);
-      else if (param[0] === 2) program.setParam(step, slot, Number(this.engine.file.weightsAddress) + param[1]);
+      else if (param[0] === 2) program.setParam(step, slot, this.weightsAddress + param[1]);
       else {
         const byteOffset = run.values[param[2]]!;
         if (this.moves(param[1], run)) patches.push({ step, slot, storage: param[1], byteOffset });
@@ -500,12 +506,15 @@ function sumBytes(memories: ReadonlyMap<number, NativeMemory>): number {
   return sum;
 }
 
-/** Memory of at least this size under this number; what was there is given back when it is too small. */
+/** Reserved at once for a value of the caller's; pages are taken as they are touched. */
+const LEAST_BYTES = 64 * 1024;
+
+/** Memory of at least this size under this number; what was there is given back when it is too small. Sizes double, so that shapes that grow step by step seldom ask for more. */
 function grow(memories: Map<number, NativeMemory>, key: number, sizeBytes: number): NativeMemory {
   const known = memories.get(key);
   if (known && known.sizeBytes >= sizeBytes) return known;
   known?.dispose();
-  const memory = NativeMemory.allocate(Math.max(64, sizeBytes));
+  const memory = NativeMemory.allocate(Math.max(LEAST_BYTES, 2 ** Math.ceil(Math.log2(Math.max(1, sizeBytes)))));
   memories.set(key, memory);
   return memory;
 }
