@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
 import { assert, type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
-import { attentionTactics, compileLoop, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
+import { attentionTactics, compileLoop, compileSequential, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
 import { writeEngine } from "./engine/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
 import { link, type ManifestIdentity } from "./link/index.ts";
@@ -67,7 +67,7 @@ export interface BuildOptions {
 /** What the build did to one step of the program. */
 export interface StepReport {
   readonly name: string;
-  readonly kind: "loop" | "matmul" | "conv" | "attention" | "reference" | "jump" | "fail";
+  readonly kind: "loop" | "matmul" | "conv" | "attention" | "sequential" | "size" | "reference" | "jump" | "fail";
   readonly description: string;
   readonly tactics: readonly TacticReport[];
 }
@@ -207,6 +207,11 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
       reports.push({ name: step.inputs.length > 0 ? "branch" : "end of branch", kind: "jump", description: `goes on at step ${step.target}${step.inputs.length > 0 ? " when the condition is false" : ""}`, tactics: [] });
       continue;
     }
+    if (step.kind === "size") {
+      kernels.push(undefined);
+      reports.push({ name: "size", kind: "size", description: `reads how large the results of ${step.operators.join("+")} are`, tactics: [] });
+      continue;
+    }
     if (step.kind === "fail") {
       kernels.push(undefined);
       reports.push({ name: "no such branch", kind: "fail", description: step.message, tactics: [] });
@@ -257,6 +262,7 @@ const EXTRA_WEIGHTS = 0.45;
 function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uint8Array | undefined, bindings: Bindings, { fastConvolution = false }: BuildOptions): Tactic[] {
   switch (kernel.kind) {
     case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
+    case "sequential": return [{ name: "sequential", estimate: 0, compile: () => compileSequential(kernel, isa) }];
     case "matmul": return matmulTactics(kernel, isa, constants, bindings);
     case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution });
     case "attention": return attentionTactics(kernel, isa, constants, bindings);

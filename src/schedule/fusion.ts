@@ -5,12 +5,13 @@
  * every element once (or a few times, when it is cheap), and nobody else needs it. Everything else gets memory.
  */
 import type { DType } from "../base/index.ts";
-import { type Dim, dimsEqual, type Graph, isLoopType, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
-import { isDataDependent, lowerings, opKey } from "../ops/index.ts";
+import { type Dim, dimsEqual, type Graph, isLoopType, isStatic, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
+import { isDataDependent, lowerings, opKey, sequentials } from "../ops/index.ts";
 import { isContraction } from "./contractions.ts";
+import { isNativeTransposedConv } from "./transposed-conv.ts";
 
 /** shape: small integers whose elements are dimension expressions, computed when a shape is bound. */
-export type Role = "contraction" | "loop" | "shape" | "reference" | "dead";
+export type Role = "contraction" | "loop" | "sequential" | "shape" | "reference" | "dead";
 
 /** Most operators one kernel may hold, and most buffers it may read: past these, code and registers grow for nothing. */
 const MAX_OPERATORS = 48;
@@ -74,7 +75,13 @@ function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs:
   if (!node.outputs.some((value) => value && (users.has(value) || outputs.has(value)))) return "dead";
   if (isContraction(node, bfloat16)) return "contraction";
   if (node.outputs.every((value) => value?.elements && !outputs.has(value))) return "shape";
+  if (isSequential(node)) return "sequential";
   return hasLowering(node) ? "loop" : "reference";
+}
+
+function isSequential(node: Node): boolean {
+  const values = [...node.inputs, ...node.outputs].filter((value) => value !== undefined);
+  return (sequentials.get(opKey(node))?.supports(node) ?? false) && values.every((value) => value.kind === "tensor" && value.dims && value.dtype && isLoopType(value.dtype));
 }
 
 function hasLowering(node: Node): boolean {
