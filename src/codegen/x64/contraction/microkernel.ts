@@ -26,8 +26,8 @@ export interface ColumnLayout {
   readonly vectorOffsets: readonly number[];
   /** The last vector may only be read under this mask. */
   readonly lastMask?: VReg;
-  /** Fetch this many bytes ahead into the first-level cache. */
-  readonly prefetchBytes?: number;
+  /** What comes after this tile: each step fetches its lines at these displacements, from `distance` bytes on, into the second-level cache. */
+  readonly ahead?: { readonly distance: VReg; readonly offsets: readonly number[] };
 }
 
 export class RegisterTile {
@@ -130,7 +130,7 @@ export class RegisterTile {
     const at = (v: number) => mem(b, { disp: bOffset + layout.vectorOffsets[v]! });
     const multiply = (v: number): string => (this.#lastIsHalf && v === this.vectors - 1 ? "vfmadd231ps.y" : "vfmadd231ps");
     const masked = (v: number): boolean => layout.lastMask !== undefined && v === this.vectors - 1;
-    if (layout.prefetchBytes !== undefined) f.emit("prefetcht0", mem(b, { disp: bOffset + layout.prefetchBytes }));
+    for (const offset of layout.ahead?.offsets ?? []) f.emit("prefetcht1", mem(b, { index: layout.ahead!.distance, disp: bOffset + offset }));
     const element = (r: number, broadcast = false) => mem(a, { disp: aOffset + rowOffsets[r]!, ...(broadcast && { broadcast }) });
     const column = (v: number): VReg => (masked(v) ? vectors.loadMasked(at(v), layout.lastMask!) : vectors.load(at(v)));
     const broadcastOf = (r: number): VReg => {
