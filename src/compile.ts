@@ -11,7 +11,7 @@ import { link, type ManifestIdentity } from "./link/index.ts";
 import { type Cpu, detectCpu, MappedFile, requireCpu, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes, isDataDependent } from "./ops/index.ts";
-import { type Evaluate, runPasses } from "./passes/index.ts";
+import { type Evaluate, type Layer, type LayerPlan, type Quantization, type QuantizationPlan, runPasses } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
 import { CpuDevice, limitExtraWeights, otherShapes, type TacticReport, TimingCache, tune, type Tuned, type TuneLevel, type WeightChoice } from "./tune/index.ts";
@@ -34,7 +34,10 @@ export interface BuildProgress {
 export interface BuildOptions {
   /** Engine file to write; replaced by rename. */
   readonly output: string;
-  readonly precision?: "fp32";
+  /** fp32 keeps every layer as the model has it; int8 quantizes float layers by `quantization`. Models that come quantized stay so in either. */
+  readonly precision?: "fp32" | "int8";
+  /** With int8: what to do to each layer. Without it, matrix products get a scale per row as they run, and convolutions stay. */
+  readonly quantization?: QuantizationPlan;
   /** Shapes the engine must serve; a dimension that no profile names gets a documented default range. */
   readonly profiles?: readonly Profile[];
   /** How hard to tune, 0 to 5; 3 by default. Level 0 measures nothing. */
@@ -72,6 +75,8 @@ export interface BuildReport {
   readonly nodesAfter: number;
   readonly steps: readonly StepReport[];
   readonly referenceSteps: readonly string[];
+  /** With int8: what was done to each layer, and the bytes of the weights concerned, scales included. */
+  readonly quantization?: { readonly layers: QuantizationPlan["layers"]; readonly floatBytes: number; readonly bytes: number };
 }
 
 export interface BuildResult {
@@ -86,6 +91,16 @@ export interface BuildResult {
  * @throws UserError for a broken model or profile and when aborted; UnsupportedError for what Sinter does not have
  */
 export async function build(model: string | Uint8Array, options: BuildOptions): Promise<BuildResult> {
+  return buildQuantized(model, options, options.precision === "int8" ? { plan: (layers) => options.quantization ?? dynamicPlan(layers) } : undefined);
+}
+
+/** A scale per row for every matrix product; convolutions have no rows. */
+export function dynamicPlan(layers: readonly Layer[]): QuantizationPlan {
+  return { layers: Object.fromEntries(layers.map(({ name, kind }): [string, LayerPlan] => [name, kind === "MatMul" ? { precision: "int8", input: "dynamic" } : { precision: "fp32", reason: "a convolution, and there is no calibration" }])) };
+}
+
+/** The same with quantization as the caller wants it, for measuring: values observed, layers switched. */
+export async function buildQuantized(model: string | Uint8Array, options: BuildOptions, quantization: Quantization | undefined): Promise<BuildResult> {
   const started = performance.now();
   const cpu = detectCpu(options.env ?? process.env);
   requireCpu(cpu);
@@ -101,18 +116,37 @@ export async function build(model: string | Uint8Array, options: BuildOptions): 
     const profiles = resolveProfiles(graph, options.profiles ?? []);
     assumeProfiles(graph, profiles);
     inferTypes(graph);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill) });
+    const quantized = quantization && withReport(quantization);
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
     const plan = schedule(graph);
     refuseReferences(plan, options);
     const compiled = await compileKernels(plan, profiles[0]!, cpu, options, progress);
-    const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])) };
+    const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
     await progress.report("write", 0, 1, options.output);
     writeEngine(options.output, link({ plan, kernels: compiled.kernels, profiles, identity, report }));
     return { output: options.output, report, elapsedMs: performance.now() - started };
   } finally {
     imported.close();
   }
+}
+
+/** Notes the plan when it is made, and what it saves. */
+function withReport(quantization: Quantization): { readonly quantization: Quantization; report?: NonNullable<BuildReport["quantization"]> } {
+  const noted: { quantization: Quantization; report?: NonNullable<BuildReport["quantization"]> } = {
+    quantization: {
+      ...quantization,
+      plan: (layers) => {
+        const plan = quantization.plan(layers);
+        const concerned = layers.filter(({ name }) => plan.layers[name]?.precision === "int8");
+        const sum = (bytesOf: (layer: Layer) => number): number => concerned.reduce((total, layer) => total + bytesOf(layer), 0);
+        const elements = ({ weights }: Layer): number => weights.constant!.bytes.byteLength / 4;
+        noted.report = { layers: plan.layers, floatBytes: sum((layer) => 4 * elements(layer)), bytes: sum((layer) => elements(layer) + 4 * Number(layer.weights.dims![layer.channelAxis])) };
+        return plan;
+      },
+    },
+  };
+  return noted;
 }
 
 /** Folded results of at least this size go to a file: a model's transposed weights are as large as the model. */
@@ -238,7 +272,7 @@ function identityOf(imported: ImportedModel, model: string | Uint8Array, cpu: Cp
 }
 
 /** SHA-256 of the model file; weights in files beside it are not part of it. */
-function digestOf(model: string | Uint8Array): string {
+export function digestOf(model: string | Uint8Array): string {
   if (typeof model !== "string") return createHash("sha256").update(model).digest("hex");
   using file = MappedFile.open(model);
   return createHash("sha256").update(file.bytes()).digest("hex");

@@ -370,7 +370,7 @@ export class Executor {
     for (const [slot, param] of kernel.params.entries()) {
       if (param[0] === 0) program.setParam(step, slot, run.shape.values[param[1]]!);
       else if (param[0] === 2) program.setParam(step, slot, Number(this.engine.file.weightsAddress) + param[1]);
-      else {
+      else if (param[0] === 1) {
         const byteOffset = run.shape.values[param[2]]!;
         if (this.moves(param[1], run)) patches.push({ step, slot, storage: param[1], byteOffset });
         else program.setParam(step, slot, this.addressOf(param[1], run) + byteOffset);

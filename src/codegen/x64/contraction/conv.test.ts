@@ -3,7 +3,7 @@ import { type Bindings, type Buffer, ceilDiv, type ConvKernel, type Dim, type Ep
 import type { Isa } from "../function.ts";
 import { spanOf } from "../../../tune/index.ts";
 import { convTactics } from "./conv-tactics.ts";
-import { assertClose, AVX2, AVX512, type Contents, elementAt, epilogueValue, execute, expectedOutput, randomFloats, randomizer, UNTOUCHED } from "./testing.ts";
+import { assertClose, AVX2, AVX512, type Contents, type Elements, elementAt, epilogueValue, execute, expectedOutput, randomFloats, randomizer, UNTOUCHED } from "./testing.ts";
 
 interface Options {
   readonly batch?: Dim;
@@ -56,7 +56,7 @@ function biasRelu(output: Buffer, bias: Buffer, residual: Buffer): Epilogue {
   return { axes, value: { kind: "op", type: "f32", op: "add", args: [relu, { kind: "load", type: "f32", buffer: residual, index }] } };
 }
 
-function reference(kernel: ConvKernel, contents: Contents, bindings: Bindings): Float32Array {
+function reference(kernel: ConvKernel, contents: Contents, bindings: Bindings): Elements {
   const two = (values: readonly number[], missing: number): [number, number] => (values.length === 1 ? [missing, values[0]!] : [values[0]!, values[1]!]);
   const oneDim = kernel.kernel.length === 1;
   const value = (dim: Dim): number => evaluate(dim, bindings);
@@ -114,9 +114,9 @@ function check(isa: Isa, options: Options, limit = 3): void {
 }
 
 /** Minimal filtering is exact relative to the largest results, not to each: sums of large terms cancel. */
-function assertNear(got: Float32Array, expected: Float32Array, what: string): void {
-  const largest = expected.reduce((most, value) => (value === UNTOUCHED ? most : Math.max(most, Math.abs(value))), 0) || 1;
-  const scaled = (values: Float32Array): Float32Array => values.map((value) => value / largest);
+function assertNear(got: Elements, expected: Elements, what: string): void {
+  const largest = Array.from(expected).reduce((most, value) => (value === UNTOUCHED ? most : Math.max(most, Math.abs(value))), 0) || 1;
+  const scaled = (values: Elements): Float32Array => Float32Array.from(values, (value) => value / largest);
   assertClose(scaled(got), scaled(expected), what, 1e-5);
 }
 

@@ -17,6 +17,7 @@ import { RegisterTile } from "./microkernel.ts";
 import { OutputWriter } from "./output.ts";
 import { copyPadded } from "./padded-copy.ts";
 import { PANEL_COLUMNS, PANEL_ROW_BYTES, panelCount } from "./panels.ts";
+import { FLOAT } from "./products.ts";
 import { transformFilter, type WinogradSize, WinogradTransform } from "./winograd-transform.ts";
 import { WeightsAhead } from "./weights-ahead.ts";
 import { KernelWriter, type Local, type Size } from "./writer.ts";
@@ -129,7 +130,7 @@ export class WinogradGenerator {
     const kernel = this.#kernel;
     const tiles = product([shape.batch, this.#down, this.#across]);
     const radices = [Math.ceil(shape.outChannels / (this.#p.vectors * w.lanes * this.#p.blockGroups)), ceilDiv(tiles, this.#p.tiles)];
-    const output = new OutputWriter(w, kernel.epilogue, 1);
+    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, 1);
     w.count(w.tileBegin, w.tileEnd, 1, (unit) => {
       const [columns, block] = w.split(unit, radices);
       const first = w.local(w.mul(w.value(block!), this.#p.tiles));
@@ -177,7 +178,7 @@ export class WinogradGenerator {
       w.f.bind(border);
       const copied = w.local(w.address(w.scratch, this.#copied));
       const [rowPitch, pixelPitch] = [this.#edge * 4 * channels, 4 * channels];
-      copyPadded(w, this.#shape, { image, top, left, rows: w.local(this.#edge), columns: w.local(this.#edge), channels, to: copied, rowPitch, pixelPitch });
+      copyPadded(w, this.#shape, { image, top, left, rows: w.local(this.#edge), columns: w.local(this.#edge), channels, to: copied, rowPitch, pixelPitch, conversion: { dtype: "float32", product: FLOAT, zero: 0 } });
       this.#transformChannels(w.get(copied), rowPitch, pixelPitch, w.get(to));
       w.f.bind(done);
     });

@@ -6,7 +6,7 @@
 import { assert, type DType } from "../../../base/index.ts";
 import type { FunctionBuilder, Mem, VReg } from "../function.ts";
 import type { Lanes, Vector } from "./lanes.ts";
-import { scalarTypeOf } from "./ir.ts";
+import { scalarTypeOf } from "../../loop-ir.ts";
 import { elementBytes, isWide } from "./storage.ts";
 
 const at = (place: Mem, bytes: number): Mem => ({ ...place, disp: (place.disp ?? 0) + bytes });
