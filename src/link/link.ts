@@ -3,9 +3,9 @@
  * weights and equal dimension expressions are stored once; only weights that some kernel reads are stored at all.
  */
 import { assert, byteLength, elementCount } from "../base/index.ts";
-import { DimRows, type EngineContent, ENGINE_FORMAT, type Manifest, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
-import { type CompiledKernel, type Dim, graphToJson, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
-import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type Step, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
+import { DimRows, ENGINE_FORMAT, type EngineContent, type Manifest, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestLaunch, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSize, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
+import { type Buffer, type CompiledKernel, type Dim, graphToJson, type Kernel, type Launch, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
+import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type SizeStep, type Step, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
 
 const CODE_ALIGNMENT = 64;
 const WEIGHT_ALIGNMENT = 64;
@@ -98,9 +98,16 @@ class Linker {
     return {
       kind: "kernel", code: this.placeCode(compiled.code),
       params: compiled.params.map((param) => this.param(param, compiled.packed)),
-      tiles: this.dim(compiled.tiles), scratchBytes: compiled.scratchBytes, flops: this.dim(compiled.flops), bytes: this.dim(compiled.bytes),
+      tiles: this.dim(compiled.tiles), scratchBytes: compiled.scratchBytes, ...(compiled.launch ? { launch: this.launch(compiled.launch, compiled.code.byteLength) } : {}), flops: this.dim(compiled.flops), bytes: this.dim(compiled.bytes),
       label: { name: compiled.name, operators: step.operators, origins: step.origins, tactic: compiled.tactic },
       completes: this.completes(step),
+    };
+  }
+
+  private launch({ grid, tensorMaps, ...launch }: Launch, codeBytes: number): ManifestLaunch {
+    return {
+      ...launch, codeBytes, grid: grid.map((dim) => this.dim(dim)),
+      tensorMaps: tensorMaps.map(({ dims, strideBytes, ...map }) => ({ ...map, dims: dims.map((dim) => this.dim(dim)), strideBytes: strideBytes.map((dim) => this.dim(dim)) })),
     };
   }
 
@@ -115,6 +122,8 @@ class Linker {
   private param(param: Param, packed: readonly PackedData[]): ManifestParam {
     if (param.kind === "dim") return [0, this.dim(param.value)];
     if (param.kind === "packed") return [2, this.packedWeights(packed[param.index]!)];
+    if (param.kind === "workspace") return [3];
+    if (param.kind === "counters") return [4];
     const view = this.input.plan.views.get(param.buffer);
     assert(view, `buffer "${param.buffer.name}" has no place`);
     return [1, this.storage(view.storage), this.dim(mul(view.offset, byteLength(view.dtype, 1)))];
@@ -126,11 +135,23 @@ class Linker {
       case "reference": return this.reference(step);
       case "jump": return this.jump(step);
       case "fail": return this.fail(step);
+      case "size": return this.size(step);
     }
   }
 
   private fail({ message, operators, origins }: FailStep): ManifestFail {
     return { kind: "fail", message, inputs: [], outputs: [], label: { name: "no such branch", operators, origins, tactic: "fail" } };
+  }
+
+  private size({ symbol, given, inputs, operators, origins }: SizeStep): ManifestSize {
+    const values = inputs.map((item): ManifestSource => {
+      assert(item.kind === "view", "a size that is not in memory");
+      return { name: "size", dtype: "int64", shape: [], storage: this.storage(item.view.storage) };
+    });
+    return {
+      kind: "size", symbol: this.dim(symbol), inputs: values, outputs: [], ...(given === undefined ? {} : { given: this.dim(given) }),
+      label: { name: "size", operators, origins, tactic: "size" },
+    };
   }
 
   private source(item: HostSource, value: Value): ManifestSource {
@@ -198,8 +219,17 @@ class Linker {
   }
 }
 
+function writtenBuffers(kernel: Kernel): readonly Buffer[] {
+  switch (kernel.kind) {
+    case "loop": return kernel.outputs.map((output) => output.buffer);
+    case "sequential": return kernel.outputs;
+    case "attention": return [kernel.output.buffer];
+    default: return [kernel.output];
+  }
+}
+
 function writtenStorages({ kernel }: KernelStep, plan: Plan): Set<Storage> {
-  const buffers = kernel.kind === "loop" ? kernel.outputs.map((output) => output.buffer) : [kernel.kind === "attention" ? kernel.output.buffer : kernel.output];
+  const buffers = writtenBuffers(kernel);
   return new Set(buffers.map((buffer) => plan.views.get(buffer)!.storage));
 }
 

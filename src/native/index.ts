@@ -7,3 +7,4 @@ export * from "./cpu-budget.ts";
 export * from "./threads.ts";
 export * from "./wake-pipe.ts";
 export { at, type Label, StubAssembler, type Register } from "./stub-assembler.ts";
+export * from "./cuda/index.ts";

@@ -6,6 +6,7 @@ import { type DType, type Tensor, UserError } from "../base/index.ts";
 import type { DimTable, Manifest, ManifestValue } from "../engine/index.ts";
 import { availableThreads, detectCpu } from "../native/index.ts";
 import { type AllocateOutput, Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";
+import { writePerfMap } from "./perf-map.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
 import { ReferenceWorker } from "./reference-worker.ts";
@@ -64,7 +65,9 @@ export class Engine {
     const threads = options.threads ?? most;
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new UserError("option-invalid", `threads is ${threads}; expected a whole number from 1 (this process may use ${most} processors).`);
     const env = options.env ?? process.env;
-    return new Engine(LoadedEngine.open(path, detectCpu(env)), threads, env);
+    const loaded = LoadedEngine.open(path, detectCpu(env));
+    writePerfMap(loaded.manifest, loaded.code.address, loaded.code.sizeBytes, env);
+    return new Engine(loaded, threads, env);
   }
 
   /** What the engine was made from and for. */
@@ -166,11 +169,11 @@ export class ExecutionContext {
     return this.own().runSync(feeds, options.outputs);
   }
 
-  /** Runs once, holding the calling thread, and times every step. */
-  profile(feeds: Feeds): StepTiming[] {
+  /** Runs once, holding the calling thread, and times every step: see `Executor.profile`. */
+  profile(feeds: Feeds, options: { readonly spans?: boolean } = {}): StepTiming[] {
     this.checkAlive();
     this.checkIdle();
-    return this.own().profile(feeds);
+    return this.own().profile(feeds, options);
   }
 
   /** Runs once, holding the calling thread, and shows what each step wrote: see `Executor.trace`. */

@@ -1,6 +1,6 @@
 /** An engine in memory: its file mapped, its code executable, its tables parsed. Shared by all contexts; immutable. */
 import { UnsupportedError } from "../base/index.ts";
-import { DimTable, EngineFile, type Manifest, type ManifestKernel, type ManifestReference, type ManifestValue } from "../engine/index.ts";
+import { DimTable, EngineFile, type Manifest, type ManifestKernel, type ManifestReference, type ManifestSize, type ManifestValue } from "../engine/index.ts";
 import { type Graph, graphFromJson } from "../ir/index.ts";
 import type { Cpu, NativeMemory } from "../native/index.ts";
 import { ShapeBinder } from "./shapes.ts";
@@ -10,7 +10,8 @@ export type Segment =
   | { readonly kind: "native"; readonly kernels: readonly ManifestKernel[]; readonly firstStep: number }
   | { readonly kind: "reference"; readonly step: ManifestReference; readonly graph: Graph }
   | { readonly kind: "jump"; readonly condition: ManifestValue | undefined; readonly target: number }
-  | { readonly kind: "fail"; readonly message: string };
+  | { readonly kind: "fail"; readonly message: string }
+  | { readonly kind: "size"; readonly step: ManifestSize };
 
 export class LoadedEngine {
   readonly path: string;
@@ -60,11 +61,13 @@ export class LoadedEngine {
 }
 
 function checkProcessor(path: string, manifest: Manifest, cpu: Cpu): void {
+  const { target } = manifest;
+  if (target.arch !== "x64") throw new UnsupportedError("engine-incompatible", `${path}: built for ${target.gpu}, not for processors.`);
   const features: ReadonlySet<string> = cpu.features;
-  const needed = manifest.target.isa === "avx512" ? manifest.target.features.filter((name) => !/^(amx|avxvnni|avx512(fp16|vbmi))/.test(name)) : ["avx2", "fma", "f16c"];
+  const needed = target.isa === "avx512" ? target.features.filter((name) => !/^(amx|avxvnni|avx512(fp16|vbmi))/.test(name)) : ["avx2", "fma", "f16c"];
   const missing = needed.filter((name) => !features.has(name));
   if (missing.length === 0) return;
-  throw new UnsupportedError("engine-incompatible", `${path}: built for ${manifest.target.cpu}; this processor (${cpu.brand}) lacks ${missing.join(", ")}. Build the model again on this machine.`);
+  throw new UnsupportedError("engine-incompatible", `${path}: built for ${target.cpu}; this processor (${cpu.brand}) lacks ${missing.join(", ")}. Build the model again on this machine.`);
 }
 
 function segmentsOf(manifest: Manifest, file: EngineFile): Segment[] {
@@ -89,6 +92,7 @@ function segmentsOf(manifest: Manifest, file: EngineFile): Segment[] {
     }
     flush();
     if (step.kind === "jump") segments.push({ kind: "jump", condition: step.inputs[0], target: step.target });
+    else if (step.kind === "size") segments.push({ kind: "size", step });
     else if (step.kind === "fail") segments.push({ kind: "fail", message: step.message });
     else segments.push({ kind: "reference", step, graph: graphFromJson(step.graph, (at, sizeBytes) => file.weights(at, sizeBytes)) });
   }
