@@ -56,7 +56,7 @@ export class EngineBackend implements Backend {
   /** As the compiler answers, or as it answered for the same bytes and options before: then no process is started. */
   async #compile(request: CompileRequest, urgency: "urgent" | "tuning", signal?: AbortSignal): Promise<CompileAnswer> {
     const { cache, compiler, version } = this.#options;
-    const { model, levels, ...rest } = request;
+    const { model, levels, ...rest } = { ...request, config: { ...request.config, name: "" } };
     const digest = await hashFile(model);
     const keyOf = (level: number): string => createHash("sha256").update(JSON.stringify([version, detectCpu(process.env).id, digest, rest, level])).digest("hex").slice(0, 40);
     for (const level of levels) {
