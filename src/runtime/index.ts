@@ -1,2 +1,2 @@
 export * from "./engine.ts";
-export type { Feeds, Results, StepTiming } from "./executor.ts";
+export type { Feeds, Results, StepTiming } from "./execution.ts";
