@@ -17,6 +17,11 @@ export interface TargetOptions {
   readonly compatibility?: boolean;
   /** How hard to tune. */
   readonly level?: TuneLevel;
+  /**
+   * Offer fast convolutions (Winograd): less work for larger weights. The engine's weight section may then be up to one
+   * and a half times the model's weights. Off by default.
+   */
+  readonly fastConvolution?: boolean;
   /** Threads that runs will mostly use: tactics are judged by the longest share of that many; 1 by default. */
   readonly threads?: number;
   /** The GPU and the compiler of CUDA C++ to build with; by default those that are found. */
@@ -50,6 +55,7 @@ class X64Target implements Target {
   readonly device: TuneDevice;
   readonly level: TuneLevel;
   readonly #isa: Isa;
+  readonly #fastConvolution: boolean;
 
   constructor(options: TargetOptions) {
     const cpu = detectCpu(options.env ?? process.env);
@@ -57,6 +63,7 @@ class X64Target implements Target {
     const isa = isaOf(cpu.features);
     assert(isa, "a processor without AVX2 that was not refused");
     this.#isa = isa;
+    this.#fastConvolution = options.fastConvolution ?? false;
     this.level = options.level ?? DEFAULT_LEVEL;
     this.identity = { arch: "x64", isa: isa.name, cpu: cpu.id, features: [...cpu.features] };
     this.device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
@@ -67,7 +74,7 @@ class X64Target implements Target {
     switch (kernel.kind) {
       case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
       case "matmul": return matmulTactics(kernel, isa, constants, bindings);
-      case "conv": return convTactics(kernel, isa, constants, bindings);
+      case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution: this.#fastConvolution });
       case "attention": return attentionTactics(kernel, isa, constants, bindings);
     }
   }

@@ -207,6 +207,8 @@ export interface Launch {
 export interface TensorMap {
   /** Index into `params` of the pointer or packed data where the tensor begins (16-byte aligned). */
   readonly param: number;
+  /** Bytes from there to the tensor's first element, a multiple of 16. */
+  readonly offsetBytes?: Dim;
   readonly element: "float32" | "float16" | "bfloat16" | "uint8" | "tf32";
   /** Elements per dimension, innermost first; 1 to 5 dimensions. */
   readonly dims: readonly Dim[];
@@ -217,6 +219,18 @@ export interface TensorMap {
   readonly swizzle: "none" | "32B" | "64B" | "128B";
   /** How much of L2's line a fetch promotes to; 128B by default. */
   readonly promotion?: "none" | "64B" | "128B" | "256B";
+  /** A tile is pixels under one tap of a convolution (cuTensorMapEncodeIm2col); dims are [channel, column, row, image]. */
+  readonly pixels?: PixelTile;
+}
+
+/** Pairs are [horizontal, vertical]. */
+export interface PixelTile {
+  /** Channels and pixels of a tile; `box` holds the strides of the convolution per dimension instead. */
+  readonly channels: number;
+  readonly count: number;
+  /** Where the first tap of the first pixel lies, and how far before the image's end that of the last one may. */
+  readonly lower: readonly [number, number];
+  readonly upper: readonly [Dim, Dim];
 }
 
 /** Gives the elements of a constant buffer, for packing; undefined when the buffer is not a constant. */
@@ -227,5 +241,7 @@ export interface Tactic<Result = CompiledKernel> {
   readonly name: string;
   /** Lower is better; a rough model used at level 0 and to order candidates. */
   readonly estimate: number;
+  /** Bytes its packed weights take beyond the one copy that other tactics share; absent when none. */
+  readonly extraWeightBytes?: number;
   compile(): Result;
 }

@@ -1,4 +1,4 @@
-export { errnoName, libc, nativeFunction, type NativeFunction, viewMemory } from "./koffi.ts";
+export { addressOf, errnoName, libc, nativeFunction, type NativeFunction, viewMemory } from "./koffi.ts";
 export * from "./memory.ts";
 export * from "./mapped-file.ts";
 export * from "./spill-file.ts";

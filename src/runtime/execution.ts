@@ -2,13 +2,16 @@
  * What every executor does, whatever device it runs on: one inference at a time, from named values to named values. And
  * how values are checked on their way in and out.
  */
-import { isArrayOf, Tensor, UserError } from "../base/index.ts";
+import { type DType, isArrayOf, Tensor, UserError } from "../base/index.ts";
 import type { DimTable, ManifestLabel, ManifestValue } from "../engine/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import { describe } from "./shapes.ts";
 
 export type Feeds = Readonly<Record<string, HostValue>>;
 export type Results = Record<string, HostValue>;
+
+/** Memory for an output whose size is known before the run: a tensor of that type and those dims, or undefined for a fresh copy. */
+export type AllocateOutput = (name: string, type: DType, dims: readonly number[]) => Tensor | undefined;
 
 export interface StepTiming {
   readonly label: ManifestLabel;
@@ -18,7 +21,7 @@ export interface StepTiming {
 }
 
 export interface Execution {
-  run(feeds: Feeds, outputs?: Readonly<Record<string, Tensor>>): Promise<Results>;
+  run(feeds: Feeds, outputs?: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput): Promise<Results>;
   /** The same, holding the calling thread. */
   runSync(feeds: Feeds, outputs?: Readonly<Record<string, Tensor>>): Results;
   /** Runs once on the calling thread and times every step that this run takes. */

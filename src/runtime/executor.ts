@@ -13,7 +13,7 @@ import { type HostValue, interpret } from "../reference/index.ts";
 import type { LoadedEngine, Segment } from "./loaded-engine.ts";
 import { nativeAddress } from "./native-tensors.ts";
 import { chooseProfile, describe } from "./shapes.ts";
-import { checkFeed, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, sameDims, type StepTiming, unknownInputs } from "./execution.ts";
+import { type AllocateOutput, checkFeed, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, sameDims, type StepTiming, unknownInputs } from "./execution.ts";
 
 /** Shapes kept per context; the least recently used goes first. */
 const MAX_SHAPES = 256;
@@ -52,7 +52,8 @@ interface Run {
   /** Addresses of input and output storages. */
   readonly external: Map<number, number>;
   readonly hosts: Map<number, HostValue>;
-  readonly given: Readonly<Record<string, Tensor>>;
+  /** Memory of the caller's for outputs, by name. */
+  readonly given: Record<string, Tensor>;
 }
 
 /** All that follows from the sizes of a run: made once and kept. */
@@ -89,9 +90,9 @@ export class Executor implements Execution {
   }
 
   /** All steps on native threads. For engines without reference steps: those would hold the event loop. */
-  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Promise<Results> {
+  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}, allocate?: AllocateOutput): Promise<Results> {
     assert(!this.engine.hasReferenceSteps, "an asynchronous run with a reference step");
-    const run = this.begin(feeds, outputs);
+    const run = this.begin(feeds, outputs, allocate);
     for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
       const segment = this.engine.segments[index]!;
       if (segment.kind !== "native") continue;
@@ -181,12 +182,12 @@ export class Executor implements Execution {
 
   // ---- before and after ---------------------------------------------------------------------------------------
 
-  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>): Run {
+  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput): Run {
     const { manifest } = this.engine;
     for (const name in feeds) if (!this.inputNames.has(name)) throw unknownInputs(feeds, manifest.inputs, this.engine.dims);
-    const run: Run = { feeds, shape: this.shapeOf(feeds), external: new Map(), hosts: new Map(), given };
+    const run: Run = { feeds, shape: this.shapeOf(feeds), external: new Map(), hosts: new Map(), given: allocate ? { ...given } : given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
-    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run);
+    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run, allocate);
     return run;
   }
 
@@ -216,14 +217,18 @@ export class Executor implements Execution {
     run.external.set(input.storage, Number(memory.address));
   }
 
-  private bindOutput(output: ManifestValue, run: Run): void {
+  private bindOutput(output: ManifestValue, run: Run, allocate: AllocateOutput | undefined): void {
     const storage = output.storage!;
     if (this.engine.manifest.storages[storage]!.place !== "output") return;
     const size = run.shape.values[this.engine.manifest.storages[storage]!.size]!;
+    if (allocate && !Number.isNaN(size) && !run.given[output.name] && !run.external.has(storage)) {
+      const made = allocate(output.name, output.dtype, this.dimsOf(output, run));
+      if (made) run.given[output.name] = made;
+    }
     const given = run.given[output.name];
     const address = given && nativeAddress(given);
     if (address !== undefined) run.external.set(storage, Number(address));
-    else if (!Number.isNaN(size)) run.external.set(storage, Number(this.stage(storage, size).address));
+    else if (!Number.isNaN(size) && !run.external.has(storage)) run.external.set(storage, Number(this.stage(storage, size).address));
   }
 
   private results(run: Run): Results {
@@ -262,8 +267,8 @@ export class Executor implements Execution {
       return at >= 0 ? this.arena.view(at, sizeBytes) : this.dynamicMemory(storage, sizeBytes).view(0, sizeBytes);
     }
     const staged = this.staging.get(storage);
-    assert(staged, `memory of "${value.name}"`);
-    return viewOf(staged).subarray(0, sizeBytes);
+    if (staged && Number(staged.address) === run.external.get(storage)) return viewOf(staged).subarray(0, sizeBytes);
+    return this.externalBytes(value, dims, run);
   }
 
   // ---- memory -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import type { ManifestKernel, ManifestLabel, ManifestTensorMap, ManifestValue } 
 import { COUNTER_WORDS } from "../ir/index.ts";
 import type { Gpu, GpuGraph, GpuLaunch, GpuStream, HostMemory, TensorMapValues } from "../native/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
-import { checkFeed, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, sameDims, type StepTiming, unknownInputs } from "./execution.ts";
+import { type AllocateOutput, checkFeed, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, sameDims, type StepTiming, unknownInputs } from "./execution.ts";
 import type { GpuResidence } from "./gpu-residence.ts";
 import type { LoadedEngine, Segment } from "./loaded-engine.ts";
 import { chooseProfile } from "./shapes.ts";
@@ -87,7 +87,7 @@ export class GpuExecutor implements Execution {
     return bytes;
   }
 
-  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Promise<Results> {
+  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}, allocate?: AllocateOutput): Promise<Results> {
     assert(!this.engine.hasReferenceSteps, "an asynchronous run with a reference step");
     const run = this.begin(feeds, outputs);
     for (let index = 0; index < this.engine.segments.length; ) {
@@ -98,7 +98,7 @@ export class GpuExecutor implements Execution {
     }
     this.copyOut(run);
     await this.stream.finished();
-    return this.results(run);
+    return this.results(run, allocate);
   }
 
   runSync(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Results {
@@ -217,19 +217,19 @@ export class GpuExecutor implements Execution {
     }
   }
 
-  private results(run: Run): Results {
+  private results(run: Run, allocate?: AllocateOutput): Results {
     const results: Results = {};
-    for (const output of this.engine.manifest.outputs) results[output.name] = this.result(output, run);
+    for (const output of this.engine.manifest.outputs) results[output.name] = this.result(output, run, allocate);
     return results;
   }
 
-  private result(output: ManifestValue, run: Run): HostValue {
+  private result(output: ManifestValue, run: Run, allocate: AllocateOutput | undefined): HostValue {
     if (output.elements) return dimsTensor(output, run.shape.values);
     if (output.storage === undefined) return run.hosts.get(output.host!);
     const dims = this.dimsOf(output, run);
     const sizeBytes = byteLength(output.dtype, elementCount(dims));
     const bytes = this.placeOf(output.storage) === "weights" ? this.engine.file.weights(this.engine.manifest.storages[output.storage]!.offset!, sizeBytes) : this.staging.get(output.storage)!.view.subarray(0, sizeBytes);
-    const given = run.given[output.name];
+    const given = run.given[output.name] ?? allocate?.(output.name, output.dtype, dims);
     if (!given) return Tensor.fromBytes(output.dtype as Exclude<ManifestValue["dtype"], "string">, bytes.slice(), dims);
     checkGiven(output, given, dims);
     given.bytes.set(bytes);

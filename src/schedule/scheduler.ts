@@ -502,7 +502,6 @@ class Scheduler {
   private emitAttention(node: Node, chain: readonly Node[], trace: InlineTrace): void {
     const [q, k, v] = node.inputs.slice(0, 3).map((value) => this.attentionOperand(value!));
     const mask = node.inputs[3];
-    const maskView = mask && this.materialize(mask);
     const { result, written, own } = this.target(node, chain);
     const [batch, heads, queries, headSize] = q!.dims as [Dim, Dim, Dim, Dim];
     const keys = k!.dims[2]!;
@@ -514,7 +513,7 @@ class Scheduler {
       q: this.strided(q!), k: this.strided(k!), v: this.strided(v!), output: this.strided(own),
       scale: (node.attributes["scale"] as number | undefined) ?? 1,
       ...(node.attributes["causal"] ? { causalOffset: sub(keys, queries) } : {}),
-      ...(maskView ? { mask: this.maskOf(maskView, [batch, heads, queries, keys]) } : {}),
+      ...(mask ? { mask: this.maskOf(mask, [batch, heads, queries, keys], trace) } : {}),
     };
     this.finish(kernel, node, chain, trace, result, written);
   }
@@ -530,9 +529,13 @@ class Scheduler {
     return { buffer: this.bufferOf(view), strides: view.strides as [Dim, Dim, Dim, Dim] };
   }
 
-  private maskOf(view: View, dims: readonly Dim[]): Epilogue {
+  private maskOf(mask: Value, dims: readonly Dim[], trace: InlineTrace): Epilogue {
     const axes = axesOf(dims, "s");
-    const expanded = expandView(view, dims);
+    if (this.fusion.inlined.has(mask)) {
+      const context: ExpressionContext = { viewOf: this.viewOf, bufferOf: this.bufferOf, onInline: trace.note };
+      return { axes, value: elementOf(mask, axes.map((axis, i) => (mask.dims![i] === 1 ? i64(0) : axisExpr(axis))), context) };
+    }
+    const expanded = expandView(this.materialize(mask), dims);
     assert(expanded, "an attention mask that does not broadcast to the scores");
     return { axes, value: { kind: "load", type: "f32", buffer: this.bufferOf(expanded), index: axes.map(axisExpr) } };
   }

@@ -4,3 +4,4 @@ export * from "./gpu-device.ts";
 export * from "./other-shapes.ts";
 export * from "./timing-cache.ts";
 export * from "./tune.ts";
+export { limitExtraWeights, type WeightChoice } from "./weight-budget.ts";

@@ -8,6 +8,7 @@ import { mem, type VReg } from "../function.ts";
 import { EpilogueEmitter, type EpilogueResult, type EpilogueRow } from "../loop/epilogue.ts";
 import { Lanes } from "../loop/lanes.ts";
 import { bytesOf } from "./products.ts";
+import { VectorMath } from "../math.ts";
 import type { KernelWriter, Size } from "./writer.ts";
 
 /** A segment of one output row: `vectors` vectors, the last perhaps masked. */
@@ -39,6 +40,8 @@ export class OutputWriter {
   readonly #dtype: DType;
   readonly #lanes: Lanes;
   readonly #sums: "f32" | "i32";
+  /** Whether the epilogue is few enough instructions to be written out for every row of a register tile. */
+  readonly isLight: boolean;
 
   /** @param sums the type of the contraction's results before the epilogue */
   constructor(w: KernelWriter, epilogue: Epilogue | undefined, dtype: DType, columnStride: Dim, sums: "f32" | "i32" = "f32") {
@@ -48,6 +51,7 @@ export class OutputWriter {
     this.#lanes = new Lanes(w.f);
     this.#columnStride = columnStride;
     this.#isUniform = epilogue !== undefined && dependsOnlyOn(epilogue.value, epilogue.axes.at(-1)!);
+    this.isLight = columnStride === 1 && (epilogue === undefined || operations(epilogue.value) <= LIGHT_OPERATIONS);
     this.#epilogue = epilogue && new EpilogueEmitter(w.f, epilogue, w.table, w.paramBlock);
   }
 
@@ -94,6 +98,21 @@ export class OutputWriter {
     const source = w.f.gp();
     w.f.emit("lea", source, slot);
     w.copyElements(source, size, w.address(to, w.mul(stepBytes, lane)), stepBytes, count, size);
+  }
+}
+
+const LIGHT_OPERATIONS = 8;
+
+/** Operations on vectors in an expression; what is no single instruction counts as very many. */
+function operations(expr: Expr): number {
+  const all = (parts: readonly Expr[]): number => parts.reduce((sum, part) => sum + operations(part), 0);
+  switch (expr.kind) {
+    case "load": return 1;
+    case "op": return (VectorMath.has(expr.op) ? Number.POSITIVE_INFINITY : 1) + all(expr.args);
+    case "cast": return 1 + operations(expr.arg);
+    case "select": return 1 + all([expr.condition, expr.then, expr.else]);
+    case "reduce": return Number.POSITIVE_INFINITY;
+    default: return 0;
   }
 }
 

@@ -35,7 +35,7 @@ export function packWords(key: string, source: WordSource, product: Product, mat
     key: `${product.name} ${key}`,
     sizeBytes: size * matrices.length,
     write(into) {
-      const from = elementsOf(source);
+      const from = constantElements(source);
       matrices.forEach((matrix, index) => writeWords(from, source.zeros, matrix, product.perWord, into.subarray(index * size, (index + 1) * size)));
     },
   };
@@ -51,7 +51,7 @@ export function packColumnSums(key: string, source: WordSource, matrices: readon
     key: `sums ${factor} ${key}`,
     sizeBytes: 4 * columns * matrices.length,
     write(into) {
-      const from = elementsOf(source);
+      const from = constantElements(source);
       const to = new Int32Array(into.buffer, into.byteOffset, into.byteLength >>> 2);
       matrices.forEach((matrix, index) => {
         for (let column = 0; column < matrix.columns; column++) {
@@ -72,13 +72,15 @@ export function fitsBytes(source: WordSource): boolean {
   return source.dtype === "uint8" && zeros.every((zero) => zero === 128);
 }
 
-function zeroOf(zeros: ArrayLike<number>, column: number): number {
+/** The zero point of a column. */
+export function zeroOf(zeros: ArrayLike<number>, column: number): number {
   return zeros.length === 1 ? zeros[0]! : zeros[column]!;
 }
 
 type Elements = Int8Array | Uint8Array | Uint16Array;
 
-function elementsOf({ bytes, dtype }: WordSource): Elements {
+/** The source's elements; bfloat16 as its bits. */
+export function constantElements({ bytes, dtype }: WordSource): Elements {
   if (dtype === "uint8") return bytes;
   if (dtype === "int8") return new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const aligned = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice();
