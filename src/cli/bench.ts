@@ -9,7 +9,7 @@ import { makeFeeds } from "./feeds.ts";
 import { type KernelTime, kernelTable, timeKernels } from "./kernel-times.ts";
 import { type Candidate, concurrentRuns, FAIR_TURNS, type Latency, measureInTurns, oneRun, summarize } from "./measure.ts";
 import { type Opened, openEngine, optimumSizes } from "./open.ts";
-import { collect, levelOption, parseCount, parseOptional, parseProfile, parseSeconds, type ShapeOptions } from "./options.ts";
+import { collect, fastConvolutionOption, levelOption, parseCount, parseOptional, parseProfile, parseSeconds, type ShapeOptions } from "./options.ts";
 import { bytes, heading, list, milliseconds, printJson, table } from "./output.ts";
 import { measurePeaks, type Peaks } from "./peaks.ts";
 import { openOnnxruntime, type Peer, relativeError } from "./peer.ts";
@@ -22,6 +22,7 @@ interface BenchOptions extends Pick<ShapeOptions, "shapes"> {
   readonly contexts: number;
   readonly seed: number;
   readonly level: string;
+  readonly fastConvolution?: boolean;
   readonly compare?: string;
   readonly model?: string;
   readonly profile?: boolean;
@@ -61,6 +62,7 @@ export function benchCommand(): Command {
     .option("-i, --input <name=file>", "a .npy or .pb file instead of random numbers; again for each input", collect)
     .addOption(new Option("--precision <type>", "what a model is built for").choices(["fp32"]).default("fp32"))
     .addOption(levelOption())
+    .addOption(fastConvolutionOption())
     .option("--threads <n>", "native threads per run (default: all that this process may use)", parseCount("threads"))
     .option("--duration <seconds>", "how long to measure", parseSeconds, 3)
     .option("--warmup <seconds>", "how long to run before that", parseSeconds, 0.5)
@@ -81,7 +83,7 @@ Examples:
 }
 
 async function run(path: string, options: BenchOptions): Promise<void> {
-  const opened = await openEngine(path, { profiles: parseProfile(options), level: Number(options.level) as TuneLevel, ...(options.threads === undefined ? {} : { threads: options.threads }) });
+  const opened = await openEngine(path, { profiles: parseProfile(options), level: Number(options.level) as TuneLevel, ...(options.fastConvolution ? { fastConvolution: true } : {}), ...(options.threads === undefined ? {} : { threads: options.threads }) });
   const { engine } = opened;
   try {
     const feeds = makeFeeds(engine.inputs, { shapes: parseOptional(options.shapes), files: options.input ?? [], seed: options.seed }, optimumSizes(engine));

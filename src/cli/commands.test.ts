@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Tensor } from "../base/index.ts";
 import { makeModel } from "../onnx/index.ts";
-import { readNpy, writeNpy } from "./npy.ts";
+import { readNpy, writeNpy } from "../data/index.ts";
 import { imageModel, type Outcome, smallModel, smallWeights, Workplace } from "./testing.ts";
 
 const place = new Workplace();

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { VERSION } from "../version.ts";
 import { benchCommand } from "./bench.ts";
 import { buildCommand } from "./build.ts";
+import { calibrateCommand } from "./calibrate.ts";
 import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";
 import { inspectCommand } from "./inspect.ts";
@@ -21,7 +22,7 @@ Examples:
   sinter run model.engine --input x=x.npy          run it once
   sinter bench model.onnx --compare onnxruntime    how fast, beside onnxruntime
   sinter inspect model.engine --layers             what was fused, which tactics were tried`);
-  for (const command of [buildCommand(), runCommand(), benchCommand(), inspectCommand(), compareCommand(), verifyCommand(), doctorCommand()]) {
+  for (const command of [buildCommand(), calibrateCommand(), runCommand(), benchCommand(), inspectCommand(), compareCommand(), verifyCommand(), doctorCommand()]) {
     command.helpOption("-h, --help", "show help");
     program.addCommand(command);
   }

@@ -124,7 +124,7 @@ export interface Manifest {
   readonly version: string;
   readonly model: { readonly name: string; readonly producer: string; readonly opset: number; readonly digest: string; readonly metadata: Readonly<Record<string, string>> };
   readonly target: ManifestTarget;
-  readonly precision: "fp32";
+  readonly precision: "fp32" | "int8";
   readonly level: number;
   readonly inputs: readonly ManifestValue[];
   readonly outputs: readonly ManifestValue[];

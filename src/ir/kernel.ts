@@ -4,6 +4,7 @@
  * A kernel is a loop kernel, a contraction (matmul, convolution, attention) or a reference step. All sizes are `Dim`s:
  * a kernel is generated once and handles every shape of the profile; static sizes are specialised.
  */
+import type { DType } from "../base/index.ts";
 import type { Dim } from "./dim.ts";
 import type { Axis, Buffer, Expr, LoopKernel } from "./loop.ts";
 
@@ -16,7 +17,18 @@ export interface Epilogue {
   readonly value: Expr;
 }
 
-/** C[batch, m, n] = epilogue(sum over k of A[batch, m, k] * B[batch, k, n]). */
+/**
+ * What is subtracted from every element of an integer operand before it is multiplied: a number, or the one element of
+ * a buffer that the run fills, or (of constant right sides) the elements of a constant, one per column.
+ */
+export type ZeroPoint = number | Buffer;
+
+/**
+ * C[batch, m, n] = epilogue(sum over k of A[batch, m, k] * B[batch, k, n]), zero points subtracted first.
+ *
+ * What is multiplied and what sums are kept in are apart: both operands are float32 or both bfloat16, and sums are
+ * float32; or both are 8-bit integers of either sign, and sums are int32 (wrapping). The output's type is its own.
+ */
 export interface MatmulKernel {
   readonly kind: "matmul";
   readonly name: string;
@@ -41,11 +53,23 @@ export interface MatmulOperand {
   readonly columnStride: Dim; // of A: from k to k+1; of B: from n to n+1
   /** First element, counted from the buffer's start. */
   readonly offset?: Dim;
+  /** Of 8-bit operands; 0 when absent. */
+  readonly zero?: ZeroPoint;
+}
+
+/** Storage types that contractions multiply. */
+export type ContractionType = "float32" | "bfloat16" | "int8" | "uint8";
+
+/** The type in which a contraction over elements of this type keeps its sums; undefined for types it does not multiply. */
+export function accumulatorOf(dtype: DType): "f32" | "i32" | undefined {
+  if (dtype === "float32" || dtype === "bfloat16") return "f32";
+  return dtype === "int8" || dtype === "uint8" ? "i32" : undefined;
 }
 
 /**
  * Convolution over channels-last images: input [batch, ...spatial, channels], output [batch, ...spatial, channels],
  * weights a constant in ONNX's order [outChannels, inChannels / groups, ...kernel]. One or two spatial dims (three run as loops).
+ * Types as in a matrix product. Padding stands for elements that are nothing once the zero point is subtracted.
  */
 export interface ConvKernel {
   readonly kind: "conv";
@@ -61,6 +85,9 @@ export interface ConvKernel {
   readonly pads: readonly number[];
   /** True when `input` is channels-first (a network's first layer reads the image as it comes). */
   readonly inputChannelsFirst?: boolean;
+  /** Of 8-bit inputs, and of 8-bit weights (one per output channel when it is a constant of several elements). */
+  readonly inputZero?: ZeroPoint;
+  readonly weightsZero?: ZeroPoint;
   readonly epilogue?: Epilogue;
 }
 
@@ -214,5 +241,7 @@ export interface Tactic<Result = CompiledKernel> {
   readonly name: string;
   /** Lower is better; a rough model used at level 0 and to order candidates. */
   readonly estimate: number;
+  /** Bytes its packed weights take beyond the one copy that other tactics share; absent when none. */
+  readonly extraWeightBytes?: number;
   compile(): Result;
 }

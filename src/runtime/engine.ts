@@ -4,8 +4,10 @@
  */
 import { type DType, type Tensor, UserError } from "../base/index.ts";
 import type { DimTable, Manifest, ManifestValue } from "../engine/index.ts";
-import { availableThreads, detectCpu } from "../native/index.ts";
-import { Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";
+import { availableThreads, detectCpu, type Gpu, openGpu } from "../native/index.ts";
+import type { AllocateOutput, Execution, Feeds, Results, StepTiming } from "./execution.ts";
+import { Executor } from "./executor.ts";
+import { GpuExecutor } from "./gpu-executor.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
 import { ReferenceWorker } from "./reference-worker.ts";
@@ -13,7 +15,9 @@ import { ReferenceWorker } from "./reference-worker.ts";
 export interface EngineOptions {
   /** Native threads per run, 1 up to the processors this process may use; all of them by default. */
   readonly threads?: number;
-  /** Environment variables; SINTER_CPU limits the instruction set. */
+  /** Opens the GPU that engines for one run on, again after a fault; that of SINTER_GPU by default. */
+  readonly openGpu?: () => Gpu;
+  /** Environment variables; SINTER_CPU limits the instruction set, SINTER_GPU numbers the GPU. */
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
@@ -22,6 +26,8 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Tensors to put results in, by output name. */
   readonly outputs?: Readonly<Record<string, Tensor>>;
+  /** Gives memory for the others when their shape is known; engines with reference steps do not ask. */
+  readonly allocate?: AllocateOutput;
 }
 
 /** An input or output: a dimension is a number, or an expression of the model's dimension names. */
@@ -62,7 +68,7 @@ export class Engine {
     const threads = options.threads ?? most;
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new UserError("option-invalid", `threads is ${threads}; expected a whole number from 1 (this process may use ${most} processors).`);
     const env = options.env ?? process.env;
-    return new Engine(LoadedEngine.open(path, detectCpu(env)), threads, env);
+    return new Engine(LoadedEngine.open(path, { cpu: detectCpu(env), openGpu: options.openGpu ?? (() => openGpu(env)) }), threads, env);
   }
 
   /** What the engine was made from and for. */
@@ -129,7 +135,7 @@ export class ExecutionContext {
   /** Tells the engine that nothing of this context runs any more. */
   private readonly released: () => void;
   private readonly workerContext: number;
-  private executor: Executor | undefined;
+  private executor: Execution | undefined;
   /** Settles when the last run asked for has ended. */
   private last: Promise<unknown> | undefined;
   private disposed = false;
@@ -158,7 +164,7 @@ export class ExecutionContext {
   }
 
   /** Runs on the calling thread and holds it. */
-  runSync(feeds: Feeds, options: Omit<RunOptions, "signal"> = {}): Results {
+  runSync(feeds: Feeds, options: Pick<RunOptions, "outputs"> = {}): Results {
     this.checkAlive();
     this.checkIdle();
     return this.own().runSync(feeds, options.outputs);
@@ -171,8 +177,17 @@ export class ExecutionContext {
     return this.own().profile(feeds);
   }
 
+  /** Of an engine for a GPU: milliseconds on the device of `count` runs with the data there, holding the calling thread. */
+  deviceTimes(feeds: Feeds, count: number): number[] {
+    this.checkAlive();
+    this.checkIdle();
+    const executor = this.own();
+    if (!(executor instanceof GpuExecutor)) throw new UserError("option-invalid", `${this.loaded.path} is built for a processor; times on a device are those of engines for a GPU.`);
+    return executor.deviceTimes(feeds, count);
+  }
+
   /** Runs once, holding the calling thread, and shows what each step wrote: see `Executor.trace`. */
-  trace(feeds: Feeds, onStep: Parameters<Executor["trace"]>[1]): Results {
+  trace(feeds: Feeds, onStep: Parameters<Execution["trace"]>[1]): Results {
     this.checkAlive();
     this.checkIdle();
     return this.own().trace(feeds, onStep);
@@ -206,12 +221,18 @@ export class ExecutionContext {
     if (before) await before;
     if (options.signal?.aborted) throw new UserError("aborted", "The run was cancelled before it started.");
     if (this.worker) return this.worker.run(this.workerContext, feeds, options.outputs ?? {});
-    return this.own().run(feeds, options.outputs);
+    return this.own().run(feeds, options.outputs, options.allocate);
   }
 
-  private own(): Executor {
-    this.executor ??= new Executor(this.loaded, this.threads);
+  private own(): Execution {
+    if (this.executor?.isLost) this.release();
+    this.executor ??= newExecutor(this.loaded, this.threads);
     return this.executor;
+  }
+
+  private release(): void {
+    this.executor?.dispose();
+    this.executor = undefined;
   }
 
   private checkIdle(): void {
@@ -221,6 +242,11 @@ export class ExecutionContext {
   private checkAlive(): void {
     if (this.disposed) throw new UserError("disposed", "The execution context was disposed.");
   }
+}
+
+/** The executor for the device that the engine's code is for. */
+export function newExecutor(engine: LoadedEngine, threads: number): Execution {
+  return engine.manifest.target.arch === "cuda" ? new GpuExecutor(engine, engine.residence()) : new Executor(engine, threads);
 }
 
 function valueInfo(value: ManifestValue, dims: DimTable): ValueInfo {

@@ -5,17 +5,15 @@
  * decides (the count of NonZero's results) is bound when the step that makes it has run; such segments are bound per
  * value. The caller's memory is used where it lies when it is native.
  */
-import { assert, byteLength, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
-import type { DimTable, ManifestKernel, ManifestLabel, ManifestValue } from "../engine/index.ts";
+import { assert, byteLength, elementCount, SinterError, Tensor, UserError } from "../base/index.ts";
+import type { ManifestKernel, ManifestLabel, ManifestValue } from "../engine/index.ts";
 import { NativeMemory, viewMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
 import type { LoadedEngine, Segment } from "./loaded-engine.ts";
 import { nativeAddress } from "./native-tensors.ts";
 import { chooseProfile, describe } from "./shapes.ts";
-
-export type Feeds = Readonly<Record<string, HostValue>>;
-export type Results = Record<string, HostValue>;
+import { type AllocateOutput, checkFeed, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, sameDims, type StepTiming, unknownInputs } from "./execution.ts";
 
 /** Shapes kept per context; the least recently used goes first. */
 const MAX_SHAPES = 256;
@@ -46,13 +44,6 @@ const TIMED_RUNS = 4;
 /** What one core does at least, for that prediction: operations and bytes per nanosecond, and nanoseconds per kernel. */
 const PREDICTION = { opsPerNs: 40, bytesPerNs: 10, perKernelNs: 150 };
 
-export interface StepTiming {
-  readonly label: ManifestLabel;
-  readonly ns: number;
-  readonly flops: number;
-  readonly bytes: number;
-}
-
 /** One run in the making. */
 interface Run {
   /** Kept so that memory of the caller's tensors stays while it is read. */
@@ -61,7 +52,8 @@ interface Run {
   /** Addresses of input and output storages. */
   readonly external: Map<number, number>;
   readonly hosts: Map<number, HostValue>;
-  readonly given: Readonly<Record<string, Tensor>>;
+  /** Memory of the caller's for outputs, by name. */
+  readonly given: Record<string, Tensor>;
 }
 
 /** All that follows from the sizes of a run: made once and kept. */
@@ -75,9 +67,10 @@ interface Shape {
   readonly bound: Map<number, BoundSegment>;
 }
 
-export class Executor {
+export class Executor implements Execution {
   private readonly engine: LoadedEngine;
   private readonly threads: number;
+  private readonly codeAddress: number;
   private readonly arena: NativeMemory;
   private readonly staging = new Map<number, NativeMemory>();
   private readonly dynamic = new Map<number, NativeMemory>();
@@ -89,15 +82,17 @@ export class Executor {
 
   constructor(engine: LoadedEngine, threads: number) {
     this.engine = engine;
+    assert(engine.code, "an engine without code for the processor");
     this.threads = threads;
+    this.codeAddress = Number(engine.code.address);
     this.inputNames = new Set(engine.manifest.inputs.map((input) => input.name));
     this.arena = NativeMemory.allocate(engine.arenaBytes);
   }
 
   /** All steps on native threads. For engines without reference steps: those would hold the event loop. */
-  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Promise<Results> {
+  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}, allocate?: AllocateOutput): Promise<Results> {
     assert(!this.engine.hasReferenceSteps, "an asynchronous run with a reference step");
-    const run = this.begin(feeds, outputs);
+    const run = this.begin(feeds, outputs, allocate);
     for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
       const segment = this.engine.segments[index]!;
       if (segment.kind !== "native") continue;
@@ -171,6 +166,9 @@ export class Executor {
     return this.results(run);
   }
 
+  /** Memory of the host is not lost. */
+  readonly isLost = false;
+
   /** Bytes of arena, staging and data-dependent values this context holds. */
   get memoryBytes(): number {
     return this.arena.sizeBytes + sumBytes(this.staging) + sumBytes(this.dynamic);
@@ -184,12 +182,12 @@ export class Executor {
 
   // ---- before and after ---------------------------------------------------------------------------------------
 
-  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>): Run {
+  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput): Run {
     const { manifest } = this.engine;
     for (const name in feeds) if (!this.inputNames.has(name)) throw unknownInputs(feeds, manifest.inputs, this.engine.dims);
-    const run: Run = { feeds, shape: this.shapeOf(feeds), external: new Map(), hosts: new Map(), given };
+    const run: Run = { feeds, shape: this.shapeOf(feeds), external: new Map(), hosts: new Map(), given: allocate ? { ...given } : given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
-    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run);
+    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run, allocate);
     return run;
   }
 
@@ -219,14 +217,18 @@ export class Executor {
     run.external.set(input.storage, Number(memory.address));
   }
 
-  private bindOutput(output: ManifestValue, run: Run): void {
+  private bindOutput(output: ManifestValue, run: Run, allocate: AllocateOutput | undefined): void {
     const storage = output.storage!;
     if (this.engine.manifest.storages[storage]!.place !== "output") return;
     const size = run.shape.values[this.engine.manifest.storages[storage]!.size]!;
+    if (allocate && !Number.isNaN(size) && !run.given[output.name] && !run.external.has(storage)) {
+      const made = allocate(output.name, output.dtype, this.dimsOf(output, run));
+      if (made) run.given[output.name] = made;
+    }
     const given = run.given[output.name];
     const address = given && nativeAddress(given);
     if (address !== undefined) run.external.set(storage, Number(address));
-    else if (!Number.isNaN(size)) run.external.set(storage, Number(this.stage(storage, size).address));
+    else if (!Number.isNaN(size) && !run.external.has(storage)) run.external.set(storage, Number(this.stage(storage, size).address));
   }
 
   private results(run: Run): Results {
@@ -265,8 +267,8 @@ export class Executor {
       return at >= 0 ? this.arena.view(at, sizeBytes) : this.dynamicMemory(storage, sizeBytes).view(0, sizeBytes);
     }
     const staged = this.staging.get(storage);
-    assert(staged, `memory of "${value.name}"`);
-    return viewOf(staged).subarray(0, sizeBytes);
+    if (staged && Number(staged.address) === run.external.get(storage)) return viewOf(staged).subarray(0, sizeBytes);
+    return this.externalBytes(value, dims, run);
   }
 
   // ---- memory -------------------------------------------------------------------------------------------------
@@ -359,7 +361,7 @@ export class Executor {
 
   private bindSegment(segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {
     const program = new Program(segment.kernels.map((kernel) => ({
-      code: Number(this.engine.code.address) + kernel.code, params: kernel.params.length, tiles: run.shape.values[kernel.tiles]!, scratchBytes: kernel.scratchBytes,
+      code: this.codeAddress + kernel.code, params: kernel.params.length, tiles: run.shape.values[kernel.tiles]!, scratchBytes: kernel.scratchBytes,
     })));
     const patches: Patch[] = [];
     for (const [step, kernel] of segment.kernels.entries()) this.fillParams(program, step, kernel, run, patches);
@@ -433,13 +435,6 @@ export class Executor {
   }
 }
 
-/** A host-only value may hold on to tensors over memory that the next step or run overwrites: it gets copies. */
-function detached(value: HostValue): HostValue {
-  if (value === undefined) return undefined;
-  if (value instanceof Tensor) return Array.isArray(value.data) ? value : new Tensor(value.type, value.data.slice(), value.dims);
-  return { sequence: value.sequence.map(detached) };
-}
-
 function predictedNs(kernels: readonly ManifestKernel[], values: Float64Array): number {
   let ns = 0;
   for (const kernel of kernels) ns += PREDICTION.perKernelNs + Math.max(values[kernel.flops]! / PREDICTION.opsPerNs, values[kernel.bytes]! / PREDICTION.bytesPerNs);
@@ -466,12 +461,6 @@ function release(shape: Shape): void {
   for (const { program } of shape.bound.values()) program.dispose();
 }
 
-function sameDims(a: readonly number[], b: readonly number[]): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
-}
-
 const views = new WeakMap<NativeMemory, Uint8Array>();
 
 /** All bytes of a memory that is used again and again: making a view costs more than a small run. */
@@ -479,30 +468,4 @@ function viewOf(memory: NativeMemory): Uint8Array {
   let view = views.get(memory);
   if (!view) views.set(memory, (view = memory.view()));
   return view;
-}
-
-function unknownInputs(feeds: Feeds, inputs: readonly ManifestValue[], table: DimTable): UserError {
-  const names = inputs.map((input) => input.name);
-  const unknown = Object.keys(feeds).filter((name) => !names.includes(name));
-  return new UserError("input-invalid", `No input is called "${unknown.join('", "')}"; the model's inputs are ${inputs.map((input) => `"${input.name}" ${describe(input, table)}`).join(", ")}.`);
-}
-
-/** @returns the dims of a tensor input */
-function checkFeed(input: ManifestValue, value: HostValue, table: DimTable): readonly number[] {
-  if (input.storage === undefined) return value instanceof Tensor ? value.dims : [];
-  if (value === undefined) throw new UserError("input-invalid", `Input "${input.name}" is missing; the model takes ${describe(input, table)}.`);
-  if (!(value instanceof Tensor)) throw new UserError("input-invalid", `Input "${input.name}" is not a Tensor; the model takes ${describe(input, table)}.`);
-  if (value.type !== input.dtype || !isArrayOf(input.dtype, value.data)) throw new UserError("input-invalid", `Input "${input.name}" has type ${value.type}; the model takes ${describe(input, table)}.`);
-  if (input.shape && value.dims.length !== input.shape.length) throw new UserError("input-invalid", `Input "${input.name}" has rank ${value.dims.length} (shape [${value.dims}]); the model takes ${describe(input, table)}.`);
-  return value.dims;
-}
-
-function checkGiven(output: ManifestValue, given: Tensor, dims: readonly number[]): void {
-  if (given.type === output.dtype && given.dims.length === dims.length && given.dims.every((dim, i) => dim === dims[i])) return;
-  throw new UserError("input-invalid", `Output "${output.name}": the tensor given is ${given.type}[${given.dims}]; this run makes ${output.dtype}[${dims}].`);
-}
-
-function dimsTensor(value: ManifestValue, values: Float64Array): Tensor {
-  const items = value.elements!.map((index) => values[index]!);
-  return new Tensor(value.dtype, items, value.shape?.length === 0 ? [] : [items.length]);
 }

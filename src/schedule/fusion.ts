@@ -4,9 +4,10 @@
  * A value is *inlined* when computing it inside its reader costs no more than reading it would: its reader looks at
  * every element once (or a few times, when it is cheap), and nobody else needs it. Everything else gets memory.
  */
-import { type Dim, dimsEqual, type Graph, isLoopType, isStatic, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
+import type { DType } from "../base/index.ts";
+import { type Dim, dimsEqual, type Graph, isLoopType, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
 import { isDataDependent, lowerings, opKey } from "../ops/index.ts";
-import { isNativeTransposedConv } from "./transposed-conv.ts";
+import { isContraction } from "./contractions.ts";
 
 /** shape: small integers whose elements are dimension expressions, computed when a shape is bound. */
 export type Role = "contraction" | "loop" | "shape" | "reference" | "dead";
@@ -14,6 +15,7 @@ export type Role = "contraction" | "loop" | "shape" | "reference" | "dead";
 /** Most operators one kernel may hold, and most buffers it may read: past these, code and registers grow for nothing. */
 const MAX_OPERATORS = 48;
 const MAX_LOADS = 10;
+const MAX_MASK_OPERATORS = 5;
 
 const RESHAPES = new Set(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"]);
 
@@ -36,6 +38,9 @@ const INTEGER: ReadonlySet<string> = new Set([...WIDE].filter((dtype) => dtype !
 
 /** Views that read one input element several times. */
 const REPEATING = /^(Expand|Tile|Gather|GatherND|GatherElements|Resize)$/;
+
+/** Types of what may be computed on a contraction's results: those with one lane per result. */
+const RIDING: ReadonlySet<DType> = new Set(["float32", "bfloat16", "int32", "int8", "uint8"]);
 
 export interface Fusion {
   readonly roles: ReadonlyMap<Node, Role>;
@@ -89,50 +94,8 @@ function decidesSizes(node: Node): boolean {
   return made.some((name) => isDataDependent(symbol(name)) && !known.has(name));
 }
 
-function isFloat32(values: readonly (Value | undefined)[]): boolean {
-  return values.every((value) => !value || (value.kind === "tensor" && value.dtype === "float32" && value.dims !== undefined));
-}
-
-export function isContraction(node: Node): boolean {
-  if (!isFloat32(node.outputs)) return false;
-  if (node.domain === "" && node.op === "MatMul") return isFloat32(node.inputs);
-  if (node.domain === "" && node.op === "Conv") return isFloat32(node.inputs) && isNativeConv(node);
-  if (node.domain === "" && node.op === "ConvTranspose") return isFloat32(node.inputs) && isNativeTransposedConv(node);
-  if (node.domain === "sinter" && node.op === "Attention") return isFloat32(node.inputs.slice(0, 3)) && attentionMaskIsFloat(node);
-  return false;
-}
-
-function attentionMaskIsFloat(node: Node): boolean {
-  return !node.inputs[3] || node.inputs[3].dtype === "float32";
-}
-
-function isNativeConv(node: Node): boolean {
-  const weights = node.inputs[1]!;
-  const spatial = (weights.dims?.length ?? 0) - 2;
-  return node.attributes["layout"] === "NHWC" && weights.constant !== undefined && (spatial === 1 || spatial === 2) && convPads(node) !== undefined && isStatic(weights.dims ?? []);
-}
-
-/** Begin pads of a convolution; undefined when they depend on a size that is not known at build time. */
-export function convPads(node: Node): number[] | undefined {
-  const kernel = (node.inputs[1]?.dims ?? []).slice(2) as number[];
-  const auto = (node.attributes["auto_pad"] as string | undefined) ?? "NOTSET";
-  if (auto === "NOTSET") return ((node.attributes["pads"] as number[] | undefined) ?? []).slice(0, kernel.length).concat(new Array(kernel.length).fill(0)).slice(0, kernel.length);
-  if (auto === "VALID") return kernel.map(() => 0);
-  const first = node.attributes["inputLayout"] === "NCHW" ? 2 : 1;
-  const strides = (node.attributes["strides"] as number[] | undefined) ?? kernel.map(() => 1);
-  const dilations = (node.attributes["dilations"] as number[] | undefined) ?? kernel.map(() => 1);
-  const pads = kernel.map((size, i) => samePad(node.inputs[0]!.dims![first + i]!, size, strides[i]!, dilations[i]!, auto === "SAME_LOWER"));
-  return pads.every((pad) => pad !== undefined) ? (pads as number[]) : undefined;
-}
-
-function samePad(input: Dim, kernel: number, stride: number, dilation: number, lower: boolean): number | undefined {
-  const extent = (kernel - 1) * dilation + 1;
-  if (typeof input !== "number") {
-    if (stride !== 1) return undefined;
-    return lower ? Math.ceil((extent - 1) / 2) : Math.floor((extent - 1) / 2);
-  }
-  const total = Math.max(0, (Math.ceil(input / stride) - 1) * stride + extent - input);
-  return lower ? Math.ceil(total / 2) : Math.floor(total / 2);
+function isAttention(node: Node): boolean {
+  return node.domain === "sinter" && node.op === "Attention" && isContraction(node);
 }
 
 class Decider {
@@ -174,7 +137,7 @@ class Decider {
         value = next.outputs[0]!;
         continue;
       }
-      if (pending.length === 0 && keepsLastAxis(next)) chain.push(next);
+      if (pending.length === 0 && keepsLastAxis(next) && canWriteTransposed(contraction, chain)) chain.push(next);
       break;
     }
     for (const node of chain) this.claimed.add(node);
@@ -188,7 +151,7 @@ class Decider {
     return users.size === 1 ? [...users][0] : undefined;
   }
 
-  /** The pointwise float nodes of the same shape between `value` and the one node where all its uses meet, in order. */
+  /** The pointwise nodes of the same shape between `value` and the one node where all its uses meet, in order. */
   private pointwiseRegion(value: Value, limit = 8): Node[] | undefined {
     const region = new Set<Node>();
     const values = [value];
@@ -216,8 +179,8 @@ class Decider {
   private canRide(node: Node, value: Value): boolean {
     const output = node.outputs[0];
     return this.roles.get(node) === "loop" && !this.claimed.has(node) && isPointwise(node) && node.outputs.length === 1
-      && output?.dtype === "float32" && output.dims !== undefined && dimsEqual(output.dims, value.dims!)
-      && node.inputs.every((input) => !input || input.dtype === "float32" || input.constant !== undefined || input.dtype === "bool");
+      && output !== undefined && RIDING.has(output.dtype!) && output.dims !== undefined && dimsEqual(output.dims, value.dims!)
+      && node.inputs.every((input) => !input || RIDING.has(input.dtype!) || input.constant !== undefined || input.dtype === "bool");
   }
 
   /** Decides whether a loop node's outputs are computed where they are used. */
@@ -249,7 +212,7 @@ class Decider {
     if (users.length === 0 || this.outputs.has(value) || !value.dims) return false;
     if (this.operators.get(value)! > MAX_OPERATORS || this.loads.get(value)! > MAX_LOADS) return false;
     const kind = lowerings.get(opKey(node))!.kind;
-    if (this.becomesAlias(node) || node.op === "Concat") return false;
+    if (this.becomesAlias(node) || (node.op === "Concat" && !this.swapsHalves(node))) return false;
     if (users.length > 1 && !(kind === "view" && users.length <= 3) && !(kind === "pointwise" && this.converges(value, users))) return false;
     return users.every((user) => this.accepts(user, value, node, kind));
   }
@@ -258,6 +221,14 @@ class Decider {
   private becomesAlias(node: Node): boolean {
     const source = node.inputs[0];
     return node.domain === "" && ALIASING.has(node.op) && source !== undefined && !this.inlined.has(source) && !source.elements;
+  }
+
+  /** Two slices joined, one of them negated perhaps: how rotary embeddings turn pairs. Reading them in place is cheaper than a copy. */
+  private swapsHalves(node: Node): boolean {
+    return node.inputs.length === 2 && node.inputs.every((input) => {
+      const producer = input?.producer?.op === "Neg" ? input.producer.inputs[0]?.producer : input?.producer;
+      return producer?.domain === "" && /^(Slice|Split)$/.test(producer.op) && this.loads.get(input!)! <= 1;
+    });
   }
 
   /** Whether a value's users are pointwise and all end in one of them, so that it is computed once in one kernel. */
@@ -275,7 +246,13 @@ class Decider {
     return users.length > 0 && users.every((user) => user === last || this.leadsTo(user, last, dims, depth - 1));
   }
 
+  /** A mask that one attention reads, and that costs little more than a load, is computed there: it may be as large as the scores. */
+  private ridesOnScores(user: Node, value: Value, kind: "pointwise" | "view" | "reduction"): boolean {
+    return isAttention(user) && user.inputs.indexOf(value) === 3 && kind !== "reduction" && this.operators.get(value)! <= MAX_MASK_OPERATORS && this.loads.get(value)! <= 2;
+  }
+
   private accepts(user: Node, value: Value, producer: Node, kind: "pointwise" | "view" | "reduction"): boolean {
+    if (this.ridesOnScores(user, value, kind)) return !EXPENSIVE.test(producer.op);
     if (this.roles.get(user) !== "loop" || user.inputs.filter((input) => input === value).length > 2) return false;
     const output = user.outputs[0];
     if (!output?.dims) return false;
@@ -285,6 +262,13 @@ class Decider {
     if (reader === "view") return kind === "view" || !REPEATING.test(user.op);
     return ROW_REDUCTIONS.test(user.op) && !EXPENSIVE.test(producer.op) && this.operators.get(value)! <= 2;
   }
+}
+
+/** Whether strides can say where a contraction's results lie in their transpose: regrouped axes have none, and a product of one matrix writes the rows of all batches at one distance. */
+function canWriteTransposed(contraction: Node, chain: readonly Node[]): boolean {
+  if (chain.some(isReshape)) return false;
+  const [a, b] = contraction.inputs;
+  return contraction.op !== "MatMul" || (b?.dims?.length ?? 0) > 2 || (a?.dims?.length ?? 0) <= 2;
 }
 
 function keepsLastAxis(node: Node): boolean {

@@ -208,7 +208,7 @@ export class ExprEmitter {
     if (expr.type === "f32" || expr.type === "f64") return false;
     switch (expr.kind) {
       case "const": case "dim": case "axis": case "load": return true;
-      case "reduce": return false;
+      case "reduce": case "accumulator": return false;
       case "cast": return this.isScalar(expr.arg);
       case "select": return this.isScalar(expr.condition) && this.isScalar(expr.then) && this.isScalar(expr.else) && this.isSafe(expr);
       case "op": return GpCode.has(expr.op, expr.type) && expr.args.every((arg) => this.isScalar(arg));
