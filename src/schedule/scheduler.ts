@@ -18,7 +18,7 @@ import { decideFusion, type Fusion, isReshape } from "./fusion.ts";
 import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from "./plan.ts";
 import { PROCESSOR_KERNELS, type TargetKernels } from "./target-kernels.ts";
 import { convPhases } from "./transposed-conv.ts";
-import { contiguousView, expandView, isContiguous, reshapeView, rowMajorStrides, sliceView, type Storage, transposeView, type View } from "./view.ts";
+import { alignmentOf, contiguousView, expandView, isContiguous, reshapeView, rowMajorStrides, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
 export function schedule(graph: Graph, kernels: TargetKernels = PROCESSOR_KERNELS): Plan {
   return new Scheduler(graph, kernels).run();
@@ -136,7 +136,7 @@ class Scheduler {
     const key = `${view.storage.name}|${view.dtype}|${view.dims.map(String)}|${view.strides.map(String)}|${view.offset}`;
     let buffer = this.shared.buffersByKey.get(key);
     if (!buffer) {
-      buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }) };
+      buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }), ...(view.offset === 0 ? {} : { alignment: alignmentOf(view) }) };
       this.shared.buffersByKey.set(key, buffer);
       this.shared.bufferViews.set(buffer, view);
     }
