@@ -9,24 +9,19 @@
  * computes is unknown to the other and to what follows, so each has a scheduler of its own over shared memory.
  */
 import { assert, type DType, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
-import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimKey, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, symbolsOf, Value, type ZeroPoint } from "../ir/index.ts";
+import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimKey, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, symbolsOf, type Value, type ZeroPoint } from "../ir/index.ts";
 import { findProblem, isDataDependent, lowerings, opKey, type SequentialMemory, sequentials } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
 import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
 import { convInputs, convPads, sumType } from "./contractions.ts";
 import { decideFusion, type Fusion, isReshape } from "./fusion.ts";
 import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from "./plan.ts";
+import { PROCESSOR_KERNELS, type TargetKernels } from "./target-kernels.ts";
 import { convPhases } from "./transposed-conv.ts";
-import { contiguousView, expandView, isContiguous, reshapeView, rowMajorStrides, sliceView, type Storage, transposeView, type View } from "./view.ts";
+import { alignmentOf, contiguousView, expandView, isContiguous, reshapeView, rowMajorStrides, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
-/** What the target has kernels for. */
-export interface ScheduleOptions {
-  /** Products of bfloat16; without them such products run as loops. */
-  readonly bfloat16?: boolean;
-}
-
-export function schedule(graph: Graph, options: ScheduleOptions = {}): Plan {
-  return new Scheduler(graph, options).run();
+export function schedule(graph: Graph, kernels: TargetKernels = PROCESSOR_KERNELS): Plan {
+  return new Scheduler(graph, kernels).run();
 }
 
 /** What the schedulers of a graph and its branches have in common. */
@@ -44,7 +39,7 @@ interface Shared {
 
 class Scheduler {
   private readonly graph: Graph;
-  private readonly options: ScheduleOptions;
+  private readonly kernels: TargetKernels;
   private readonly fusion: Fusion;
   private readonly shared: Shared;
   private readonly viewOfValue: Map<Value, View>;
@@ -55,12 +50,12 @@ class Scheduler {
   private readonly partsOfConcat = new Map<Node, readonly View[]>();
 
   /** @param outer of a branch: where it stands */
-  constructor(graph: Graph, options: ScheduleOptions, outer?: Scheduler) {
+  constructor(graph: Graph, kernels: TargetKernels, outer?: Scheduler) {
     this.graph = graph;
-    this.options = options;
+    this.kernels = kernels;
     this.shared = outer?.shared ?? { steps: [], bufferViews: new Map(), buffersByKey: new Map(), constants: new Map(), constantViews: new Map(), hostValues: new Set(), storages: 0 };
     this.viewOfValue = new Map(outer?.viewOfValue);
-    this.fusion = decideFusion(graph, options.bfloat16 ?? false);
+    this.fusion = decideFusion(graph, kernels);
     for (const [contraction, chain] of this.fusion.chains) this.emitAt.set(chain[chain.length - 1] ?? contraction, contraction);
   }
 
@@ -141,7 +136,7 @@ class Scheduler {
     const key = `${view.storage.name}|${view.dtype}|${view.dims.map(String)}|${view.strides.map(String)}|${view.offset}`;
     let buffer = this.shared.buffersByKey.get(key);
     if (!buffer) {
-      buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }) };
+      buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }), ...(view.offset === 0 ? {} : { alignment: alignmentOf(view) }) };
       this.shared.buffersByKey.set(key, buffer);
       this.shared.bufferViews.set(buffer, view);
     }
@@ -340,7 +335,7 @@ class Scheduler {
   }
 
   private emitBranch(node: Node, branch: Graph, results: readonly (View | undefined)[]): void {
-    if (givesResults(branch, node)) return new Scheduler(branch, this.options, this).runBranch(results);
+    if (givesResults(branch, node)) return new Scheduler(branch, this.kernels, this).runBranch(results);
     const problem = findProblem(branch);
     if (problem === undefined) return this.referenceBranch(node, branch, results);
     const message = `If "${node.name}" takes the branch "${branch.name}", which is wrong for these shapes: ${problem}`;
