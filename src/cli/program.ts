@@ -7,6 +7,7 @@ import { calibrateCommand } from "./calibrate.ts";
 import { compareCommand } from "./compare.ts";
 import { doctorCommand } from "./doctor.ts";
 import { inspectCommand } from "./inspect.ts";
+import { loadCommand } from "./load.ts";
 import { runCommand } from "./run.ts";
 import { verifyCommand } from "./verify.ts";
 
@@ -22,7 +23,7 @@ Examples:
   sinter run model.engine --input x=x.npy          run it once
   sinter bench model.onnx --compare onnxruntime    how fast, beside onnxruntime
   sinter inspect model.engine --layers             what was fused, which tactics were tried`);
-  for (const command of [buildCommand(), calibrateCommand(), runCommand(), benchCommand(), inspectCommand(), compareCommand(), verifyCommand(), doctorCommand()]) {
+  for (const command of [buildCommand(), calibrateCommand(), runCommand(), benchCommand(), inspectCommand(), compareCommand(), verifyCommand(), loadCommand(), doctorCommand()]) {
     command.helpOption("-h, --help", "show help");
     program.addCommand(command);
   }
