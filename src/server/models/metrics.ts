@@ -36,11 +36,13 @@ export class ServerMetrics {
     registry.onCollect(() => this.#collect());
   }
 
+  version(model: string, version: string): VersionMetrics {
+    return new VersionMetrics(this.#families, { model, version });
+  }
+
   /** @param read asked at each collection until `forget` */
-  version(model: string, version: string, read: () => VersionGauges): VersionMetrics {
-    const metrics = new VersionMetrics(this.#families, { model, version });
+  watch(metrics: VersionMetrics, read: () => VersionGauges): void {
     this.#versions.set(metrics, read);
-    return metrics;
   }
 
   /** Gauges of a version that has gone; its counters stay, since the version may come back. */
