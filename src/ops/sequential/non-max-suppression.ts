@@ -49,7 +49,7 @@ function chooseBoxes(code: SequentialCode, node: Node, memory: SequentialMemory,
   const firstBox = code.let("firstBox", seq.mul(seq.div(seq.tile, seq.size(classes!)), count));
   const scoreOf = (box: Variable): SequentialExpr => seq.at(scores, seq.add(base, box));
   const candidates = candidatesOf(code, count, scoreOf, hasInput(node, 4) ? code.let("lowest", seq.at(memory.input(4), 0)) : undefined, (entry, box) => code.store(order, seq.add(base, entry), box));
-  const heap: Heap = { code, entries: order, entryAt: (entry) => seq.add(base, entry), valueOf: scoreOf, rootIsLargest: true, rootIsFirst: true };
+  const heap: Heap = { code, entries: order, entryAt: (entry) => seq.add(base, entry), itemAt: scoreOf, rootIsLargest: true, rootIsFirst: true };
   heapify(heap, candidates);
   const most = code.let("most", hasInput(node, 2) ? seq.at(memory.input(2), 0) : 0);
   const limit = code.let("limit", hasInput(node, 3) ? seq.at(memory.input(3), 0) : seq.number("f32", 0));
