@@ -3,7 +3,7 @@
  */
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
-import { assert, Tensor, UnsupportedError, UserError } from "./base/index.ts";
+import { assert, type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { attentionTactics, compileLoop, compileSequential, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
 import { writeEngine } from "./engine/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
@@ -11,10 +11,10 @@ import { link, type ManifestIdentity } from "./link/index.ts";
 import { type Cpu, detectCpu, MappedFile, requireCpu, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes, isDataDependent } from "./ops/index.ts";
-import { type Evaluate, runPasses } from "./passes/index.ts";
+import { type Evaluate, type Layer, type LayerPlan, type Quantization, type QuantizationPlan, runPasses } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
-import { CpuDevice, otherShapes, type TacticReport, TimingCache, tune, type TuneLevel } from "./tune/index.ts";
+import { CpuDevice, limitExtraWeights, otherShapes, type TacticReport, TimingCache, tune, type Tuned, type TuneLevel, type WeightChoice } from "./tune/index.ts";
 import { VERSION } from "./version.ts";
 
 export type BuildStage = "import" | "optimize" | "plan" | "tune" | "write";
@@ -34,13 +34,24 @@ export interface BuildProgress {
 export interface BuildOptions {
   /** Engine file to write; replaced by rename. */
   readonly output: string;
-  readonly precision?: "fp32";
+  /**
+   * fp32 keeps every layer as the model has it; bf16 computes products of bfloat16 with float32 sums, where the processor
+   * has AVX512-BF16; int8 quantizes float layers by `quantization`. Models that come quantized stay so in each.
+   */
+  readonly precision?: Precision;
+  /** With int8: what to do to each layer. Without it, matrix products get a scale per row as they run, and convolutions stay. */
+  readonly quantization?: QuantizationPlan;
   /** Shapes the engine must serve; a dimension that no profile names gets a documented default range. */
   readonly profiles?: readonly Profile[];
   /** How hard to tune, 0 to 5; 3 by default. Level 0 measures nothing. */
   readonly level?: TuneLevel;
   /** Most scratch memory one kernel may take per thread, in bytes. */
   readonly workspaceBytes?: number;
+  /**
+   * Offer fast convolutions (Winograd): less work for larger weights. The engine's weight section may then be up to one
+   * and a half times the model's weights. Off by default.
+   */
+  readonly fastConvolution?: boolean;
   /** Threads that runs will mostly use: tactics are judged by the longest share of that many; 1 by default. */
   readonly threads?: number;
   /** File of measured times, read and updated. */
@@ -67,6 +78,8 @@ export interface BuildReport {
   readonly nodesAfter: number;
   readonly steps: readonly StepReport[];
   readonly referenceSteps: readonly string[];
+  /** With int8: what was done to each layer, and the bytes of the weights concerned, scales included. */
+  readonly quantization?: { readonly layers: QuantizationPlan["layers"]; readonly floatBytes: number; readonly bytes: number };
 }
 
 export interface BuildResult {
@@ -81,9 +94,20 @@ export interface BuildResult {
  * @throws UserError for a broken model or profile and when aborted; UnsupportedError for what Sinter does not have
  */
 export async function build(model: string | Uint8Array, options: BuildOptions): Promise<BuildResult> {
+  return buildQuantized(model, options, options.precision === "int8" ? { plan: (layers) => options.quantization ?? dynamicPlan(layers) } : undefined);
+}
+
+/** A scale per row for every matrix product; convolutions have no rows. */
+export function dynamicPlan(layers: readonly Layer[]): QuantizationPlan {
+  return { layers: Object.fromEntries(layers.map(({ name, kind }): [string, LayerPlan] => [name, kind === "MatMul" ? { precision: "int8", input: "dynamic" } : { precision: "fp32", reason: "a convolution, and there is no calibration" }])) };
+}
+
+/** The same with quantization as the caller wants it, for measuring: values observed, layers switched. */
+export async function buildQuantized(model: string | Uint8Array, options: BuildOptions, quantization: Quantization | undefined): Promise<BuildResult> {
   const started = performance.now();
   const cpu = detectCpu(options.env ?? process.env);
   requireCpu(cpu);
+  requirePrecision(cpu, options.precision ?? "fp32");
   const progress = new Progress(options, started);
   await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
   using spill = new SpillFile(dirname(options.output));
@@ -96,18 +120,37 @@ export async function build(model: string | Uint8Array, options: BuildOptions): 
     const profiles = resolveProfiles(graph, options.profiles ?? []);
     assumeProfiles(graph, profiles);
     inferTypes(graph);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill) });
+    const quantized = quantization && withReport(quantization);
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), bfloat16: options.precision === "bf16", ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
-    const plan = schedule(graph);
+    const plan = schedule(graph, { bfloat16: targetOf(cpu).bf16 });
     refuseReferences(plan, options);
     const compiled = await compileKernels(plan, profiles[0]!, cpu, options, progress);
-    const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])) };
+    const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
     await progress.report("write", 0, 1, options.output);
     writeEngine(options.output, link({ plan, kernels: compiled.kernels, profiles, identity, report }));
     return { output: options.output, report, elapsedMs: performance.now() - started };
   } finally {
     imported.close();
   }
+}
+
+/** Notes the plan when it is made, and what it saves. */
+function withReport(quantization: Quantization): { readonly quantization: Quantization; report?: NonNullable<BuildReport["quantization"]> } {
+  const noted: { quantization: Quantization; report?: NonNullable<BuildReport["quantization"]> } = {
+    quantization: {
+      ...quantization,
+      plan: (layers) => {
+        const plan = quantization.plan(layers);
+        const concerned = layers.filter(({ name }) => plan.layers[name]?.precision === "int8");
+        const sum = (bytesOf: (layer: Layer) => number): number => concerned.reduce((total, layer) => total + bytesOf(layer), 0);
+        const elements = ({ weights }: Layer): number => weights.constant!.bytes.byteLength / 4;
+        noted.report = { layers: plan.layers, floatBytes: sum((layer) => 4 * elements(layer)), bytes: sum((layer) => elements(layer) + 4 * Number(layer.weights.dims![layer.channelAxis])) };
+        return plan;
+      },
+    },
+  };
+  return noted;
 }
 
 /** Folded results of at least this size go to a file: a model's transposed weights are as large as the model. */
@@ -152,6 +195,7 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
   };
   const kernels: (CompiledKernel | undefined)[] = [];
   const reports: StepReport[] = [];
+  const weighty: (WeightChoice & { readonly index: number })[] = [];
   for (const [index, step] of plan.steps.entries()) {
     if (step.kind === "reference") {
       kernels.push(undefined);
@@ -175,17 +219,31 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
     }
     await progress.report("tune", index, plan.steps.length, nameOf(step));
     const description = printKernel(step.kernel);
-    const tactics = tacticsFor(step.kernel, isa, constants, bindings);
-    const tuned = tune(description, tactics, bindings, {
+    const tactics = tacticsFor(step.kernel, isa, constants, bindings, options);
+    const again = (some: readonly Tactic[]): Tuned => tune(description, some, bindings, {
       device, cache, alternatives, level: options.level ?? 3,
       ...(options.workspaceBytes === undefined ? {} : { workspaceBytes: options.workspaceBytes }),
       ...(options.signal ? { signal: options.signal } : {}),
     });
+    const tuned = again(tactics);
+    if (tactics.some(({ extraWeightBytes }) => extraWeightBytes)) weighty.push({ index, tactics, tuned, again });
     kernels.push(tuned.kernel);
     reports.push({ name: nameOf(step), kind: step.kernel.kind, description, tactics: tuned.report });
   }
+  limitExtraWeights(weighty, EXTRA_WEIGHTS * weightBytesOf(plan.graph)).forEach(({ tuned }, i) => {
+    const { index } = weighty[i]!;
+    kernels[index] = tuned.kernel;
+    reports[index] = { ...reports[index]!, tactics: tuned.report };
+  });
   if (options.timingCache) cache.save(options.timingCache);
   return { kernels, reports };
+}
+
+/** @throws UnsupportedError when the processor does not multiply in the precision */
+function requirePrecision(cpu: Cpu, precision: Precision): void {
+  const isa = targetOf(cpu);
+  if (precision !== "bf16" || isa.bf16) return;
+  throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${cpu.brand || cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${process.env["SINTER_CPU"] ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
 }
 
 function targetOf(cpu: Cpu): Isa {
@@ -198,12 +256,15 @@ function nameOf(step: KernelStep): string {
   return step.kernel.name || step.operators.join("+");
 }
 
-function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uint8Array | undefined, bindings: Bindings): Tactic[] {
+/** Bytes that fast convolutions may add, as a share of the model's weights. */
+const EXTRA_WEIGHTS = 0.45;
+
+function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uint8Array | undefined, bindings: Bindings, { fastConvolution = false }: BuildOptions): Tactic[] {
   switch (kernel.kind) {
     case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
     case "sequential": return [{ name: "sequential", estimate: 0, compile: () => compileSequential(kernel, isa) }];
     case "matmul": return matmulTactics(kernel, isa, constants, bindings);
-    case "conv": return convTactics(kernel, isa, constants, bindings);
+    case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution });
     case "attention": return attentionTactics(kernel, isa, constants, bindings);
   }
 }
@@ -228,7 +289,7 @@ function identityOf(imported: ImportedModel, model: string | Uint8Array, cpu: Cp
 }
 
 /** SHA-256 of the model file; weights in files beside it are not part of it. */
-function digestOf(model: string | Uint8Array): string {
+export function digestOf(model: string | Uint8Array): string {
   if (typeof model !== "string") return createHash("sha256").update(model).digest("hex");
   using file = MappedFile.open(model);
   return createHash("sha256").update(file.bytes()).digest("hex");

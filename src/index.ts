@@ -5,3 +5,11 @@ export { Engine, type EngineOptions, ExecutionContext, type Feeds, type Results,
 export type { HostSequence, HostValue } from "./reference/contract.ts";
 export type { Profile, ShapeRange } from "./schedule/index.ts";
 export { VERSION } from "./version.ts";
+export { calibrate, type CalibrateOptions } from "./calibrate.ts";
+export { buildInt8, type Int8Options, type Int8Result } from "./mixed-precision.ts";
+export { measureNoise } from "./layer-noise.ts";
+export { type DataSet, type Entry, openData, type Sample } from "./data/index.ts";
+export {
+  type AccuracyReport, type Answer, type CalibrationCache, type Calibrator, CALIBRATORS, type LayerNoise, type Metric, metricNamed, readCache, type Scheme, writeCache,
+} from "./quantize/index.ts";
+export type { LayerPlan, QuantizationPlan } from "./passes/index.ts";

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Tensor } from "../base/index.ts";
 import { makeModel } from "../onnx/index.ts";
-import { readNpy, writeNpy } from "./npy.ts";
+import { readNpy, writeNpy } from "../data/index.ts";
 import { imageModel, type Outcome, smallModel, smallWeights, Workplace } from "./testing.ts";
 
 const place = new Workplace();
@@ -86,6 +86,15 @@ test("bench --json has what its readers expect", async () => {
   assert.deepEqual(kernels.map((kernel) => kernel["nodes"]), [["product", "bias", "activation"], ["probabilities"]]);
   for (const key of ["name", "ms", "share", "gflops", "gbps"]) assert.ok(key in kernels[0]!, key);
   assert.ok(Math.abs(kernels.reduce((sum, kernel) => sum + (kernel["share"] as number), 0) - 1) < 1e-9);
+});
+
+test("bench --trace writes a timeline with a track per thread", async () => {
+  succeeds(await place.sinter(["bench", "small.engine", "--duration", "0.05", "--trace", "trace.json", "--threads", "1"]));
+  const { traceEvents } = JSON.parse(readFileSync(place.path("trace.json"), "utf8")) as { traceEvents: { ph: string; name: string; tid: number; ts?: number; dur?: number }[] };
+  const slices = traceEvents.filter(({ ph }) => ph === "X");
+  assert.ok(slices.length > 0);
+  assert.ok(slices.every(({ ts, dur, tid }) => ts! >= 0 && dur! >= 0 && tid === 0));
+  assert.ok(traceEvents.some(({ ph, name }) => ph === "M" && name === "thread_name"));
 });
 
 test("bench prints a table, also with several contexts", async () => {

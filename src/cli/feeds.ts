@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { type DType, elementCount, newArray, Tensor, type TensorData, toBfloat16Bits, toFloat16Bits, UserError } from "../base/index.ts";
 import { readTensorProto } from "../onnx/index.ts";
 import type { ValueInfo } from "../runtime/index.ts";
-import { readNpy } from "./npy.ts";
+import { readNpy } from "../data/index.ts";
 
 export interface FeedSources {
   /** Shapes by input name, for inputs without a file. */

@@ -3,6 +3,8 @@ import type { BuildReport } from "../compile.ts";
 import { DimTable, EngineFile, type Manifest, type ManifestProfile, type ManifestStep, type ManifestValue } from "../engine/index.ts";
 import type { Bindings } from "../ir/index.ts";
 import type { TacticReport } from "../tune/index.ts";
+import { type AccuracyReport, readAccuracy } from "../quantize/index.ts";
+import { accuracyText } from "./accuracy-text.ts";
 import { type InspectOptions, type ValueText, valueTable } from "./inspect-text.ts";
 import { memoryPlan, type MemoryPlan, memoryText, type PlannedValue } from "./memory-plan.ts";
 import { bytes, heading, list, milliseconds, printJson, some } from "./output.ts";
@@ -21,7 +23,7 @@ interface LayerText {
 }
 
 /** All that is said of an engine; with --json, as it is. */
-interface EngineText extends Pick<Manifest, "version" | "format" | "model" | "target" | "precision" | "level" | "modelWeightBytes">, Pick<BuildReport, "nodesBefore" | "nodesAfter" | "passes" | "referenceSteps"> {
+interface EngineText extends Pick<Manifest, "version" | "format" | "model" | "target" | "precision" | "level" | "modelWeightBytes">, Pick<BuildReport, "nodesBefore" | "nodesAfter" | "passes" | "referenceSteps" | "quantization"> {
   readonly kind: "engine";
   readonly file: string;
   readonly sizeBytes: number;
@@ -30,6 +32,8 @@ interface EngineText extends Pick<Manifest, "version" | "format" | "model" | "ta
   readonly inputs: readonly ValueText[];
   readonly outputs: readonly ValueText[];
   readonly profiles: readonly Pick<ManifestProfile, "symbols" | "arenaBytes">[];
+  /** What lies beside the engine. */
+  readonly accuracy?: AccuracyReport;
   readonly layers: readonly LayerText[];
   /** One per profile. */
   readonly memory: readonly MemoryPlan[];
@@ -42,6 +46,7 @@ export function inspectEngine(path: string, options: InspectOptions): void {
     return;
   }
   print(engine);
+  if (engine.accuracy) console.log(accuracyText(engine.accuracy));
   if (options.layers) console.log(`${heading("Kernels")}\n${engine.layers.map(layerText).join("\n")}`);
   if (options.memory) for (const plan of engine.memory) console.log(memoryText(plan));
 }
@@ -53,13 +58,14 @@ function describeEngine(path: string): EngineText {
     const report = file.report() as BuildReport;
     const { version, format, model, target, precision, level, modelWeightBytes } = manifest;
     const dims = new DimTable(manifest.dims);
+    const accuracy = readAccuracy(path, model.digest);
     const { nodesBefore, nodesAfter, passes, referenceSteps } = report;
     return {
       kind: "engine", file: path, version, format, model, target, precision, level,
       sizeBytes: file.sizeBytes, codeBytes: file.sizeOf("code"), weightBytes: file.sizeOf("weights"), modelWeightBytes,
       inputs: manifest.inputs.map((value) => valueText(value, dims)), outputs: manifest.outputs.map((value) => valueText(value, dims)),
       profiles: manifest.profiles.map(({ symbols, arenaBytes }) => ({ symbols, arenaBytes })),
-      nodesBefore, nodesAfter, passes, referenceSteps,
+      nodesBefore, nodesAfter, passes, referenceSteps, ...(report.quantization ? { quantization: report.quantization } : {}), ...(accuracy ? { accuracy } : {}),
       layers: manifest.steps.map((step, i) => layerOf(step, report, i)), memory: manifest.profiles.map((_, i) => planOf(manifest, i)),
     };
   } finally {
@@ -119,7 +125,7 @@ function print(engine: EngineText): void {
     ["engine", `${engine.file}, format ${engine.format}, by sinter ${engine.version}`],
     ["model", `${model.name || "unnamed"}, ${model.producer || "producer not said"}, opset ${model.opset}`],
     ["model digest", `sha256:${model.digest}`],
-    ["built for", `${target.isa}: ${target.cpu}`],
+    ["built for", `${target.isa}: ${target.arch === "x64" ? target.cpu : `${target.gpu}, driver ${target.driver}`}`],
     ["precision", `${engine.precision}, tuning level ${engine.level}`],
     ["size", `${bytes(engine.sizeBytes)}: code ${bytes(engine.codeBytes)}, weights ${bytes(engine.weightBytes)} (the model's ${bytes(engine.modelWeightBytes)})`],
     ["nodes", `${engine.nodesBefore}, after the passes ${engine.nodesAfter}, in ${engine.layers.length} kernels`],

@@ -3,7 +3,7 @@
  * what a kernel's speed is compared with.
  */
 import { assert } from "../base/index.ts";
-import { compileFmaPeak, compileLoop, type Isa } from "../codegen/index.ts";
+import { compilePeak, compileLoop, type Isa } from "../codegen/index.ts";
 import type { Axis, Buffer, CompiledKernel, LoopKernel } from "../ir/index.ts";
 import { allocateExecutable, NativeMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
@@ -26,8 +26,8 @@ export function measurePeaks(isa: Isa, threads: number): Peaks {
 }
 
 function measureFma(isa: Isa, threads: number): number {
-  const kernel = compileFmaPeak(isa);
-  assert(typeof kernel.flops === "number" && typeof kernel.tiles === "number" && kernel.params.length === 0, "a peak kernel of known size");
+  const kernel = compilePeak(isa, "float");
+  assert(kernel && typeof kernel.flops === "number" && typeof kernel.tiles === "number" && kernel.params.length === 0, "a peak kernel of known size");
   const tiles = FMA_TILES_PER_THREAD * threads;
   const ns = fastest(kernel, tiles, [], threads);
   return (kernel.flops / kernel.tiles) * tiles / ns;

@@ -5,7 +5,7 @@ import { Command } from "commander";
 import { Tensor, UserError } from "../base/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import { makeFeeds } from "./feeds.ts";
-import { hasNpyType, writeNpy } from "./npy.ts";
+import { hasNpyType, writeNpy } from "../data/index.ts";
 import { checkWritable, makeFolder } from "./folders.ts";
 import { openEngine, optimumSizes } from "./open.ts";
 import { collect, parseCount, parseOptional, parseProfile, type ShapeOptions } from "./options.ts";

@@ -45,7 +45,7 @@ export type Expr =
   | { readonly kind: "select"; readonly type: ScalarType; readonly condition: Expr; readonly then: Expr; readonly else: Expr }
   | { readonly kind: "reduce"; readonly type: ScalarType; readonly op: ReduceOp; readonly axes: readonly Axis[]; readonly body: Expr }
   /** In an epilogue: the contraction's own result at this point of the output domain. */
-  | { readonly kind: "accumulator"; readonly type: "f32" };
+  | { readonly kind: "accumulator"; readonly type: "f32" | "i32" };
 
 /** A tensor in memory as a kernel sees it. Identity is the object. */
 export interface Buffer {

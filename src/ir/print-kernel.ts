@@ -3,7 +3,7 @@
  * other memory have the same text: it names a kernel in the timing cache, and shows it in `inspect`.
  */
 import { dimKey, type Dim } from "./dim.ts";
-import type { Epilogue, Kernel, MatmulOperand, StridedOperand } from "./kernel.ts";
+import type { Epilogue, Kernel, MatmulOperand, StridedOperand, ZeroPoint } from "./kernel.ts";
 import type { Axis, Buffer, Expr } from "./loop.ts";
 import type { SequentialCondition, SequentialExpr, Statement } from "./sequential.ts";
 
@@ -26,7 +26,7 @@ class Printer {
       case "matmul":
         return `matmul batch ${list(kernel.batch)} m ${dimKey(kernel.m)} n ${dimKey(kernel.n)} k ${dimKey(kernel.k)} a ${this.operand(kernel.a)} b ${this.operand(kernel.b)} out ${this.buffer(kernel.output)}${this.epilogue(kernel.epilogue)}`;
       case "conv":
-        return `conv ${this.buffer(kernel.input)} * ${this.buffer(kernel.weights)} out ${this.buffer(kernel.output)} groups ${kernel.groups} kernel ${list(kernel.kernel)} strides ${list(kernel.strides)} dilations ${list(kernel.dilations)} pads ${list(kernel.pads)}${kernel.inputChannelsFirst ? " channels-first" : ""}${this.epilogue(kernel.epilogue)}`;
+        return `conv ${this.buffer(kernel.input)} * ${this.buffer(kernel.weights)} out ${this.buffer(kernel.output)} groups ${kernel.groups} kernel ${list(kernel.kernel)} strides ${list(kernel.strides)} dilations ${list(kernel.dilations)} pads ${list(kernel.pads)}${kernel.inputChannelsFirst ? " channels-first" : ""}${this.zero("input", kernel.inputZero)}${this.zero("weights", kernel.weightsZero)}${this.epilogue(kernel.epilogue)}`;
       case "attention":
         return `attention batch ${dimKey(kernel.batch)} heads ${dimKey(kernel.heads)}/${kernel.headsPerKv} queries ${dimKey(kernel.queries)} keys ${dimKey(kernel.keys)} sizes ${dimKey(kernel.headSize)}/${dimKey(kernel.valueSize)} q ${this.strided(kernel.q)} k ${this.strided(kernel.k)} v ${this.strided(kernel.v)} out ${this.strided(kernel.output)} scale ${kernel.scale}${kernel.causalOffset === undefined ? "" : ` causal ${dimKey(kernel.causalOffset)}`}${this.epilogue(kernel.mask)}`;
       case "sequential":
@@ -62,7 +62,12 @@ class Printer {
   }
 
   private operand(operand: MatmulOperand): string {
-    return `${this.buffer(operand.buffer)} strides ${list([...operand.batchStrides, operand.rowStride, operand.columnStride])}`;
+    return `${this.buffer(operand.buffer)} strides ${list([...operand.batchStrides, operand.rowStride, operand.columnStride])}${this.zero("its", operand.zero)}`;
+  }
+
+  private zero(whose: string, zero: ZeroPoint | undefined): string {
+    if (zero === undefined) return "";
+    return ` ${whose} zero ${typeof zero === "number" ? zero : this.buffer(zero)}`;
   }
 
   private strided(operand: StridedOperand): string {

@@ -7,7 +7,7 @@ import type { Graph, Node } from "../ir/index.ts";
 import { permOf } from "./attributes.ts";
 import type { Rule } from "./editor.ts";
 
-const IMAGE_OPERATORS = new Set(["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"]);
+const IMAGE_OPERATORS = new Set(["Conv", "ConvInteger", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"]);
 
 const toLast = (rank: number): number[] => [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1];
 const toFirst = (rank: number): number[] => [0, rank - 1, ...Array.from({ length: rank - 2 }, (_, i) => i + 1)];

@@ -5,13 +5,16 @@ import type { Editor, Rule } from "./editor.ts";
 
 const RANDOM = /^(Random\w*|Bernoulli|Multinomial)$/;
 
+/** Done anew for each reader, inside its kernel: sharing the result would store it in four times the room. */
+const CHEAP = new Set(["DequantizeLinear"]);
+
 /** Constants above this many bytes are told apart by their memory, not their content. */
 const MAX_COMPARED_BYTES = 512;
 
 export function shareCommonSubexpressions(): Rule {
   const seen = new Map<string, Node>();
   return (node, editor) => {
-    if (RANDOM.test(node.op) || subgraphsOf(node).length > 0) return false;
+    if (RANDOM.test(node.op) || CHEAP.has(node.op) || subgraphsOf(node).length > 0) return false;
     const key = keyOf(node);
     const first = key === undefined ? undefined : seen.get(key);
     if (!first) {

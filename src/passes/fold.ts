@@ -18,10 +18,27 @@ const MAX_BYTES = 256 * 1024 * 1024;
 
 const CONTRACTIONS = new Set(["Conv", "ConvTranspose", "MatMul", "Gemm", "BatchNormalization"]);
 
+const CONVOLUTIONS = new Set(["Conv", "ConvTranspose"]);
+
 const RANDOM = /^(Random\w*|Bernoulli|Multinomial|Dropout)$/;
 
-/** Kept as they are: quantized weights stay small, and the plan folds the scale. */
-const KEPT = new Set(["DequantizeLinear"]);
+/** Kept as they are: quantized weights stay small, and kernels apply the scale. */
+const KEPT = new Set(["DequantizeLinear", "sinter.Unpack4"]);
+
+/** Largest dequantized vector that is simply computed, in elements: biases and the like. */
+const MAX_VECTOR = 64 * 1024;
+
+/** A quantized bias, or another vector, is worth no kernel. */
+function foldsDequantize({ op, domain, inputs: [x] }: Node): boolean {
+  const [size = 1, ...more] = x?.dims ?? [];
+  return domain === "" && op === "DequantizeLinear" && more.length === 0 && typeof size === "number" && size <= MAX_VECTOR;
+}
+
+/** Quantized weights that no integer kernel takes: where a convolution reads them they must be constant, so they are dequantized now. */
+export function foldConvolutionWeights(evaluate: Evaluate): Rule {
+  return (node, editor) => node.op === "DequantizeLinear" && node.domain === "" && node.inputs.every((input) => !input || input.constant)
+    && editor.usersOf(node.outputs[0]!).some((user) => CONVOLUTIONS.has(user.op) && user.inputs[1] === node.outputs[0]) && foldByEvaluation(node, editor, evaluate);
+}
 
 export function foldConstants(evaluate: Evaluate): Rule {
   return (node, editor) => foldElements(node, editor) || (isFoldable(node, editor) && foldByEvaluation(node, editor, evaluate));
@@ -41,7 +58,7 @@ function foldElements(node: Node, editor: Editor): boolean {
 }
 
 function isFoldable(node: Node, editor: Editor): boolean {
-  if (RANDOM.test(node.op) || KEPT.has(opKey(node)) || subgraphsOf(node).length > 0) return false;
+  if (RANDOM.test(node.op) || (KEPT.has(opKey(node)) && !foldsDequantize(node)) || subgraphsOf(node).length > 0) return false;
   if (!node.inputs.every((input) => input === undefined || input.constant) || node.outputs.length === 0) return false;
   if (node.op === "Identity") return true;
   const before = node.inputs.reduce((sum, input) => sum + (input ? bytesOf(input) ?? 0 : 0), 0);

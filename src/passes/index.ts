@@ -8,12 +8,13 @@ import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
 import { recogniseAttention } from "./attention.ts";
 import { lowerAttention } from "./attention-operator.ts";
 import { splitBatchedTransposes } from "./batched-transposes.ts";
+import { BFLOAT16_PASSES, BFLOAT16_STORAGE } from "./bfloat16.ts";
 import { channelsLast, readChannelsFirst } from "./channels-last.ts";
 import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
 import { shareCommonSubexpressions } from "./common-subexpressions.ts";
 import { decomposeAttention } from "./decompose-attention.ts";
 import { Editor } from "./editor.ts";
-import { foldConstants } from "./fold.ts";
+import { foldConstants, foldConvolutionWeights } from "./fold.ts";
 import { splitGemm } from "./gemm.ts";
 import { inlineBranches } from "./inline-branches.ts";
 import { refineTypes } from "./refine-types.ts";
@@ -22,12 +23,15 @@ import { mergePads } from "./pads.ts";
 import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
 import { decomposeContribOperators } from "./contrib.ts";
 import { unrollRecurrent } from "./recurrent.ts";
+import { cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
+import { rowZeroPoints } from "./row-zero-points.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
 import { singleGatherToSlice } from "./single-gathers.ts";
 import { sinkReshapes } from "./sink-reshapes.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
 export type { Evaluate, PassOptions, PassReport, PassRow } from "./pass.ts";
+export { type ActivationPlan, type Layer, type LayerPlan, type Quantization, type QuantizationPlan } from "./quantized/index.ts";
 
 const CLEAN: readonly Pass[] = [
   { name: "inline branches", rule: () => inlineBranches },
@@ -38,6 +42,14 @@ const CLEAN: readonly Pass[] = [
 ];
 
 const CONTRIB: readonly Pass[] = [{ name: "decompose contrib operators", rule: () => decomposeContribOperators }];
+
+const QUANTIZED: readonly Pass[] = [
+  { name: "QLinear operators to real arithmetic", rule: () => expandQLinear },
+  { name: "dynamic quantization to reductions", rule: () => expandDynamicQuantize },
+  { name: "dequantize behind moves", rule: () => lowerDequantize },
+  { name: "quantize before moves", rule: () => raiseQuantize },
+  { name: "cancel quantize and dequantize", rule: () => cancelQuantize },
+];
 
 const RECURRENT: readonly Pass[] = [{ name: "write out short recurrences", rule: () => unrollRecurrent }];
 
@@ -53,6 +65,7 @@ const CANONICAL: readonly Pass[] = [
   { name: "batch normalisation into weights", rule: () => foldBatchNormalization },
   { name: "channel constants into convolutions", rule: () => foldChannelConstants },
   { name: "Gemm to MatMul", rule: () => splitGemm },
+  { name: "row zero points out of integer products", rule: () => rowZeroPoints },
 ];
 
 const TRANSPOSES: readonly Pass[] = [
@@ -76,10 +89,19 @@ const LAST: readonly Pass[] = [
   { name: "gathers of one place to slices", rule: () => singleGatherToSlice },
 ];
 
+const INTEGER: readonly Pass[] = [
+  { name: "dequantize behind transposes", rule: () => lowerActivations },
+  { name: "integer products", rule: () => integerProducts },
+  { name: "clips that saturation does", rule: () => dropSaturatedClips },
+  { name: "weights of four bits", rule: () => unpackNibbles },
+  { name: "quantized weights of float convolutions", rule: ({ evaluate }) => foldConvolutionWeights(evaluate) },
+];
+
 /** Groups in order, each until it changes nothing. */
 const PIPELINE: readonly (readonly Pass[])[] = [
   CLEAN,
   [...CONTRIB, ...CLEAN],
+  [...QUANTIZED, ...CLEAN],
   [...RECURRENT, ...CLEAN],
   [...RECOGNISE, ...CLEAN],
   [...CANONICAL, ...CLEAN],
@@ -88,6 +110,12 @@ const PIPELINE: readonly (readonly Pass[])[] = [
   [...LAYOUT, ...TRANSPOSES, ...CLEAN],
   [...LAST, ...CLEAN],
 ];
+
+/** Behind the float passes, once the plan has been carried out, if there is one. */
+const QUANTIZED_PIPELINE: readonly (readonly Pass[])[] = [[...QUANTIZED, ...CLEAN], [...INTEGER, ...CLEAN]];
+
+/** Last, when products are to be computed in bfloat16. */
+const BFLOAT16_PIPELINE: readonly (readonly Pass[])[] = [[...BFLOAT16_PASSES, ...CLEAN], [BFLOAT16_STORAGE]];
 
 /** A bound on repetition: every pass makes the graph simpler, so this is never reached by a graph, only by a mistake. */
 const MAX_ROUNDS = 20;
@@ -98,13 +126,15 @@ export function runPasses(graph: Graph, options: PassOptions): PassReport {
   runGroup(graph, CLEAN, options, rows);
   for (const node of graph.nodes) runBranches(node, options, rows);
   for (const group of PIPELINE) runGroup(graph, group, options, rows);
+  if (options.quantization) rows.push({ name: "quantize by plan", changes: quantize(graph, options.quantization), nodes: graph.nodes.length });
+  for (const group of [...QUANTIZED_PIPELINE, ...(options.bfloat16 ? BFLOAT16_PIPELINE : [])]) runGroup(graph, group, options, rows);
   return { passes: rows };
 }
 
 /** The same for the branches of an If. Other subgraphs stay: their sizes may change from one iteration to the next. */
 function runBranches(node: Node, options: PassOptions, rows: PassRow[]): void {
   if (node.op !== "If" || node.domain !== "") return;
-  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, options).passes);
+  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, { evaluate: options.evaluate, ...(options.bfloat16 ? { bfloat16: true } : {}) }).passes);
 }
 
 function runGroup(graph: Graph, group: readonly Pass[], options: PassOptions, rows: PassRow[]): void {

@@ -2,12 +2,17 @@
 import type { Graph, Node } from "../ir/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import type { Rule } from "./editor.ts";
+import type { Quantization } from "./quantized/index.ts";
 
 /** Computes a node's results from constant inputs. */
 export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly HostValue[];
 
 export interface PassOptions {
   readonly evaluate: Evaluate;
+  /** Computes products of bfloat16. */
+  readonly bfloat16?: boolean;
+  /** Quantizes float layers by a plan, behind the float passes. */
+  readonly quantization?: Quantization;
 }
 
 export interface Pass {

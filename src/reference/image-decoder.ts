@@ -18,12 +18,16 @@ const FORMATS: readonly { readonly start: readonly string[]; readonly decode: (b
 /** Luma of ITU-R BT.601 in 16 fractional bits. */
 const grey = (r: number, g: number, b: number): number => (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
 
-const imageDecoder: ReferenceOperator = (inputs, attributes) => {
-  const { bytes } = tensorInput(inputs, 0);
+/** @throws UserError for a damaged file, UnsupportedError for a format that is not read */
+export function decodePicture(bytes: Uint8Array): Picture {
   const head = Buffer.from(bytes.subarray(0, 4)).toString("latin1");
   const format = FORMATS.find(({ start }) => start.some((text) => head.startsWith(text)));
   if (!format) throw new UnsupportedError("unsupported", `ImageDecoder: bytes that begin with ${Buffer.from(head, "latin1").toString("hex")}; JPEG, PNG, BMP, PNM and TIFF are read.`);
-  const { width, height, rgb } = format.decode(bytes);
+  return format.decode(bytes);
+}
+
+const imageDecoder: ReferenceOperator = (inputs, attributes) => {
+  const { width, height, rgb } = decodePicture(tensorInput(inputs, 0).bytes);
   const order = stringAttribute(attributes, "pixel_format", "RGB");
   if (order === "Grayscale") {
     const pixels = Uint8Array.from({ length: width * height }, (_, i) => grey(rgb[i * 3]!, rgb[i * 3 + 1]!, rgb[i * 3 + 2]!));

@@ -89,4 +89,23 @@ const dynamicQuantize: ReferenceOperator = (inputs) => {
   return [new Tensor("uint8", to, x.dims), new Tensor("float32", Float32Array.of(scale), []), new Tensor("uint8", Uint8Array.of(zero), [])];
 };
 
-export const quantizeOperators: ReferenceTable = { DequantizeLinear: dequantize, DynamicQuantizeLinear: dynamicQuantize, QuantizeLinear: quantize };
+/** Two integers of four bits per byte, low ones first. */
+const unpack4: ReferenceOperator = (inputs, attributes) => {
+  const x = tensorAt(inputs, 0);
+  const isSigned = intAttribute(attributes, "signed", 0) !== 0;
+  const type = isSigned ? "int8" : "uint8";
+  const from = numbersOf(x);
+  const to = newNumbers(type, 2 * from.length);
+  for (let i = 0; i < to.length; i++) {
+    const half = (from[i >> 1]! >> (4 * (i % 2))) & 15;
+    to[i] = isSigned ? (half ^ 8) - 8 : half;
+  }
+  return [tensorOf(type, to, [...x.dims.slice(0, -1), 2 * x.dims.at(-1)!])];
+};
+
+export const quantizeOperators: ReferenceTable = {
+  "sinter.Unpack4": unpack4,
+  DequantizeLinear: dequantize,
+  DynamicQuantizeLinear: dynamicQuantize,
+  QuantizeLinear: quantize,
+};

@@ -5,7 +5,8 @@
 import { type DType, type Tensor, UserError } from "../base/index.ts";
 import type { DimTable, Manifest, ManifestValue } from "../engine/index.ts";
 import { availableThreads, detectCpu } from "../native/index.ts";
-import { Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";
+import { type AllocateOutput, Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";
+import { writePerfMap } from "./perf-map.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
 import { ReferenceWorker } from "./reference-worker.ts";
@@ -22,6 +23,8 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Tensors to put results in, by output name. */
   readonly outputs?: Readonly<Record<string, Tensor>>;
+  /** Gives memory for the others when their shape is known; engines with reference steps do not ask. */
+  readonly allocate?: AllocateOutput;
 }
 
 /** An input or output: a dimension is a number, or an expression of the model's dimension names. */
@@ -62,7 +65,9 @@ export class Engine {
     const threads = options.threads ?? most;
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new UserError("option-invalid", `threads is ${threads}; expected a whole number from 1 (this process may use ${most} processors).`);
     const env = options.env ?? process.env;
-    return new Engine(LoadedEngine.open(path, detectCpu(env)), threads, env);
+    const loaded = LoadedEngine.open(path, detectCpu(env));
+    writePerfMap(loaded.manifest, loaded.code.address, loaded.code.sizeBytes, env);
+    return new Engine(loaded, threads, env);
   }
 
   /** What the engine was made from and for. */
@@ -158,17 +163,17 @@ export class ExecutionContext {
   }
 
   /** Runs on the calling thread and holds it. */
-  runSync(feeds: Feeds, options: Omit<RunOptions, "signal"> = {}): Results {
+  runSync(feeds: Feeds, options: Pick<RunOptions, "outputs"> = {}): Results {
     this.checkAlive();
     this.checkIdle();
     return this.own().runSync(feeds, options.outputs);
   }
 
-  /** Runs once, holding the calling thread, and times every step. */
-  profile(feeds: Feeds): StepTiming[] {
+  /** Runs once, holding the calling thread, and times every step: see `Executor.profile`. */
+  profile(feeds: Feeds, options: { readonly spans?: boolean } = {}): StepTiming[] {
     this.checkAlive();
     this.checkIdle();
-    return this.own().profile(feeds);
+    return this.own().profile(feeds, options);
   }
 
   /** Runs once, holding the calling thread, and shows what each step wrote: see `Executor.trace`. */
@@ -206,7 +211,7 @@ export class ExecutionContext {
     if (before) await before;
     if (options.signal?.aborted) throw new UserError("aborted", "The run was cancelled before it started.");
     if (this.worker) return this.worker.run(this.workerContext, feeds, options.outputs ?? {});
-    return this.own().run(feeds, options.outputs);
+    return this.own().run(feeds, options.outputs, options.allocate);
   }
 
   private own(): Executor {

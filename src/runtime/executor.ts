@@ -5,7 +5,7 @@
  * decide (the count of NonZero's results) is known when the step that counts it has run; the segments after it that need
  * it are filled anew in each run. The caller's memory is used where it lies when it is native.
  */
-import { assert, byteLength, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
+import { assert, byteLength, type DType, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
 import type { DimIndex, DimTable, ManifestKernel, ManifestLabel, ManifestSize, ManifestValue } from "../engine/index.ts";
 import { NativeMemory, viewMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
@@ -16,6 +16,8 @@ import { chooseProfile, describe } from "./shapes.ts";
 
 export type Feeds = Readonly<Record<string, HostValue>>;
 export type Results = Record<string, HostValue>;
+/** Memory for an output whose size is known before the run: a tensor of that type and those dims, or undefined for a fresh copy. */
+export type AllocateOutput = (name: string, type: DType, dims: readonly number[]) => Tensor | undefined;
 
 /** Shapes kept per context; the least recently used goes first. */
 const MAX_SHAPES = 256;
@@ -54,6 +56,15 @@ export interface StepTiming {
   readonly ns: number;
   readonly flops: number;
   readonly bytes: number;
+  /** When which thread was busy with it, in nanoseconds of the monotonic clock; only when asked for. */
+  readonly spans?: readonly ThreadSpan[];
+}
+
+export interface ThreadSpan {
+  /** 0 is the calling thread. */
+  readonly thread: number;
+  readonly beginNs: number;
+  readonly endNs: number;
 }
 
 /** One run in the making. */
@@ -66,7 +77,8 @@ interface Run {
   /** Addresses of input and output storages. */
   readonly external: Map<number, number>;
   readonly hosts: Map<number, HostValue>;
-  readonly given: Readonly<Record<string, Tensor>>;
+  /** Memory of the caller's for outputs, by name. */
+  readonly given: Record<string, Tensor>;
 }
 
 /** All that follows from the sizes of a run: made once and kept. */
@@ -103,9 +115,9 @@ export class Executor {
   }
 
   /** All steps on native threads. For engines without reference steps: those would hold the event loop. */
-  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Promise<Results> {
+  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}, allocate?: AllocateOutput): Promise<Results> {
     assert(!this.engine.hasReferenceSteps, "an asynchronous run with a reference step");
-    const run = this.begin(feeds, outputs);
+    const run = this.begin(feeds, outputs, allocate);
     for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
       const segment = this.engine.segments[index]!;
       if (segment.kind !== "native") continue;
@@ -136,22 +148,31 @@ export class Executor {
     return this.results(run);
   }
 
-  /** Runs once on the calling thread and times every step that this run takes. @returns nanoseconds per step, with its operations and bytes */
-  profile(feeds: Feeds): StepTiming[] {
+  /**
+   * Runs once on the calling thread and times every step that this run takes.
+   * @param options `spans`: what each thread did when, at the cost of some precision
+   * @returns nanoseconds per step, with its operations and bytes
+   */
+  profile(feeds: Feeds, options: { readonly spans?: boolean } = {}): StepTiming[] {
     const run = this.begin(feeds, {});
     const timings: StepTiming[] = [];
     for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
       const segment = this.engine.segments[index]!;
       if (segment.kind === "reference") {
-        const before = performance.now();
+        const beginNs = nowNs();
         this.runReference(segment, run);
-        timings.push({ label: segment.step.label, ns: (performance.now() - before) * 1e6, flops: 0, bytes: 0 });
+        const endNs = nowNs();
+        timings.push({ label: segment.step.label, ns: endNs - beginNs, flops: 0, bytes: 0, ...(options.spans && { spans: [{ thread: 0, beginNs, endNs }] }) });
       }
       if (segment.kind !== "native") continue;
       const { program } = this.boundSegment(index, segment, run);
-      program.runSync({ threads: this.threads, profile: true });
+      const spans = options.spans ? program.runTraced({ threads: this.threads }) : undefined;
+      if (!spans) program.runSync({ threads: this.threads, profile: true });
       const elapsed = program.profile();
-      for (const [i, kernel] of segment.kernels.entries()) timings.push({ label: kernel.label, ns: elapsed[i]!, flops: run.values[kernel.flops]!, bytes: run.values[kernel.bytes]! });
+      for (const [i, kernel] of segment.kernels.entries()) {
+        const own = spans && { spans: spans.filter(({ step }) => step === i).map(({ participant, beginNs, endNs }) => ({ thread: participant, beginNs, endNs })) };
+        timings.push({ label: kernel.label, ns: elapsed[i]!, flops: run.values[kernel.flops]!, bytes: run.values[kernel.bytes]!, ...own });
+      }
     }
     return timings;
   }
@@ -192,13 +213,13 @@ export class Executor {
 
   // ---- before and after ---------------------------------------------------------------------------------------
 
-  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>): Run {
+  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput): Run {
     const { manifest } = this.engine;
     for (const name in feeds) if (!this.inputNames.has(name)) throw unknownInputs(feeds, manifest.inputs, this.engine.dims);
     const shape = this.shapeOf(feeds);
-    const run: Run = { feeds, shape, values: shape.values, external: new Map(), hosts: new Map(), given };
+    const run: Run = { feeds, shape, values: shape.values, external: new Map(), hosts: new Map(), given: allocate ? { ...given } : given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
-    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run);
+    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run, allocate);
     return run;
   }
 
@@ -228,14 +249,18 @@ export class Executor {
     run.external.set(input.storage, Number(memory.address));
   }
 
-  private bindOutput(output: ManifestValue, run: Run): void {
+  private bindOutput(output: ManifestValue, run: Run, allocate: AllocateOutput | undefined): void {
     const storage = output.storage!;
     if (this.engine.manifest.storages[storage]!.place !== "output") return;
     const size = run.values[this.engine.manifest.storages[storage]!.size]!;
+    if (allocate && !Number.isNaN(size) && !run.given[output.name] && !run.external.has(storage)) {
+      const made = allocate(output.name, output.dtype, this.dimsOf(output, run));
+      if (made) run.given[output.name] = made;
+    }
     const given = run.given[output.name];
     const address = given && nativeAddress(given);
     if (address !== undefined) run.external.set(storage, Number(address));
-    else if (!Number.isNaN(size)) run.external.set(storage, Number(this.stage(storage, size).address));
+    else if (!Number.isNaN(size) && !run.external.has(storage)) run.external.set(storage, Number(this.stage(storage, size).address));
   }
 
   private results(run: Run): Results {
@@ -274,8 +299,8 @@ export class Executor {
       return at >= 0 ? this.arena.view(at, sizeBytes) : this.dynamicMemory(storage, sizeBytes).view(0, sizeBytes);
     }
     const staged = this.staging.get(storage);
-    assert(staged, `memory of "${value.name}"`);
-    return viewOf(staged).subarray(0, sizeBytes);
+    if (staged && Number(staged.address) === run.external.get(storage)) return viewOf(staged).subarray(0, sizeBytes);
+    return this.externalBytes(value, dims, run);
   }
 
   // ---- memory -------------------------------------------------------------------------------------------------
@@ -404,7 +429,7 @@ export class Executor {
       const param = params[slot]!;
       if (param[0] === 0) program.setParam(step, slot, run.values[param[1]]!);
       else if (param[0] === 2) program.setParam(step, slot, this.weightsAddress + param[1]);
-      else {
+      else if (param[0] === 1) {
         const byteOffset = run.values[param[2]]!;
         if (this.moves(param[1], run)) patches.push({ step, slot, storage: param[1], byteOffset });
         else program.setParam(step, slot, this.addressOf(param[1], run) + byteOffset);
@@ -542,6 +567,11 @@ function unknownInputs(feeds: Feeds, inputs: readonly ManifestValue[], table: Di
   const names = inputs.map((input) => input.name);
   const unknown = Object.keys(feeds).filter((name) => !names.includes(name));
   return new UserError("input-invalid", `No input is called "${unknown.join('", "')}"; the model's inputs are ${inputs.map((input) => `"${input.name}" ${describe(input, table)}`).join(", ")}.`);
+}
+
+/** Of the monotonic clock. */
+function nowNs(): number {
+  return Number(process.hrtime.bigint());
 }
 
 /** @returns the dims of a tensor input */

@@ -4,8 +4,10 @@
  * A value is *inlined* when computing it inside its reader costs no more than reading it would: its reader looks at
  * every element once (or a few times, when it is cheap), and nobody else needs it. Everything else gets memory.
  */
+import type { DType } from "../base/index.ts";
 import { type Dim, dimsEqual, type Graph, isLoopType, isStatic, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
 import { isDataDependent, lowerings, opKey, sequentials } from "../ops/index.ts";
+import { isContraction } from "./contractions.ts";
 import { isNativeTransposedConv } from "./transposed-conv.ts";
 
 /** shape: small integers whose elements are dimension expressions, computed when a shape is bound. */
@@ -38,6 +40,9 @@ const INTEGER: ReadonlySet<string> = new Set([...WIDE].filter((dtype) => dtype !
 /** Views that read one input element several times. */
 const REPEATING = /^(Expand|Tile|Gather|GatherND|GatherElements|Resize)$/;
 
+/** Types of what may be computed on a contraction's results: those with one lane per result. */
+const RIDING: ReadonlySet<DType> = new Set(["float32", "bfloat16", "int32", "int8", "uint8"]);
+
 export interface Fusion {
   readonly roles: ReadonlyMap<Node, Role>;
   readonly users: ReadonlyMap<Value, readonly Node[]>;
@@ -46,11 +51,12 @@ export interface Fusion {
   readonly chains: ReadonlyMap<Node, readonly Node[]>;
 }
 
-export function decideFusion(graph: Graph): Fusion {
+/** @param bfloat16 whether the target has products of bfloat16 */
+export function decideFusion(graph: Graph, bfloat16 = false): Fusion {
   const users = usersOf(graph);
   const outputs = new Set(graph.outputs);
   const order = new Map(graph.nodes.map((node, i) => [node, i]));
-  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs)]));
+  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs, bfloat16)]));
   const decider = new Decider(roles, users, outputs, order);
   for (const node of [...graph.nodes].reverse()) if (roles.get(node) === "contraction") decider.claimChain(node);
   for (const node of graph.nodes) if (roles.get(node) === "loop") decider.decideInline(node);
@@ -65,9 +71,9 @@ export function isPointwise(node: Node): boolean {
   return lowerings.get(opKey(node))?.kind === "pointwise";
 }
 
-function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>): Role {
+function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>, bfloat16: boolean): Role {
   if (!node.outputs.some((value) => value && (users.has(value) || outputs.has(value)))) return "dead";
-  if (isContraction(node)) return "contraction";
+  if (isContraction(node, bfloat16)) return "contraction";
   if (node.outputs.every((value) => value?.elements && !outputs.has(value))) return "shape";
   if (isSequential(node)) return "sequential";
   return hasLowering(node) ? "loop" : "reference";
@@ -94,56 +100,6 @@ function decidesSizes(node: Node): boolean {
   const known = new Set(node.inputs.flatMap((value) => [...(value?.dims ?? []), ...(value?.elements ?? [])]).flatMap((dim) => [...symbolsOf(dim)]));
   const made = node.outputs.flatMap((value) => [...(value?.dims ?? [])]).filter((dim) => isDataDependent(dim)).flatMap((dim) => [...symbolsOf(dim)]);
   return made.some((name) => isDataDependent(symbol(name)) && !known.has(name));
-}
-
-function isFloat32(values: readonly (Value | undefined)[]): boolean {
-  return values.every((value) => !value || (value.kind === "tensor" && value.dtype === "float32" && value.dims !== undefined));
-}
-
-export function isContraction(node: Node): boolean {
-  if (!isFloat32(node.outputs)) return false;
-  if (node.domain === "" && node.op === "MatMul") return isFloat32(node.inputs);
-  if (node.domain === "" && node.op === "Conv") return isFloat32(node.inputs) && isNativeConv(node);
-  if (node.domain === "" && node.op === "ConvTranspose") return isFloat32(node.inputs) && isNativeTransposedConv(node);
-  if (node.domain === "sinter" && node.op === "Attention") return isFloat32(node.inputs.slice(0, 3)) && attentionMaskIsFloat(node);
-  return false;
-}
-
-function isAttention(node: Node): boolean {
-  return node.domain === "sinter" && node.op === "Attention" && isContraction(node);
-}
-
-function attentionMaskIsFloat(node: Node): boolean {
-  return !node.inputs[3] || node.inputs[3].dtype === "float32";
-}
-
-function isNativeConv(node: Node): boolean {
-  const weights = node.inputs[1]!;
-  const spatial = (weights.dims?.length ?? 0) - 2;
-  return node.attributes["layout"] === "NHWC" && weights.constant !== undefined && (spatial === 1 || spatial === 2) && convPads(node) !== undefined && isStatic(weights.dims ?? []);
-}
-
-/** Begin pads of a convolution; undefined when they depend on a size that is not known at build time. */
-export function convPads(node: Node): number[] | undefined {
-  const kernel = (node.inputs[1]?.dims ?? []).slice(2) as number[];
-  const auto = (node.attributes["auto_pad"] as string | undefined) ?? "NOTSET";
-  if (auto === "NOTSET") return ((node.attributes["pads"] as number[] | undefined) ?? []).slice(0, kernel.length).concat(new Array(kernel.length).fill(0)).slice(0, kernel.length);
-  if (auto === "VALID") return kernel.map(() => 0);
-  const first = node.attributes["inputLayout"] === "NCHW" ? 2 : 1;
-  const strides = (node.attributes["strides"] as number[] | undefined) ?? kernel.map(() => 1);
-  const dilations = (node.attributes["dilations"] as number[] | undefined) ?? kernel.map(() => 1);
-  const pads = kernel.map((size, i) => samePad(node.inputs[0]!.dims![first + i]!, size, strides[i]!, dilations[i]!, auto === "SAME_LOWER"));
-  return pads.every((pad) => pad !== undefined) ? (pads as number[]) : undefined;
-}
-
-function samePad(input: Dim, kernel: number, stride: number, dilation: number, lower: boolean): number | undefined {
-  const extent = (kernel - 1) * dilation + 1;
-  if (typeof input !== "number") {
-    if (stride !== 1) return undefined;
-    return lower ? Math.ceil((extent - 1) / 2) : Math.floor((extent - 1) / 2);
-  }
-  const total = Math.max(0, (Math.ceil(input / stride) - 1) * stride + extent - input);
-  return lower ? Math.ceil(total / 2) : Math.floor(total / 2);
 }
 
 class Decider {
@@ -199,7 +155,7 @@ class Decider {
     return users.size === 1 ? [...users][0] : undefined;
   }
 
-  /** The pointwise float nodes of the same shape between `value` and the one node where all its uses meet, in order. */
+  /** The pointwise nodes of the same shape between `value` and the one node where all its uses meet, in order. */
   private pointwiseRegion(value: Value, limit = 8): Node[] | undefined {
     const region = new Set<Node>();
     const values = [value];
@@ -227,8 +183,8 @@ class Decider {
   private canRide(node: Node, value: Value): boolean {
     const output = node.outputs[0];
     return this.roles.get(node) === "loop" && !this.claimed.has(node) && isPointwise(node) && node.outputs.length === 1
-      && output?.dtype === "float32" && output.dims !== undefined && dimsEqual(output.dims, value.dims!)
-      && node.inputs.every((input) => !input || input.dtype === "float32" || input.constant !== undefined || input.dtype === "bool");
+      && output !== undefined && RIDING.has(output.dtype!) && output.dims !== undefined && dimsEqual(output.dims, value.dims!)
+      && node.inputs.every((input) => !input || RIDING.has(input.dtype!) || input.constant !== undefined || input.dtype === "bool");
   }
 
   /** Decides whether a loop node's outputs are computed where they are used. */
@@ -296,7 +252,7 @@ class Decider {
 
   /** A mask that one attention reads, and that costs little more than a load, is computed there: it may be as large as the scores. */
   private ridesOnScores(user: Node, value: Value, kind: "pointwise" | "view" | "reduction"): boolean {
-    return isAttention(user) && user.inputs.indexOf(value) === 3 && kind !== "reduction" && this.operators.get(value)! <= MAX_MASK_OPERATORS && this.loads.get(value)! <= 2;
+    return user.op === "Attention" && this.roles.get(user) === "contraction" && user.inputs.indexOf(value) === 3 && kind !== "reduction" && this.operators.get(value)! <= MAX_MASK_OPERATORS && this.loads.get(value)! <= 2;
   }
 
   private accepts(user: Node, value: Value, producer: Node, kind: "pointwise" | "view" | "reduction"): boolean {

@@ -4,7 +4,7 @@
  * Offsets are fixed per profile, from each storage's size at the profile's maximum: two storages share bytes only when
  * no step needs both. Placement is greedy, largest first, at the lowest offset that is free over the whole lifetime.
  */
-import { boundsOf, type Buffer, type Expr, type Kernel, type Range, sequentialBuffers } from "../ir/index.ts";
+import { boundsOf, type Buffer, type Expr, type Kernel, type Range, sequentialBuffers, type ZeroPoint } from "../ir/index.ts";
 import type { Placement, Plan, Step } from "./plan.ts";
 import type { Storage } from "./view.ts";
 
@@ -41,11 +41,11 @@ export function kernelBuffers(kernel: Kernel): Set<Buffer> {
       }
       break;
     case "matmul":
-      for (const buffer of [kernel.a.buffer, kernel.b.buffer, kernel.output]) buffers.add(buffer);
+      for (const buffer of [kernel.a.buffer, kernel.b.buffer, kernel.output, ...zeroBuffers(kernel.a.zero, kernel.b.zero)]) buffers.add(buffer);
       if (kernel.epilogue) visit(kernel.epilogue.value);
       break;
     case "conv":
-      for (const buffer of [kernel.input, kernel.weights, kernel.output]) buffers.add(buffer);
+      for (const buffer of [kernel.input, kernel.weights, kernel.output, ...zeroBuffers(kernel.inputZero, kernel.weightsZero)]) buffers.add(buffer);
       if (kernel.epilogue) visit(kernel.epilogue.value);
       break;
     case "sequential":
@@ -105,4 +105,9 @@ export function layoutArena(placements: readonly Placement[], ranges: ReadonlyMa
 
 function roundUp(size: number): number {
   return Math.ceil(size / ALIGNMENT) * ALIGNMENT;
+}
+
+/** Zero points that a run fills in. */
+function zeroBuffers(...zeros: readonly (ZeroPoint | undefined)[]): Buffer[] {
+  return zeros.filter((zero) => typeof zero === "object");
 }

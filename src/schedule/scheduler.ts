@@ -9,17 +9,24 @@
  * computes is unknown to the other and to what follows, so each has a scheduler of its own over shared memory.
  */
 import { assert, type DType, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
-import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimKey, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, symbolsOf, Value } from "../ir/index.ts";
+import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimKey, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, symbolsOf, Value, type ZeroPoint } from "../ir/index.ts";
 import { findProblem, isDataDependent, lowerings, opKey, type SequentialMemory, sequentials } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
 import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
-import { convPads, decideFusion, type Fusion, isReshape } from "./fusion.ts";
+import { convInputs, convPads, sumType } from "./contractions.ts";
+import { decideFusion, type Fusion, isReshape } from "./fusion.ts";
 import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from "./plan.ts";
 import { convPhases } from "./transposed-conv.ts";
 import { contiguousView, expandView, isContiguous, reshapeView, rowMajorStrides, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
-export function schedule(graph: Graph): Plan {
-  return new Scheduler(graph).run();
+/** What the target has kernels for. */
+export interface ScheduleOptions {
+  /** Products of bfloat16; without them such products run as loops. */
+  readonly bfloat16?: boolean;
+}
+
+export function schedule(graph: Graph, options: ScheduleOptions = {}): Plan {
+  return new Scheduler(graph, options).run();
 }
 
 /** What the schedulers of a graph and its branches have in common. */
@@ -37,6 +44,7 @@ interface Shared {
 
 class Scheduler {
   private readonly graph: Graph;
+  private readonly options: ScheduleOptions;
   private readonly fusion: Fusion;
   private readonly shared: Shared;
   private readonly viewOfValue: Map<Value, View>;
@@ -47,11 +55,12 @@ class Scheduler {
   private readonly partsOfConcat = new Map<Node, readonly View[]>();
 
   /** @param outer of a branch: where it stands */
-  constructor(graph: Graph, outer?: Scheduler) {
+  constructor(graph: Graph, options: ScheduleOptions, outer?: Scheduler) {
     this.graph = graph;
+    this.options = options;
     this.shared = outer?.shared ?? { steps: [], bufferViews: new Map(), buffersByKey: new Map(), constants: new Map(), constantViews: new Map(), hostValues: new Set(), storages: 0 };
     this.viewOfValue = new Map(outer?.viewOfValue);
-    this.fusion = decideFusion(graph);
+    this.fusion = decideFusion(graph, options.bfloat16 ?? false);
     for (const [contraction, chain] of this.fusion.chains) this.emitAt.set(chain[chain.length - 1] ?? contraction, contraction);
   }
 
@@ -331,7 +340,7 @@ class Scheduler {
   }
 
   private emitBranch(node: Node, branch: Graph, results: readonly (View | undefined)[]): void {
-    if (givesResults(branch, node)) return new Scheduler(branch, this).runBranch(results);
+    if (givesResults(branch, node)) return new Scheduler(branch, this.options, this).runBranch(results);
     const problem = findProblem(branch);
     if (problem === undefined) return this.referenceBranch(node, branch, results);
     const message = `If "${node.name}" takes the branch "${branch.name}", which is wrong for these shapes: ${problem}`;
@@ -378,8 +387,8 @@ class Scheduler {
 
   private emitContraction(node: Node, chain: readonly Node[]): void {
     const trace = new InlineTrace();
-    if (node.op === "MatMul") this.emitMatmul(node, chain, trace);
-    else if (node.op === "Conv") this.emitConv(node, chain, trace);
+    if (isMatmul(node)) this.emitMatmul(node, chain, trace);
+    else if (node.op === "Conv" || node.op === "ConvInteger") this.emitConv(node, chain, trace);
     else if (node.op === "ConvTranspose") this.emitTransposedConv(node, chain, trace);
     else this.emitAttention(node, chain, trace);
   }
@@ -391,7 +400,7 @@ class Scheduler {
     const straighten = (view: View): View | undefined => reshapeView(last.op === "Transpose" && last !== node ? transposeView(view, inverse(last.attributes["perm"] as number[])) : view, node.outputs[0]!.dims!);
     const placed = this.place(result);
     const fits = straighten(placed);
-    if (fits && (node.op !== "MatMul" || joinsRows(fits))) return { result, written: placed, own: fits };
+    if (fits && (!isMatmul(node) || joinsRows(fits))) return { result, written: placed, own: fits };
     const written = this.newView(result);
     const own = straighten(written);
     assert(own, `the results of ${node.name} cannot be placed`);
@@ -403,7 +412,7 @@ class Scheduler {
     const pointwise = chain.filter((item) => item.op !== "Transpose");
     if (!bias && !pointwise.some((item) => !isReshape(item))) return undefined;
     const axes = axesOf(axisDims, "o");
-    const accumulator: Expr = { kind: "accumulator", type: "f32" };
+    const accumulator: Expr = { kind: "accumulator", type: sumType(node) };
     const start: Expr = bias ? { kind: "op", type: "f32", op: "add", args: [accumulator, bias(axes)] } : accumulator;
     const value = node.outputs[0]!;
     let dims: readonly Dim[] = value.dims!;
@@ -435,16 +444,23 @@ class Scheduler {
     const output = reshapeView(own, ownDims);
     assert(output, `the results of ${node.name} cannot be placed`);
     const epilogue = this.epilogue(node, chain, ownDims, undefined, trace);
+    const [zeroA, zeroB] = node.op === "MatMulInteger" ? node.inputs.slice(2) : [];
     const kernel: MatmulKernel = {
       kind: "matmul", name: node.name, batch: operands.batch, m: operands.m, n: operands.n, k: operands.k,
-      a: this.matmulOperand(operands.a), b: this.matmulOperand(operands.b), output: this.bufferOf(output), ...(epilogue ? { epilogue } : {}),
+      a: this.matmulOperand(operands.a, zeroA), b: this.matmulOperand(operands.b, zeroB), output: this.bufferOf(output), ...(epilogue ? { epilogue } : {}),
     };
     this.finish(kernel, node, chain, trace, result, written);
   }
 
-  private matmulOperand(view: View): MatmulOperand {
+  private matmulOperand(view: View, zero?: Value): MatmulOperand {
     const rank = view.dims.length;
-    return { buffer: this.bufferOf(view), batchStrides: view.strides.slice(0, rank - 2), rowStride: view.strides[rank - 2]!, columnStride: view.strides[rank - 1]! };
+    return { buffer: this.bufferOf(view), batchStrides: view.strides.slice(0, rank - 2), rowStride: view.strides[rank - 2]!, columnStride: view.strides[rank - 1]!, ...(zero ? { zero: this.zeroPoint(zero) } : {}) };
+  }
+
+  /** The number where there is one that is known, else where the run finds it. */
+  private zeroPoint(value: Value): ZeroPoint {
+    if (value.constant && value.dims!.every((dim) => dim === 1)) return (value.dtype === "int8" ? new Int8Array(value.constant.bytes.slice().buffer) : value.constant.bytes)[0]!;
+    return this.bufferOf(this.materializeContiguous(value));
   }
 
   private finish(kernel: Kernel, node: Node, chain: readonly Node[], trace: InlineTrace, result: Value, written: View): void {
@@ -453,21 +469,23 @@ class Scheduler {
   }
 
   private emitConv(node: Node, chain: readonly Node[], trace: InlineTrace): void {
-    const [input, weights, bias] = node.inputs;
     if (isPointwiseConv(node) && this.emitPointwiseConv(node, chain, trace)) return;
+    const { input, weights, bias, inputZero, weightsZero } = convInputs(node);
     const { result, written, own } = this.target(node, chain);
-    const spatial = weights!.dims!.length - 2;
+    const spatial = weights.dims!.length - 2;
     const channelsFirst = node.attributes["inputLayout"] === "NCHW";
-    const source = this.materializeContiguous(input!);
+    const source = this.materializeContiguous(input);
     const epilogue = this.epilogue(node, chain, node.outputs[0]!.dims!, this.channelBias(bias), trace);
     const kernel: ConvKernel = {
-      kind: "conv", name: node.name, input: this.bufferOf(source), weights: this.bufferOf(this.materializeContiguous(weights!)), output: this.bufferOf(own),
+      kind: "conv", name: node.name, input: this.bufferOf(source), weights: this.bufferOf(this.materializeContiguous(weights)), output: this.bufferOf(own),
       groups: (node.attributes["group"] as number | undefined) ?? 1,
-      kernel: weights!.dims!.slice(2) as number[],
+      kernel: weights.dims!.slice(2) as number[],
       strides: (node.attributes["strides"] as number[] | undefined) ?? new Array(spatial).fill(1),
       dilations: (node.attributes["dilations"] as number[] | undefined) ?? new Array(spatial).fill(1),
       pads: convPads(node)!,
       ...(channelsFirst ? { inputChannelsFirst: true } : {}),
+      ...(inputZero ? { inputZero: this.zeroPoint(inputZero) } : {}),
+      ...(weightsZero ? { weightsZero: this.zeroPoint(weightsZero) } : {}),
       ...(epilogue ? { epilogue } : {}),
     };
     this.finish(kernel, node, chain, trace, result, written);
@@ -475,19 +493,19 @@ class Scheduler {
 
   /** A convolution that looks at one pixel is a matrix product whose rows are the pixels of all images. */
   private emitPointwiseConv(node: Node, chain: readonly Node[], trace: InlineTrace): boolean {
-    const [input, weights, bias] = node.inputs;
+    const { input, weights, bias, inputZero, weightsZero } = convInputs(node);
     const dims = node.outputs[0]!.dims!;
-    const [n, k] = weights!.dims as number[];
+    const [n, k] = weights.dims as number[];
     const m = product(dims.slice(0, -1));
-    const a = reshapeView(this.materialize(input!), [m, k!]);
+    const a = reshapeView(this.materialize(input), [m, k!]);
     if (!a) return false;
     const { result, written, own } = this.target(node, chain);
     const output = reshapeView(own, [m, n!]);
     if (!output) return false;
     const epilogue = this.epilogue(node, chain, [m, n!], this.channelBias(bias), trace);
     const kernel: MatmulKernel = {
-      kind: "matmul", name: node.name, batch: [], m, n: n!, k: k!, a: this.matmulOperand(a),
-      b: { buffer: this.bufferOf(this.materializeContiguous(weights!)), batchStrides: [], rowStride: 1, columnStride: k! },
+      kind: "matmul", name: node.name, batch: [], m, n: n!, k: k!, a: this.matmulOperand(a, inputZero),
+      b: { buffer: this.bufferOf(this.materializeContiguous(weights)), batchStrides: [], rowStride: 1, columnStride: k!, ...(weightsZero ? { zero: this.zeroPoint(weightsZero) } : {}) },
       output: this.bufferOf(output), ...(epilogue ? { epilogue } : {}),
     };
     this.finish(kernel, node, chain, trace, result, written);
@@ -563,6 +581,10 @@ class Scheduler {
     assert(expanded, "an attention mask that does not broadcast to the scores");
     return { axes, value: { kind: "load", type: "f32", buffer: this.bufferOf(expanded), index: axes.map(axisExpr) } };
   }
+}
+
+function isMatmul(node: Node): boolean {
+  return node.op === "MatMul" || node.op === "MatMulInteger";
 }
 
 /** Whether each output pixel is made from the input pixel at its place. */

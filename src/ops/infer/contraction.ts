@@ -92,6 +92,12 @@ const sinterAttention: InferRule = (node) => {
   setOutput(node, 0, typeOf(node, 0), q && v && [q[0]!, q[1]!, q[2]!, v[3]!]);
 };
 
+/** Ours: [..., bytes] to [..., 2 * bytes] integers of four bits, low ones first. */
+const unpack4: InferRule = (node) => {
+  const dims = dimsOf(node, 0);
+  setOutput(node, 0, numberOf(node, "signed", 0) !== 0 ? "int8" : "uint8", dims && [...dims.slice(0, -1), mul(dims.at(-1)!, 2)]);
+};
+
 const linearAttention: InferRule = (node) => {
   const [q, k, v] = [dimsOf(node, 0), dimsOf(node, 1), dimsOf(node, 2)];
   const dtype = typeOf(node, 0);
@@ -135,4 +141,5 @@ export const CONTRACTION: Rules = {
   "com.microsoft.MultiHeadAttention": multiHeadAttention,
   "com.microsoft.Attention": microsoftAttention,
   "sinter.Attention": sinterAttention,
+  "sinter.Unpack4": unpack4,
 };

@@ -3,7 +3,7 @@
  * One rounding rule: half to even, then saturate.
  */
 import type { DType } from "../../base/index.ts";
-import { castTo, type Dim, type Expr, f32, i64, type Node, op, reduceOver, axisIndex } from "../../ir/index.ts";
+import { castTo, constant, type Dim, type Expr, f32, i64, type Node, op, reduceOver, axisIndex } from "../../ir/index.ts";
 import type { LoadInput, Lowering, OpKey } from "../contract.ts";
 import { hasInput, inputDims, normalizeAxis, numberAttribute, outputDtype, outputType } from "./operand.ts";
 import { axesOver } from "./reduce.ts";
@@ -64,8 +64,20 @@ function dynamicQuantized(node: Node, output: number, index: readonly Expr[], lo
 
 const dynamicQuantize: Lowering = { kind: "reduction", element: dynamicQuantized };
 
+/** Elements 2i and 2i + 1 of a row are the low and high half of its byte i. */
+const unpack4: Lowering = {
+  kind: "view",
+  element(node, _output, index, load) {
+    const last = index.at(-1)!;
+    const byte = castTo("i32", load(0, [...index.slice(0, -1), op("div", last, i64(2))]));
+    const half = op("bitAnd", op("shiftRight", byte, castTo("i32", op("mul", op("mod", last, i64(2)), i64(4)))), constant("i32", 15));
+    return numberAttribute(node, "signed", 0) !== 0 ? op("sub", op("bitXor", half, constant("i32", 8)), constant("i32", 8)) : half;
+  },
+};
+
 export const QUANTIZERS: readonly (readonly [OpKey, Lowering])[] = [
   ["QuantizeLinear", quantize],
   ["DequantizeLinear", dequantize],
   ["DynamicQuantizeLinear", dynamicQuantize],
+  ["sinter.Unpack4", unpack4],
 ];

@@ -216,7 +216,7 @@ class RowGenerator {
 
   #maskedScores(row: ReturnType<EpilogueEmitter["row"]>, place: ReturnType<typeof mem>, score: VReg, first: Local, v: number, present: VReg, hidden: VReg): VReg {
     const w = this.#w;
-    const mask = row.apply(score, w.get(first), v * w.lanes, present);
+    const mask = row.floats(score, w.get(first), v * w.lanes, present);
     return this.#select(place, w.vectors.add(score, mask), present, hidden);
   }
 

@@ -3,7 +3,7 @@ import { type AttentionKernel, type Bindings, type Buffer, type Dim, type Epilog
 import { spanOf } from "../../../tune/index.ts";
 import type { Isa } from "../function.ts";
 import { attentionTactics } from "./attention.ts";
-import { assertClose, AVX2, AVX512, type Contents, epilogueValue, execute, expectedOutput, randomFloats, randomizer } from "./testing.ts";
+import { assertClose, AVX2, AVX512, type Contents, type Elements, epilogueValue, execute, expectedOutput, randomFloats, randomizer } from "./testing.ts";
 
 interface Options {
   readonly batch?: Dim;
@@ -55,7 +55,7 @@ function maskOf(mask: Buffer, extents: readonly Dim[], kind: "keys" | "full"): E
   return { axes, value: { kind: "load", type: "f32", buffer: mask, index: kind === "keys" ? [index[0]!, index[3]!] : [index[0]!, index[2]!, index[3]!] } };
 }
 
-function reference(kernel: AttentionKernel, contents: Contents, bindings: Bindings): Float32Array {
+function reference(kernel: AttentionKernel, contents: Contents, bindings: Bindings): Elements {
   const value = (dim: Dim): number => evaluate(dim, bindings);
   const [batch, heads, queries, keys, d, e] = [kernel.batch, kernel.heads, kernel.queries, kernel.keys, kernel.headSize, kernel.valueSize].map(value) as [number, number, number, number, number, number];
   const place = (operand: StridedOperand, ...index: number[]): number => index.reduce((sum, i, k) => sum + i * value(operand.strides[k]!), value(operand.offset ?? 0));

@@ -294,7 +294,7 @@ class AttentionGenerator {
       const column = w.get(tile.firstQuery);
       const addMask = (v: number, tail?: VReg): void => {
         const place = mem(scores, { disp: v * w.vectorBytes });
-        w.vectors.store(place, w.vectors.add(w.vectors.load(place), row.apply(w.vectors.load(place), column, v * w.lanes, tail)));
+        w.vectors.store(place, w.vectors.add(w.vectors.load(place), row.floats(w.vectors.load(place), column, v * w.lanes, tail)));
       };
       w.f.emit("cmp", tile.queries.slot, this.#columns);
       w.f.jump("eq", whole);

@@ -5,9 +5,12 @@
 import { type Bindings, type ConstantLookup, type ConvKernel, evaluate, type Tactic } from "../../../ir/index.ts";
 import type { Isa } from "../function.ts";
 import { compileConv, type ConvParameters, convTacticName, readsInPlace } from "./conv.ts";
+import { type ConvOperands, convOperands } from "./conv-operands.ts";
 import { type ConvShape, convShape, mergeGroups } from "./conv-shape.ts";
 import { depthwiseTactics } from "./depthwise.ts";
+import { bytesOf } from "./products.ts";
 import { conflictFactor, stepCycles } from "./matmul-tactics.ts";
+import { winogradTactics } from "./winograd-tactics.ts";
 
 /** Most pixels of a register tile, and vectors. */
 const TILES_AVX512: readonly (readonly [number, number])[] = [[12, 2], [14, 2], [8, 3], [9, 3], [6, 4], [28, 1], [16, 1], [7, 4], [7, 2], [4, 4], [1, 8]];
@@ -21,29 +24,37 @@ const BLOCK_WORK = 200_000;
 /** Columns of a block when the width is bound at run time. */
 const DYNAMIC_COLUMNS = 56;
 
-/** Empty when the convolution is of a kind that is not generated, or its weights are not constant. */
-export function convTactics(kernel: ConvKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
+export interface ConvTacticOptions {
+  /** Offer tactics that multiply less and store larger weights. */
+  readonly fastConvolution?: boolean;
+}
+
+/** Sizes of channels are counted in words. Empty when the convolution is of a kind that is not generated, or its weights are not constant. */
+export function convTactics(kernel: ConvKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings, options: ConvTacticOptions = {}): Tactic[] {
   const given = convShape(kernel);
-  if (!given || !constants(kernel.weights)) return [];
+  if (!given) return [];
   const depthwise = depthwiseTactics(kernel, given, isa, constants, optimum);
   if (depthwise.length > 0) return depthwise;
   const shape = mergeGroups(given);
+  const operands = convOperands(kernel, shape, isa, constants);
+  if (!operands) return [];
   const lanes = isa.vectorBytes / 4;
   const tactics = new Map<string, Tactic>();
-  for (const p of candidates(shape, isa, optimum)) {
-    const name = convTacticName(p, lanes);
-    tactics.set(name, { name, estimate: estimate(shape, p, optimum, lanes), compile: () => compileConv(kernel, isa, constants, p) });
+  for (const p of candidates(shape, operands, isa, optimum)) {
+    const name = convTacticName(p, lanes, operands.product.name);
+    tactics.set(name, { name, estimate: estimate(shape, operands, p, optimum, lanes), compile: () => compileConv(kernel, isa, constants, p) });
   }
-  return [...tactics.values()].sort((a, b) => a.estimate - b.estimate);
+  const fast = options.fastConvolution && operands.product.name === "float" && kernel.output.dtype === "float32" ? winogradTactics(kernel, shape, isa, constants, optimum) : [];
+  return [...tactics.values(), ...fast].sort((a, b) => a.estimate - b.estimate);
 }
 
-function* candidates(shape: ConvShape, isa: Isa, optimum: Bindings): Generator<ConvParameters> {
+function* candidates(shape: ConvShape, operands: ConvOperands, isa: Isa, optimum: Bindings): Generator<ConvParameters> {
   const lanes = isa.vectorBytes / 4;
   const tiles = isa.name === "avx512" ? TILES_AVX512 : TILES_AVX2;
   for (const [pixels, vectors] of tiles) {
-    for (const copy of readsInPlace(shape) ? [false, true] : [true]) {
+    for (const copy of readsInPlace(shape, operands.product) ? [false, true] : [true]) {
       const patch = patchOf(shape, pixels);
-      yield { patch, vectors, copy, unroll: 4, ...blocks(shape, patch, vectors * lanes, copy, optimum) };
+      yield { patch, vectors, copy, unroll: 4, ...blocks(shape, operands.words, patch, vectors * lanes, copy, optimum) };
     }
   }
 }
@@ -56,10 +67,9 @@ function patchOf(shape: ConvShape, pixels: number): [number, number] {
   return [typeof outHeight === "number" ? Math.max(1, Math.min(rows, outHeight)) : rows, outWidth];
 }
 
-function blocks(shape: ConvShape, patch: readonly [number, number], columns: number, copy: boolean, optimum: Bindings): Pick<ConvParameters, "block" | "blockGroups"> {
+function blocks(shape: ConvShape, inputs: number, patch: readonly [number, number], columns: number, copy: boolean, optimum: Bindings): Pick<ConvParameters, "block" | "blockGroups"> {
   const height = evaluate(shape.outHeight, optimum);
   const width = evaluate(shape.outWidth, optimum);
-  const inputs = shape.channels / shape.groups;
   const outputs = shape.outChannels / shape.groups;
   const depth = shape.kernel[0] * shape.kernel[1] * inputs;
   const groups = Math.ceil(outputs / columns);
@@ -80,17 +90,16 @@ function blocks(shape: ConvShape, patch: readonly [number, number], columns: num
   return { block: [Math.ceil(down / Math.ceil(down / rows)), across], blockGroups: Math.ceil(groups / Math.ceil(groups / blockGroups)) };
 }
 
-function estimate(shape: ConvShape, p: ConvParameters, optimum: Bindings, lanes: number): number {
+function estimate(shape: ConvShape, { words: inputs, product }: ConvOperands, p: ConvParameters, optimum: Bindings, lanes: number): number {
   const height = evaluate(shape.outHeight, optimum);
   const width = evaluate(shape.outWidth, optimum);
   const outputs = shape.outChannels / shape.groups;
-  const inputs = shape.channels / shape.groups;
   const depth = shape.kernel[0] * shape.kernel[1] * inputs;
   const groups = Math.ceil(outputs / (p.vectors * lanes));
   const across = Math.max(1, Math.ceil(width / p.patch[1]));
   const down = Math.max(1, Math.ceil(height / p.patch[0]));
   const pixels = (height * width) / (across * down);
-  const conflict = p.copy ? 1 : conflictFactor((shape.inputStrides[2] as number) * shape.stride[1] * 4, pixels);
+  const conflict = p.copy ? 1 : conflictFactor((shape.inputStrides[2] as number) * shape.stride[1] * bytesOf(product.a), pixels);
   const perPatch = (vectors: number): number => conflict * depth * stepCycles(Math.max(1, pixels), vectors, lanes, false) + 30 + pixels * Math.ceil(vectors) * 3;
   const wholeGroups = Math.floor(outputs / (p.vectors * lanes));
   const rest = outputs - wholeGroups * p.vectors * lanes;

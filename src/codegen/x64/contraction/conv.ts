@@ -5,18 +5,22 @@
  * A register tile is a patch of output pixels; its pixels lie at displacements known now from the patch's first one, so
  * that each tap is one pointer. Taps that lie side by side in memory (a kernel row without dilation) are one
  * reduction. Where there is padding, or where pitches are not known, the block's input is first copied with zeros
- * around it; otherwise the image is read in place.
+ * around it; otherwise the image is read in place. The reduction is counted in words (see `products.ts`).
  */
-import { add, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, dimEqual, max, mul, type PackedData, product } from "../../../ir/index.ts";
+import { add, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, dimEqual, max, mul, product } from "../../../ir/index.ts";
 import { assert } from "../../../base/index.ts";
 import type { Isa } from "../function.ts";
-import { type ConvShape, convShape, mergeGroups, packWeights } from "./conv-shape.ts";
+import { type ConvOperands, convOperands } from "./conv-operands.ts";
+import { type ConvShape, convShape, mergeGroups } from "./conv-shape.ts";
 import { evenHeight, rowHeights } from "./matmul.ts";
 import { type ColumnLayout, RegisterTile } from "./microkernel.ts";
 import { OutputWriter, type Tail } from "./output.ts";
 import { copyPadded } from "./padded-copy.ts";
-import { PANEL_ROW_BYTES, panelCount } from "./panels.ts";
-import { KernelWriter, type Local } from "./writer.ts";
+import { PANEL_COLUMNS, PANEL_ROW_BYTES, panelCount } from "./panels.ts";
+import { bytesOf, type Product } from "./products.ts";
+import { startSums } from "./start.ts";
+import { WeightsAhead } from "./weights-ahead.ts";
+import { KernelWriter, type Local, type Size } from "./writer.ts";
 
 export interface ConvParameters {
   /** Most rows and columns of pixels of a register tile, and its vectors of output channels. */
@@ -29,21 +33,22 @@ export interface ConvParameters {
   readonly unroll: number;
 }
 
-export function convTacticName(p: ConvParameters, lanes: number): string {
-  return `conv ${p.patch.join("x")}x${p.vectors * lanes} block ${p.block.join("x")}x${p.blockGroups}${p.copy ? " copy" : ""}`;
+export function convTacticName(p: ConvParameters, lanes: number, product: Product["name"]): string {
+  return `conv ${product === "float" ? "" : `${product} `}${p.patch.join("x")}x${p.vectors * lanes} block ${p.block.join("x")}x${p.blockGroups}${p.copy ? " copy" : ""}`;
 }
 
 export function compileConv(kernel: ConvKernel, isa: Isa, constants: ConstantLookup, p: ConvParameters): CompiledKernel {
   const given = convShape(kernel);
   const shape = given && mergeGroups(given);
-  const packed = shape && packWeights(kernel, shape, constants);
-  assert(shape && packed, `convolution "${kernel.name}" cannot be generated`);
-  return new ConvGenerator(kernel, shape, packed, isa, p).compile();
+  const operands = shape && convOperands(kernel, shape, isa, constants);
+  assert(shape && operands, `convolution "${kernel.name}" cannot be generated`);
+  return new ConvGenerator(kernel, shape, operands, isa, p).compile();
 }
 
-/** Whether all taps of all output pixels lie inside the image, at displacements known now. */
-export function readsInPlace(shape: ConvShape): boolean {
+/** Whether all taps of all output pixels lie inside the image, at displacements known now, as whole words. */
+export function readsInPlace(shape: ConvShape, product: Product): boolean {
   const [, rowStride, pixelStride, channelStride] = shape.inputStrides;
+  if (product.name === "pairs" || (shape.channels / shape.groups) % product.perWord > 0) return false;
   return !shape.channelsFirst && channelStride === 1 && typeof pixelStride === "number" && typeof rowStride === "number"
     && [0, 1].every((d) => {
       const [size, out] = d === 0 ? [shape.height, shape.outHeight] : [shape.width, shape.outWidth];
@@ -84,7 +89,7 @@ interface Patch {
 class ConvGenerator {
   readonly #kernel: ConvKernel;
   readonly #shape: ConvShape;
-  readonly #packed: PackedData;
+  readonly #operands: ConvOperands;
   readonly #p: ConvParameters;
   readonly #w: KernelWriter;
   readonly #groupColumns: number;
@@ -97,10 +102,10 @@ class ConvGenerator {
   readonly #rowPitch: number;
   readonly #imageBytes: number;
 
-  constructor(kernel: ConvKernel, shape: ConvShape, packed: PackedData, isa: Isa, p: ConvParameters) {
+  constructor(kernel: ConvKernel, shape: ConvShape, operands: ConvOperands, isa: Isa, p: ConvParameters) {
     this.#kernel = kernel;
     this.#shape = shape;
-    this.#packed = packed;
+    this.#operands = operands;
     this.#p = p;
     this.#w = new KernelWriter(isa, kernel.name);
     this.#groupColumns = p.vectors * this.#w.lanes;
@@ -108,9 +113,10 @@ class ConvGenerator {
     this.#outputs = shape.outChannels / shape.groups;
     this.#patch = [evenHeight(shape.outHeight, p.patch[0]), evenHeight(shape.outWidth, p.patch[1])];
     this.#block = [mul(this.#patch[0], p.block[0]), mul(this.#patch[1], p.block[1])];
-    this.#pixelPitch = p.copy ? copiedPixelPitch(this.#inputs) : 4 * (shape.inputStrides[2] as number);
+    const size = bytesOf(kernel.input.dtype);
+    this.#pixelPitch = p.copy ? copiedPixelPitch(operands.words) : size * (shape.inputStrides[2] as number);
     const [rows, columns] = [0, 1].map((d) => (p.patch[d]! * p.block[d]! - 1) * shape.stride[d]! + (shape.kernel[d]! - 1) * shape.dilation[d]! + 1);
-    this.#rowPitch = p.copy ? columns! * this.#pixelPitch : 4 * (shape.inputStrides[1] as number);
+    this.#rowPitch = p.copy ? columns! * this.#pixelPitch : size * (shape.inputStrides[1] as number);
     this.#imageBytes = p.copy ? Math.ceil((rows! * this.#rowPitch + this.#w.vectorBytes) / 64) * 64 : 0;
   }
 
@@ -122,7 +128,7 @@ class ConvGenerator {
     const across = ceilDiv(shape.outWidth, max(1, this.#block[1]));
     const columnBlocks = Math.ceil(this.#outputs / (this.#groupColumns * this.#p.blockGroups));
     const radices = [across, down, columnBlocks, shape.groups, shape.batch];
-    const output = new OutputWriter(w, kernel.epilogue, shape.outputStrides[3]);
+    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, shape.outputStrides[3], this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [x, y, columnBlock, group, batch] = w.split(tile, radices);
       const block = this.#place(x!, y!, columnBlock!, group!, batch!);
@@ -136,8 +142,8 @@ class ConvGenerator {
       tiles: product(radices),
       scratchBytes: this.#imageBytes + this.#p.patch[0] * this.#p.patch[1] * this.#groupColumns * 4,
       flops: mul(2 * taps, outputs),
-      bytes: mul(4, add(product(kernel.input.dims), outputs, taps * shape.outChannels)),
-      tactic: convTacticName(this.#p, w.lanes),
+      bytes: add(mul(bytesOf(kernel.input.dtype), product(kernel.input.dims)), mul(bytesOf(kernel.output.dtype), outputs), bytesOf(kernel.weights.dtype) * taps * shape.outChannels),
+      tactic: convTacticName(this.#p, w.lanes, this.#operands.product.name),
     };
   }
 
@@ -153,14 +159,14 @@ class ConvGenerator {
     const [batchStride, rowStride, pixelStride, channelStride] = shape.inputStrides;
     const rangeY = this.#range(y, this.#block[0], shape.outHeight);
     const rangeX = this.#range(x, this.#block[1], shape.outWidth);
-    const scaled = (index: Local | number, stride: Dim) => w.mul(w.value(index), w.size(mul(4, stride)));
+    const scaled = (index: Local | number, stride: Dim, buffer = this.#kernel.input) => w.mul(w.value(index), w.size(mul(bytesOf(buffer.dtype), stride)));
     const image = w.local(w.address(w.pointer(this.#kernel.input), scaled(batch, batchStride), scaled(group, mul(channelStride, this.#inputs))));
     const panels = panelCount(this.#outputs) * this.#depth() * PANEL_ROW_BYTES;
     const place = {
       batch, group, y: rangeY, x: rangeX,
       columns: this.#range(columnBlock, this.#groupColumns * this.#p.blockGroups, this.#outputs),
-      weights: w.local(w.address(w.packedPointer(this.#packed), w.mul(w.value(group), panels))),
-      output: w.local(w.address(w.pointer(this.#kernel.output), scaled(batch, shape.outputStrides[0]))),
+      weights: w.local(w.address(w.packedPointer(this.#operands.packed), w.mul(w.value(group), panels))),
+      output: w.local(w.address(w.pointer(this.#kernel.output), scaled(batch, shape.outputStrides[0], this.#kernel.output))),
     };
     if (!this.#p.copy) {
       const first = w.address(w.get(image), scaled(rangeY.begin, mul(rowStride, shape.stride[0])), scaled(rangeX.begin, mul(pixelStride, shape.stride[1])));
@@ -181,11 +187,12 @@ class ConvGenerator {
     copyPadded(w, shape, {
       image, top: origin(y, 0), left: origin(x, 1), rows: extent(y, 0), columns: extent(x, 1),
       channels: this.#inputs, to: w.local(w.scratch), rowPitch: this.#rowPitch, pixelPitch: this.#pixelPitch,
+      conversion: { dtype: this.#kernel.input.dtype, product: this.#operands.product, zero: this.#operands.zero },
     });
   }
 
   #depth(): number {
-    return this.#shape.kernel[0] * this.#shape.kernel[1] * this.#inputs;
+    return this.#shape.kernel[0] * this.#shape.kernel[1] * this.#operands.words;
   }
 
   #columnGroups(block: Block, output: OutputWriter): void {
@@ -215,37 +222,79 @@ class ConvGenerator {
     const columns = w.local();
     const heights = rowHeights(this.#shape.outHeight, this.#p.patch[0]);
     const widths = rowHeights(this.#shape.outWidth, this.#p.patch[1]);
+    const panelBytes = this.#depth() * PANEL_ROW_BYTES;
+    const ahead = new WeightsAhead(w, panelCount(group.vectors * w.lanes), panelBytes, panelBytes, this.#p.block[0] * this.#p.block[1]);
     w.count(w.get(block.y.begin), w.get(block.y.end), w.size(this.#patch[0]), (y) => {
       w.set(rows, w.min(w.sub(w.get(block.y.end), w.get(y)), w.size(this.#patch[0])));
       w.count(w.get(block.x.begin), w.get(block.x.end), w.size(this.#patch[1]), (x) => {
         w.set(columns, w.min(w.sub(w.get(block.x.end), w.get(x)), w.size(this.#patch[1])));
         const patch = { y, x, rows, columns };
-        w.choose(rows, heights, (height) => w.choose(columns, widths, (width) => this.#multiply(block, group, b, patch, height, width)));
+        const next = w.f.label("nextPatch");
+        w.choose(rows, heights, (height) => w.choose(columns, widths, (width) => {
+          const tile = this.#multiply(block, group, b, patch, height, width, ahead);
+          ahead.next();
+          if (!this.#writesAtOnce(output, height, width)) {
+            tile.store(w.address(w.scratch, this.#imageBytes), this.#groupColumns * 4);
+            return;
+          }
+          this.#writeTile(tile, block, output, group, patch, width);
+          w.f.jump("always", next);
+        }));
         this.#finish(block, output, group, patch);
+        w.f.bind(next);
       });
     });
   }
 
-  #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number): void {
+  #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number, ahead: WeightsAhead): RegisterTile {
     const w = this.#w;
     const { stride, kernel, dilation } = this.#shape;
-    const tile = new RegisterTile(w, height * width, group.vectors, (group.columns ?? this.#groupColumns) - (group.vectors - 1) * w.lanes);
+    const tile = new RegisterTile(w, height * width, group.vectors, (group.columns ?? this.#groupColumns) - (group.vectors - 1) * w.lanes, this.#operands.product);
     const [rowBytes, pixelBytes] = [this.#rowPitch * stride[0], this.#pixelPitch * stride[1]];
     const offsets = Array.from({ length: height * width }, (_, i) => Math.floor(i / width) * rowBytes + (i % width) * pixelBytes);
     const inY = w.mul(w.sub(w.get(patch.y), w.get(block.y.begin)), rowBytes);
     const inX = w.mul(w.sub(w.get(patch.x), w.get(block.x.begin)), pixelBytes);
     const a = w.local(w.address(w.get(block.input), inY, inX));
     const weights = w.get(b);
-    tile.zero();
-    const together = this.#pixelPitch === 4 * this.#inputs && dilation[1] === 1;
+    const { words, product } = this.#operands;
+    startSums(w, tile, this.#operands.start, product, w.add(w.get(group.column), w.mul(w.value(block.group), panelCount(this.#outputs) * PANEL_COLUMNS)));
+    const together = this.#pixelPitch === 4 * words && dilation[1] === 1;
     const taps = together ? 1 : kernel[1];
-    const steps = together ? kernel[1] * this.#inputs : this.#inputs;
+    const steps = together ? kernel[1] * words : words;
     this.#repeat(kernel[0], dilation[0] * this.#rowPitch, a, (row) => {
       this.#repeat(taps, dilation[1] * this.#pixelPitch, row, (tap) => {
-        tile.multiply(w.get(tap), { offsets }, weights, this.#layout(group), steps, this.#p.unroll);
+        tile.multiply(w.get(tap), { offsets }, weights, ahead.beside(this.#layout(group), tile.rows), steps, this.#p.unroll);
       });
     });
-    tile.store(w.address(w.scratch, this.#imageBytes), this.#groupColumns * 4);
+    return tile;
+  }
+
+  /** Whether patches of this size go to the output from their registers: where the code stays small. */
+  #writesAtOnce(output: OutputWriter, height: number, width: number): boolean {
+    const { outHeight, outWidth } = this.#shape;
+    const isUsual = (size: number, d: 0 | 1, extent: Dim): boolean => typeof extent === "number" || size > this.#p.patch[d] / 2;
+    return output.isLight && isUsual(height, 0, outHeight) && isUsual(width, 1, outWidth);
+  }
+
+  #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, width: number): void {
+    const w = this.#w;
+    const [, rowStride, pixelStride, channelStride] = this.#shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim, Dim, Dim];
+    const column = w.move(w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs)));
+    const tail = this.#tail(group);
+    const outer = (i: number): Size[] => {
+      const [y, x] = [w.add(w.get(patch.y), Math.floor(i / width)), w.add(w.get(patch.x), i % width)];
+      return [w.value(block.batch), ...(this.#shape.spatialDims === 2 ? [y] : []), x];
+    };
+    output.begin();
+    const shared = output.shared(outer(0));
+    let to = w.address(w.get(block.output), w.mul(w.get(patch.y), w.size(rowStride)), w.mul(w.get(patch.x), w.size(pixelStride)), w.mul(column, w.size(channelStride)));
+    tile.accumulators.forEach((from, i) => {
+      const toOffset = typeof pixelStride === "number" ? (i % width) * pixelStride : 0;
+      output.row({ from, outer: shared ? [] : outer(i), column, to, toOffset, vectors: group.vectors, ...(tail && { tail }) }, shared);
+      if (i === tile.rows - 1) return;
+      if ((i + 1) % width === 0) to = w.address(to, w.sub(w.size(rowStride), typeof pixelStride === "number" ? 0 : w.mul(w.size(pixelStride), width - 1)));
+      else if (typeof pixelStride !== "number") to = w.address(to, w.size(pixelStride));
+    });
   }
 
   /** Runs the body `times` times with an address that moves on by `bytes`. */
@@ -271,7 +320,7 @@ class ConvGenerator {
   #finish(block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch): void {
     const w = this.#w;
     const shape = this.#shape;
-    const [, rowStride, pixelStride, channelStride] = shape.outputStrides.map((stride) => mul(4, stride));
+    const [, rowStride, pixelStride, channelStride] = shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride));
     const from = w.local(w.address(w.scratch, this.#imageBytes));
     output.begin();
     w.count(0, w.get(patch.rows), 1, (i) => {
@@ -300,6 +349,6 @@ class ConvGenerator {
 }
 
 /** Bytes of a copied pixel: padded where pixels would fall on few cache sets. */
-function copiedPixelPitch(channels: number): number {
-  return channels % 512 === 0 ? 4 * channels + 64 : 4 * channels;
+function copiedPixelPitch(words: number): number {
+  return words % 512 === 0 ? 4 * words + 64 : 4 * words;
 }

@@ -6,12 +6,17 @@
  * skipped at run time. Where widths are known, taps outside the image are left out when the code is made: the first and
  * last tiles of a row are pieces of code of their own. Where they are bound at run time, tiles at a row's ends read
  * zeros in place of columns outside, and store only the pixels that exist.
+ * Elements are multiplied lane by lane: bfloat16 as float32; integers less their zero points, as 16-bit numbers.
  */
-import { add, type Bindings, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, evaluate, mul, type PackedData, product, type Tactic } from "../../../ir/index.ts";
-import { type Isa, mem, type VReg } from "../function.ts";
+import { accumulatorOf, add, type Bindings, ceilDiv, type CompiledKernel, type ConstantLookup, type ConvKernel, type Dim, evaluate, mul, type PackedData, product, type Tactic } from "../../../ir/index.ts";
+import { type Isa, type Mem, mem, type VReg } from "../function.ts";
 import type { ConvShape } from "./conv-shape.ts";
 import { OutputWriter, type Tail } from "./output.ts";
-import { packPanels, PANEL_ROW_BYTES } from "./panels.ts";
+import { packLanes } from "./lane-panels.ts";
+import { PANEL_ROW_BYTES } from "./panels.ts";
+import { bytesOf, FLOAT, multiplyWords, type Product, productOf } from "./products.ts";
+import { constantZeros, scalarZero } from "./zero-points.ts";
+import { Lanes } from "../loop/lanes.ts";
 import { KernelWriter, type Local, type Size } from "./writer.ts";
 
 export interface DepthwiseParameters {
@@ -29,8 +34,8 @@ const MOST_DYNAMIC_PIXELS = 16;
 
 /** Empty when the convolution is not depthwise. */
 export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
-  const packed = packDepthwise(kernel, shape, constants);
-  if (!packed) return [];
+  const operands = depthwiseOperands(kernel, shape, isa, constants);
+  if (!operands) return [];
   const height = evaluate(shape.outHeight, optimum);
   const blocks = Math.max(1, Math.ceil(WANTED_BLOCKS / Math.max(1, evaluate(shape.batch, optimum))));
   const rows = Math.max(1, Math.ceil(height / blocks));
@@ -52,7 +57,7 @@ export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa,
     return {
       name: depthwiseTacticName(p),
       estimate: height * shape.channels * shape.kernel[0] * tiles * (loads + pixels * shape.kernel[1] + 8) / (isa.vectorBytes / 4),
-      compile: () => new DepthwiseGenerator(kernel, shape, packed, isa, p).compile(),
+      compile: () => new DepthwiseGenerator(kernel, shape, operands, isa, p).compile(),
     };
   }).sort((a, b) => a.estimate - b.estimate);
 }
@@ -61,12 +66,25 @@ function depthwiseTacticName(p: DepthwiseParameters): string {
   return `depthwise ${p.pixels} rows ${p.rows}${p.lines === 2 ? " pairs" : ""}`;
 }
 
-function packDepthwise(kernel: ConvKernel, shape: ConvShape, constants: ConstantLookup): PackedData | undefined {
-  const source = constants(kernel.weights);
-  if (!source || shape.groups !== shape.channels || shape.outChannels !== shape.channels || shape.groups === 1) return undefined;
+interface DepthwiseOperands {
+  readonly product: Product;
+  readonly packed: PackedData;
+  readonly zero: number;
+}
+
+function depthwiseOperands(kernel: ConvKernel, shape: ConvShape, isa: Isa, constants: ConstantLookup): DepthwiseOperands | undefined {
+  const bytes = constants(kernel.weights);
+  const zeros = constantZeros(kernel.weightsZero, constants);
+  const zero = scalarZero(kernel.inputZero, constants);
+  if (!bytes || !zeros || typeof zero !== "number" || shape.groups !== shape.channels || shape.outChannels !== shape.channels || shape.groups === 1) return undefined;
   if (shape.channelsFirst || shape.inputStrides[3] !== 1 || typeof shape.inputStrides[2] !== "number" || shape.kernel[1] > 9) return undefined;
+  const { dtype } = kernel.weights;
+  const product = dtype === "float32" || dtype === "bfloat16" ? FLOAT : productOf(kernel.input.dtype, dtype, isa, false);
+  if (!product || accumulatorOf(kernel.input.dtype) !== product.accumulator) return undefined;
   const taps = shape.kernel[0] * shape.kernel[1];
-  return packPanels(`panel16depthwise:${kernel.weights.name}:${taps}x${shape.channels}`, source, [{ rows: taps, columns: shape.channels, offset: 0, rowStride: 1, columnStride: taps }]);
+  const view = { rows: taps, columns: shape.channels, offset: 0, rowStride: 1, columnStride: taps };
+  const key = `depthwise:${kernel.weights.name}:${taps}x${shape.channels}${zeros.length === 1 && zeros[0] === 0 ? "" : `-${Array.from(zeros)}`}`;
+  return { product, packed: packLanes(key, { bytes, dtype, zeros }, view), zero };
 }
 
 /** A piece of an output row that one piece of code makes: `repeat` tiles of `pixels` from `begin` on. */
@@ -122,16 +140,23 @@ interface Row {
 class DepthwiseGenerator {
   readonly #kernel: ConvKernel;
   readonly #shape: ConvShape;
-  readonly #packed: PackedData;
+  readonly #operands: DepthwiseOperands;
+  readonly #lanes: Lanes;
+  /** Bytes of an element of the input, and of the output. */
+  readonly #inBytes: number;
+  readonly #outBytes: number;
   readonly #w: KernelWriter;
   readonly #p: DepthwiseParameters;
 
-  constructor(kernel: ConvKernel, shape: ConvShape, packed: PackedData, isa: Isa, p: DepthwiseParameters) {
+  constructor(kernel: ConvKernel, shape: ConvShape, operands: DepthwiseOperands, isa: Isa, p: DepthwiseParameters) {
     this.#kernel = kernel;
     this.#shape = shape;
-    this.#packed = packed;
+    this.#operands = operands;
     this.#p = p;
     this.#w = new KernelWriter(isa, kernel.name);
+    this.#lanes = new Lanes(this.#w.f);
+    this.#inBytes = bytesOf(kernel.input.dtype);
+    this.#outBytes = bytesOf(kernel.output.dtype);
   }
 
   compile(): CompiledKernel {
@@ -139,7 +164,7 @@ class DepthwiseGenerator {
     const shape = this.#shape;
     const kernel = this.#kernel;
     const radices = [ceilDiv(shape.outHeight, this.#p.rows), shape.batch];
-    const output = new OutputWriter(w, kernel.epilogue, shape.outputStrides[3]);
+    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, shape.outputStrides[3], this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [block, batch] = w.split(tile, radices);
       const begin = w.local(w.mul(w.value(block!), this.#p.rows));
@@ -159,7 +184,7 @@ class DepthwiseGenerator {
     return {
       name: kernel.name, code, params: w.table.list, packed: w.packed, tiles: product(radices), scratchBytes: 0,
       flops: mul(2 * taps, outputs),
-      bytes: mul(4, add(product(kernel.input.dims), outputs, taps * shape.channels)),
+      bytes: add(mul(this.#inBytes, product(kernel.input.dims)), mul(this.#outBytes, outputs), bytesOf(kernel.weights.dtype) * taps * shape.channels),
       tactic: depthwiseTacticName(this.#p),
     };
   }
@@ -167,13 +192,13 @@ class DepthwiseGenerator {
   #row(output: OutputWriter, batch: Local | number, y: Local, lines: 1 | 2): void {
     const w = this.#w;
     const shape = this.#shape;
-    const scaled = (index: Local | number, stride: Dim) => w.mul(w.value(index), w.size(mul(4, stride)));
+    const scaled = (index: Local | number, stride: Dim, size: number) => w.mul(w.value(index), w.size(mul(size, stride)));
     const top = w.local(w.add(w.mul(w.get(y), shape.stride[0]), -shape.pad[0]));
-    const first = w.local(w.address(w.pointer(this.#kernel.output), scaled(batch, shape.outputStrides[0]), scaled(y, shape.outputStrides[1])));
-    const line = (i: number): Line => (i === 0 ? { y, output: first } : { y: w.local(w.add(w.get(y), i)), output: w.local(w.address(w.get(first), w.size(mul(4 * i, shape.outputStrides[1])))) });
+    const first = w.local(w.address(w.pointer(this.#kernel.output), scaled(batch, shape.outputStrides[0], this.#outBytes), scaled(y, shape.outputStrides[1], this.#outBytes)));
+    const line = (i: number): Line => (i === 0 ? { y, output: first } : { y: w.local(w.add(w.get(y), i)), output: w.local(w.address(w.get(first), w.size(mul(this.#outBytes * i, shape.outputStrides[1])))) });
     const row: Row = {
       batch, top, lines: Array.from({ length: lines }, (_, i) => line(i)),
-      image: w.local(w.address(w.pointer(this.#kernel.input), scaled(batch, shape.inputStrides[0]), scaled(top, shape.inputStrides[1]))),
+      image: w.local(w.address(w.pointer(this.#kernel.input), scaled(batch, shape.inputStrides[0], this.#inBytes), scaled(top, shape.inputStrides[1], this.#inBytes))),
       channel: w.local(0),
       weights: w.local(0),
     };
@@ -236,10 +261,10 @@ class DepthwiseGenerator {
     const sums = row.lines.map((_, line) => Array.from({ length: tile.pixels }, (_, i) => w.vectors.zero(`s${line}_${i}`)));
     this.#startWeights(row);
     const image = w.get(row.image);
-    const pixelBytes = 4 * (shape.inputStrides[2] as number);
+    const pixelBytes = this.#inBytes * (shape.inputStrides[2] as number);
     const first = w.add(w.mul(w.get(x), shape.stride[1]), -shape.pad[1]) as VReg;
     w.f.emit("add", image, w.mul(first, pixelBytes) as VReg);
-    w.f.emit("add", image, w.mul(w.get(row.channel), 4) as VReg);
+    w.f.emit("add", image, w.mul(w.get(row.channel), this.#inBytes) as VReg);
     const weights = w.get(row.weights);
     const y = w.get(row.top);
     const bounds = tile.border.kind === "open" ? { first, width: w.move(w.size(shape.width)), zeros: this.#zeros() } : undefined;
@@ -255,7 +280,7 @@ class DepthwiseGenerator {
     const { kernel, dilation, inputStrides } = this.#shape;
     w.f.loop(0, kernel[0], 1, () => {
       multiply([{ sums, tap: 0 }]);
-      w.f.emit("add", image, w.size(mul(4 * dilation[0], inputStrides[1])));
+      w.f.emit("add", image, w.size(mul(this.#inBytes * dilation[0], inputStrides[1])));
       w.f.emit("add", y, dilation[0]);
       w.f.emit("add", weights, kernel[1] * PANEL_ROW_BYTES);
     });
@@ -275,7 +300,7 @@ class DepthwiseGenerator {
     let before = 0;
     for (const [at, taps] of [...rows].sort(([a], [b]) => a - b)) {
       if (at > before) {
-        w.f.emit("add", image, w.size(mul(4 * (at - before), inputStrides[1])));
+        w.f.emit("add", image, w.size(mul(this.#inBytes * (at - before), inputStrides[1])));
         w.f.emit("add", y, at - before);
       }
       multiply(taps);
@@ -294,10 +319,11 @@ class DepthwiseGenerator {
     f.bind(next);
   }
 
+  /** Address of elements that are nothing. */
   #zeros(): VReg {
     const { f, vectorBytes } = this.#w;
     const register = f.gp("zeros");
-    f.emit("lea", register, f.constant(new Uint8Array(vectorBytes), vectorBytes));
+    f.emit("lea", register, f.constant(new Uint8Array(vectorBytes).fill(this.#operands.zero), vectorBytes));
     return register;
   }
 
@@ -309,23 +335,29 @@ class DepthwiseGenerator {
     w.f.emit("shr", panel, 4);
     const inside = w.get(row.channel);
     w.f.emit("and", inside, 15);
-    w.set(row.weights, w.address(w.packedPointer(this.#packed), w.mul(panel, taps * PANEL_ROW_BYTES), w.mul(inside, 4)));
+    w.set(row.weights, w.address(w.packedPointer(this.#operands.packed), w.mul(panel, taps * PANEL_ROW_BYTES), w.mul(inside, 4)));
   }
 
   #tapRow(tile: TileCode, rows: readonly TapRow[], image: VReg, weights: VReg, rest: number | undefined, bounds: Bounds | undefined): void {
     const w = this.#w;
     const shape = this.#shape;
-    const pixelBytes = 4 * (shape.inputStrides[2] as number);
+    const pixelBytes = this.#inBytes * (shape.inputStrides[2] as number);
     const taps = rows.map(({ tap }) => Array.from({ length: shape.kernel[1] }, (_, t) => w.vectors.load(mem(weights, { disp: (tap * shape.kernel[1] + t) * PANEL_ROW_BYTES }))));
     const mask = rest === undefined ? undefined : w.vectors.tailMask(rest);
+    const zero = this.#operands.zero === 0 ? undefined : this.#lanes.splat("i32", this.#operands.zero)[0]!;
     const last = (tile.pixels - 1) * shape.stride[1] + (shape.kernel[1] - 1) * shape.dilation[1];
     for (let column = 0; column <= last; column++) {
       const users = this.#users(tile, column);
       if (users.length === 0) continue;
       const place = bounds ? mem(this.#columnOrZeros(image, column, bounds)) : mem(image, { disp: column * pixelBytes });
-      const pixel = mask ? w.vectors.loadMasked(place, mask) : w.vectors.load(place);
-      for (const [output, tap] of users) rows.forEach(({ sums }, i) => w.f.emit("vfmadd231ps", sums[output]!, pixel, taps[i]![tap]!));
+      const pixel = this.#pixel(place, mask, zero);
+      for (const [output, tap] of users) rows.forEach(({ sums }, i) => multiplyWords(w.f, this.#operands.product, sums[output]!, pixel, taps[i]![tap]!));
     }
+  }
+
+  #pixel(place: Mem, mask: VReg | undefined, zero: VReg | undefined): VReg {
+    const pixel = this.#lanes.load(this.#kernel.input.dtype, place, mask)[0]!;
+    return zero ? this.#lanes.emit("vpsubd", pixel, zero) : pixel;
   }
 
   /** Address of the tile's input column; of zeros when it is outside the image (a negative one is a large unsigned one). */
@@ -334,7 +366,7 @@ class DepthwiseGenerator {
     const x = f.gp("column");
     f.emit("lea", x, mem(bounds.first, { disp: column }));
     const address = f.gp("columnAddress");
-    f.emit("lea", address, mem(image, { disp: column * 4 * (this.#shape.inputStrides[2] as number) }));
+    f.emit("lea", address, mem(image, { disp: column * this.#inBytes * (this.#shape.inputStrides[2] as number) }));
     f.emit("cmp", x, bounds.width);
     f.emit("cmovae", address, bounds.zeros);
     return address;
@@ -363,8 +395,8 @@ class DepthwiseGenerator {
     const outer = (pixel: Size): Size[] => [w.value(row.batch), ...(shape.spatialDims === 2 ? [w.get(line.y)] : []), pixel];
     const column = w.get(row.channel);
     const shared = output.shared(outer(0));
-    const step = mul(4, shape.outputStrides[2]);
-    const place = (pixel: Size): VReg => w.address(w.get(line.output), w.mul(pixel, w.size(step)), w.mul(column, w.size(mul(4, shape.outputStrides[3]))));
+    const step = mul(this.#outBytes, shape.outputStrides[2]);
+    const place = (pixel: Size): VReg => w.address(w.get(line.output), w.mul(pixel, w.size(step)), w.mul(column, w.size(mul(this.#outBytes, shape.outputStrides[3]))));
     const first = typeof step === "number" ? place(w.get(x)) : undefined;
     const store = (sum: VReg, i: number): void => {
       const to = first ? { to: first, toOffset: i * (step as number) } : { to: place(w.add(w.get(x), i)) };

@@ -1,4 +1,4 @@
 export { attentionTactics } from "./attention.ts";
 export { convTactics } from "./conv-tactics.ts";
 export { matmulTactics } from "./matmul-tactics.ts";
-export { compileFmaPeak } from "./peak.ts";
+export { compilePeak } from "./peak.ts";

@@ -9,7 +9,9 @@
  */
 import { type Bindings, type ConstantLookup, evaluate, type MatmulKernel, type Tactic } from "../../../ir/index.ts";
 import type { Isa } from "../function.ts";
-import { compileMatmul, matmulTacticName, type MatmulParameters, packOperand } from "./matmul.ts";
+import { compileMatmul, matmulTacticName, type MatmulParameters } from "./matmul.ts";
+import { bytesOf, type Product } from "./products.ts";
+import { type MatmulOperands, matmulOperands } from "./matmul-operands.ts";
 
 /** Register tiles: most rows, vectors. */
 const TILES_AVX512: readonly (readonly [number, number])[] = [[12, 2], [14, 2], [8, 3], [9, 3], [6, 4], [13, 2], [10, 2], [28, 1], [16, 1], [8, 2], [4, 4], [2, 8], [1, 8], [1, 4], [3, 6], [2, 4]];
@@ -25,32 +27,36 @@ const BLOCK_WORK = 200_000;
 /** Depth of reduction blocks when the reduction's length is not known, and as a candidate for long ones. */
 const DEPTH = 512;
 
+/** `k` counts words. */
 interface Sizes { readonly batch: number; readonly m: number; readonly n: number; readonly k: number }
 
+/** Empty when there is no product of these types on this instruction set. */
 export function matmulTactics(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
+  const operands = matmulOperands(kernel, isa, constants);
+  if (!operands) return [];
   const sizes: Sizes = {
     batch: kernel.batch.reduce<number>((count, dim) => count * evaluate(dim, optimum), 1),
     m: evaluate(kernel.m, optimum),
     n: evaluate(kernel.n, optimum),
-    k: evaluate(kernel.k, optimum),
+    k: Math.ceil(evaluate(kernel.k, optimum) / operands.product.perWord),
   };
   const lanes = isa.vectorBytes / 4;
   const known = new Map<string, Tactic>();
-  for (const p of candidates(kernel, isa, constants, sizes)) {
-    const name = matmulTacticName(p, lanes);
+  for (const p of candidates(kernel, isa, operands, sizes)) {
+    const name = matmulTacticName(p, lanes, operands.product.name);
     known.set(name, { name, estimate: estimate(kernel, p, sizes, lanes), compile: () => compileMatmul(kernel, isa, constants, p) });
   }
   return [...known.values()].sort((a, b) => a.estimate - b.estimate);
 }
 
-function* candidates(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, sizes: Sizes): Generator<MatmulParameters> {
+function* candidates(kernel: MatmulKernel, isa: Isa, operands: MatmulOperands, sizes: Sizes): Generator<MatmulParameters> {
   const lanes = isa.vectorBytes / 4;
-  const constant = packOperand(kernel, constants) !== undefined;
+  const { product } = operands;
   const tiles = isa.name === "avx512" ? TILES_AVX512 : TILES_AVX2;
   for (const [rows, vectors] of tiles) {
-    for (const depth of depths(kernel)) {
-      for (const copyA of copies(kernel)) {
-        for (const b of constant ? ["constant" as const] : moving(kernel)) {
+    for (const depth of depths(kernel, sizes)) {
+      for (const copyA of copies(kernel, product)) {
+        for (const b of operands.packed ? ["constant" as const] : moving(kernel, product)) {
           if (b === "direct" && rows * vectors + Math.min(rows, vectors) + 2 > (isa.name === "avx512" ? 32 : 16)) continue;
           yield { rows, vectors, ...(depth !== undefined && { depth }), copyA, b, unroll: 4, ...block(sizes, rows, vectors * lanes, depth ?? sizes.k, copyA) };
         }
@@ -60,18 +66,19 @@ function* candidates(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, 
 }
 
 /** A static length can be done at once; a length bound at run time goes in blocks of a known depth. */
-function depths(kernel: MatmulKernel): readonly (number | undefined)[] {
+function depths(kernel: MatmulKernel, { k }: Sizes): readonly (number | undefined)[] {
   if (typeof kernel.k !== "number") return [DEPTH];
-  return kernel.k > DEPTH ? [undefined, DEPTH, DEPTH / 2] : [undefined];
+  return k > DEPTH ? [undefined, DEPTH, DEPTH / 2] : [undefined];
 }
 
-function copies(kernel: MatmulKernel): readonly boolean[] {
-  const inPlace = kernel.a.columnStride === 1 && typeof kernel.a.rowStride === "number";
+function copies(kernel: MatmulKernel, product: Product): readonly boolean[] {
+  const fillsWords = typeof kernel.k === "number" && kernel.k % product.perWord === 0 && product.name !== "pairs";
+  const inPlace = kernel.a.columnStride === 1 && typeof kernel.a.rowStride === "number" && (fillsWords || product.perWord === 1);
   return inPlace ? [false, true] : [true];
 }
 
-function moving(kernel: MatmulKernel): readonly ("direct" | "packed")[] {
-  return kernel.b.columnStride === 1 ? ["direct", "packed"] : ["packed"];
+function moving(kernel: MatmulKernel, product: Product): readonly ("direct" | "packed")[] {
+  return kernel.b.columnStride === 1 && product.name === "float" ? ["direct", "packed"] : ["packed"];
 }
 
 function block(sizes: Sizes, rows: number, columns: number, depth: number, copyA: boolean): Pick<MatmulParameters, "blockTiles" | "blockGroups"> {
@@ -107,7 +114,7 @@ function estimate(kernel: MatmulKernel, p: MatmulParameters, sizes: Sizes, lanes
   const blocksAcross = Math.ceil(groups / p.blockGroups);
   const blocksDown = Math.ceil(tiles / p.blockTiles);
   const passes = Math.ceil(sizes.k / (p.depth ?? Math.max(1, sizes.k)));
-  const conflict = p.copyA || typeof kernel.a.rowStride !== "number" ? 1 : conflictFactor(4 * kernel.a.rowStride, height);
+  const conflict = p.copyA || typeof kernel.a.rowStride !== "number" ? 1 : conflictFactor(bytesOf(kernel.a.buffer.dtype) * kernel.a.rowStride, height);
   const step = (rows: number): number => stepCycles(rows, p.vectors, lanes, p.b === "direct");
   const multiply = groups * sizes.k * conflict * ((tiles - 1) * step(height) + step(last));
   const finish = (groups * sizes.m * p.vectors * (2 + 2 * (passes - 1))) ;

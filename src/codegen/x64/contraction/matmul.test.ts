@@ -3,7 +3,7 @@ import { type Bindings, type Buffer, type Dim, type Epilogue, evaluate, type Mat
 import type { Isa } from "../function.ts";
 import { matmulTactics } from "./matmul-tactics.ts";
 import { stridesOf } from "./output.ts";
-import { assertClose, AVX2, AVX512, type Contents, epilogueValue, execute, expectedOutput, randomFloats, randomizer } from "./testing.ts";
+import { assertClose, AVX2, AVX512, type Contents, type Elements, epilogueValue, execute, expectedOutput, randomFloats, randomizer } from "./testing.ts";
 import { spanOf } from "../../../tune/index.ts";
 
 interface Case {
@@ -48,7 +48,7 @@ function biasReluResidual(bias: Buffer, residual: Buffer): (output: Buffer) => E
   };
 }
 
-function reference(kernel: MatmulKernel, contents: Contents, bindings: Bindings): Float32Array {
+function reference(kernel: MatmulKernel, contents: Contents, bindings: Bindings): Elements {
   const value = (dim: Dim): number => evaluate(dim, bindings);
   const result = expectedOutput(kernel.output, bindings);
   const [m, n, k] = [value(kernel.m), value(kernel.n), value(kernel.k)];

@@ -6,14 +6,20 @@
  * group's part of B stays in the near caches. Row tiles are of equal height: 128 rows with tiles of at most 14 are
  * nine of 13 and one of 11.
  * A is read in place when its rows are contiguous at a pitch known now, else from a copied block. B is a packed
- * constant, read in place, or packed one group at a time.
+ * constant, read in place, or packed one group at a time. The reduction is counted in words (see `products.ts`).
  */
-import { add, ceilDiv, type CompiledKernel, type ConstantLookup, type Dim, type MatmulKernel, max, mul, type PackedData, product } from "../../../ir/index.ts";
+import { assert } from "../../../base/index.ts";
+import { add, type Buffer, ceilDiv, type CompiledKernel, type ConstantLookup, type Dim, type MatmulKernel, max, mul, type PackedData, product } from "../../../ir/index.ts";
 import type { Isa, VReg } from "../function.ts";
 import { copyBlock, paddedPitch } from "./copy.ts";
 import { type ColumnLayout, RegisterTile } from "./microkernel.ts";
+import { type Conversion, copyWordRows, packMovingColumns } from "./copy-words.ts";
+import { type MatmulOperands, matmulOperands } from "./matmul-operands.ts";
 import { OutputWriter, stridesOf, type Tail } from "./output.ts";
-import { packPanels, PANEL_ROW_BYTES } from "./panels.ts";
+import { PANEL_ROW_BYTES, panelCount } from "./panels.ts";
+import { bytesOf, type Product } from "./products.ts";
+import { startSums } from "./start.ts";
+import { WeightsAhead } from "./weights-ahead.ts";
 import { KernelWriter, type Local, type Size } from "./writer.ts";
 
 export interface MatmulParameters {
@@ -30,8 +36,8 @@ export interface MatmulParameters {
   readonly unroll: number;
 }
 
-export function matmulTacticName(p: MatmulParameters, lanes: number): string {
-  const parts = [`matmul ${p.rows}x${p.vectors * lanes}`, `block ${p.blockTiles}x${p.blockGroups}`];
+export function matmulTacticName(p: MatmulParameters, lanes: number, product: Product["name"]): string {
+  const parts = [`matmul ${product === "float" ? "" : `${product} `}${p.rows}x${p.vectors * lanes}`, `block ${p.blockTiles}x${p.blockGroups}`];
   if (p.depth !== undefined) parts.push(`k${p.depth}`);
   if (p.copyA) parts.push("copyA");
   if (p.b !== "constant") parts.push(`b-${p.b}`);
@@ -61,7 +67,7 @@ interface Block {
   readonly output: Local;
 }
 
-/** One block of the reduction. */
+/** One block of the reduction, in words. */
 interface Pass {
   readonly begin: Local | 0;
   readonly steps: Local | number;
@@ -78,7 +84,9 @@ class MatmulGenerator {
   readonly #kernel: MatmulKernel;
   readonly #p: MatmulParameters;
   readonly #w: KernelWriter;
-  readonly #packed: PackedData | undefined;
+  readonly #operands: MatmulOperands;
+  /** Length of the reduction in words. */
+  readonly #words: Dim;
   readonly #groupColumns: number;
   readonly #height: Dim;
   readonly #blockRows: Dim;
@@ -94,13 +102,16 @@ class MatmulGenerator {
     this.#kernel = kernel;
     this.#p = p;
     this.#w = new KernelWriter(isa, kernel.name);
-    this.#packed = p.b === "constant" ? packOperand(kernel, constants) : undefined;
+    const operands = matmulOperands(kernel, isa, constants);
+    assert(operands, `matrix product "${kernel.name}" cannot be generated`);
+    this.#operands = operands;
+    this.#words = ceilDiv(kernel.k, operands.product.perWord);
     this.#groupColumns = p.vectors * this.#w.lanes;
     this.#height = evenHeight(kernel.m, p.rows);
     this.#blockRows = mul(this.#height, p.blockTiles);
-    const whole = typeof kernel.k === "number" && (p.depth === undefined || p.depth >= kernel.k);
+    const whole = typeof this.#words === "number" && (p.depth === undefined || p.depth >= this.#words);
     this.#depth = whole ? undefined : p.depth;
-    const depth = whole ? (kernel.k as number) : (p.depth ?? 0);
+    const depth = whole ? (this.#words as number) : (p.depth ?? 0);
     const mostRows = p.rows * p.blockTiles;
     this.#aPitch = p.copyA ? paddedPitch(depth) : 0;
     this.#cPitch = this.#groupColumns * 4;
@@ -115,7 +126,7 @@ class MatmulGenerator {
     const rowBlocks = ceilDiv(kernel.m, max(1, this.#blockRows));
     const columnBlocks = ceilDiv(kernel.n, this.#groupColumns * this.#p.blockGroups);
     const strides = stridesOf(kernel.output);
-    const output = new OutputWriter(w, kernel.epilogue, strides[strides.length - 1] ?? 1);
+    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, strides[strides.length - 1] ?? 1, this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [rowBlock, columnBlock, ...outer] = w.split(tile, [rowBlocks, columnBlocks, ...[...kernel.batch].reverse()]);
       this.#block(this.#place(rowBlock!, columnBlock!, outer.reverse(), strides), output);
@@ -130,7 +141,7 @@ class MatmulGenerator {
       scratchBytes: this.#scratchBytes,
       flops: mul(2, product([...kernel.batch, kernel.m, kernel.n, kernel.k])),
       bytes: matmulBytes(kernel),
-      tactic: matmulTacticName(this.#p, w.lanes),
+      tactic: matmulTacticName(this.#p, w.lanes, this.#operands.product.name),
     };
   }
 
@@ -141,52 +152,83 @@ class MatmulGenerator {
     const blockColumns = this.#groupColumns * this.#p.blockGroups;
     const rowBegin = w.local(w.mul(w.value(rowBlock), blockRows));
     const columnBegin = w.local(w.mul(w.value(columnBlock), blockColumns));
-    const start = (pointer: VReg, offset: Dim, batchStrides: readonly Dim[], ...more: Size[]): Local => {
-      const offsets = outer.map((index, i) => w.mul(w.size(mul(4, batchStrides[i]!)), w.value(index)));
-      return w.local(w.address(pointer, w.size(mul(4, offset)), ...offsets, ...more));
+    const start = (buffer: Buffer, offset: Dim, batchStrides: readonly Dim[], ...more: Size[]): Local => {
+      const size = bytesOf(buffer.dtype);
+      const offsets = outer.map((index, i) => w.mul(w.size(mul(size, batchStrides[i]!)), w.value(index)));
+      return w.local(w.address(w.pointer(buffer), w.size(mul(size, offset)), ...offsets, ...more));
     };
+    const packed = this.#packed();
     return {
       outer,
       rowBegin,
       rowEnd: w.local(w.min(w.add(w.get(rowBegin), blockRows), w.size(m))),
       columnBegin,
       columnEnd: w.local(w.min(w.add(w.get(columnBegin), blockColumns), w.size(n))),
-      a: start(w.pointer(a.buffer), a.offset ?? 0, a.batchStrides, w.mul(w.get(rowBegin), w.size(mul(4, a.rowStride)))),
-      b: this.#packed ? w.local(w.packedPointer(this.#packed)) : start(w.pointer(b.buffer), b.offset ?? 0, b.batchStrides),
-      output: start(w.pointer(output), 0, strides),
+      a: start(a.buffer, a.offset ?? 0, a.batchStrides, w.mul(w.get(rowBegin), w.size(mul(bytesOf(a.buffer.dtype), a.rowStride)))),
+      b: packed ? w.local(w.packedPointer(packed)) : start(b.buffer, b.offset ?? 0, b.batchStrides),
+      output: start(output, 0, strides),
     };
+  }
+
+  /** B as a packed constant, when it is read as one. */
+  #packed(): PackedData | undefined {
+    return this.#p.b === "constant" ? this.#operands.packed : undefined;
   }
 
   #block(block: Block, output: OutputWriter): void {
     const w = this.#w;
-    const k = this.#kernel.k;
+    const words = this.#words;
     const depth = this.#depth;
     if (depth === undefined) {
-      this.#pass(block, output, { begin: 0, steps: k as number });
+      this.#pass(block, output, { begin: 0, steps: words as number });
       return;
     }
     const begin = w.local(0);
     const top = w.f.label("depth");
     w.f.bind(top);
-    const steps = typeof k === "number" && k % depth === 0 ? depth : w.local(w.min(w.sub(w.size(k), w.get(begin)), depth));
+    const steps = typeof words === "number" && words % depth === 0 ? depth : w.local(w.min(w.sub(w.size(words), w.get(begin)), depth));
     this.#pass(block, output, { begin, steps });
     w.f.emit("add", begin.slot, depth);
-    w.f.emit("cmp", w.get(begin), w.size(k));
+    w.f.emit("cmp", w.get(begin), w.size(words));
     w.f.jump("lt", top);
   }
 
   #pass(block: Block, output: OutputWriter, pass: Pass): void {
     const w = this.#w;
-    const { a } = this.#kernel;
-    if (this.#p.copyA) {
-      const columnBytes = w.size(mul(4, a.columnStride));
-      const base = w.address(w.get(block.a), w.mul(w.value(pass.begin), columnBytes));
-      const rows = w.sub(w.get(block.rowEnd), w.get(block.rowBegin));
-      copyBlock(w, { base, rowBytes: w.size(mul(4, a.rowStride)), columnBytes }, rows, w.value(pass.steps), w.scratch, this.#aPitch);
-    }
+    if (this.#p.copyA) this.#copyA(block, pass);
     const column = w.local(w.get(block.columnBegin));
     this.#wholeGroups(block, column, () => this.#group(block, output, pass, { column, vectors: this.#p.vectors }));
     this.#lastGroup(block, column, (vectors, columns) => this.#group(block, output, pass, { column, vectors, columns }));
+  }
+
+  #copyA(block: Block, pass: Pass): void {
+    const w = this.#w;
+    const { a } = this.#kernel;
+    const columnBytes = w.size(mul(bytesOf(a.buffer.dtype), a.columnStride));
+    const base = w.address(w.get(block.a), w.mul(this.#firstElement(pass), columnBytes));
+    const source = { base, rowBytes: w.size(mul(bytesOf(a.buffer.dtype), a.rowStride)), columnBytes };
+    const rows = w.sub(w.get(block.rowEnd), w.get(block.rowBegin));
+    const elements = this.#elements(pass);
+    if (this.#operands.product.name === "float") copyBlock(w, source, rows, elements, w.scratch, this.#aPitch);
+    else copyWordRows(w, this.#conversion(a.buffer, this.#operands.zeroA), source, rows, elements, w.scratch, this.#aPitch);
+  }
+
+  #conversion(buffer: Buffer, zero: number | Buffer): Conversion {
+    return { dtype: buffer.dtype, product: this.#operands.product, zero };
+  }
+
+  #firstElement(pass: Pass): Size {
+    return this.#w.mul(this.#w.value(pass.begin), this.#operands.product.perWord);
+  }
+
+  /** Elements of the reduction in a pass: the last word may not be full. */
+  #elements(pass: Pass): Size {
+    const w = this.#w;
+    const { perWord } = this.#operands.product;
+    if (perWord === 1) return w.value(pass.steps);
+    const { k } = this.#kernel;
+    if (pass.begin === 0) return w.size(k);
+    return w.min(w.sub(w.size(k), this.#firstElement(pass)), w.mul(w.value(pass.steps), perWord));
   }
 
   #wholeGroups(block: Block, column: Local, body: () => void): void {
@@ -230,6 +272,7 @@ class MatmulGenerator {
     const rows = w.local();
     const target = w.local();
     const heights = rowHeights(m, this.#p.rows);
+    const ahead = this.#ahead(group);
     const top = w.f.label("rows");
     const done = w.f.label("rowsDone");
     w.f.bind(top);
@@ -237,8 +280,19 @@ class MatmulGenerator {
     w.f.jump("ge", done);
     w.set(rows, w.min(w.sub(w.get(block.rowEnd), w.get(row)), w.size(this.#height)));
     w.set(target, this.#target(block, row, group));
-    w.choose(rows, heights, (height) => this.#multiply(block, pass, group, b, row, target, height));
+    const next = w.f.label("nextRows");
+    w.choose(rows, heights, (height) => {
+      const tile = this.#multiply(block, pass, group, b, row, target, height, ahead);
+      ahead?.next();
+      if (!this.#writesAtOnce(output, height)) {
+        tile.store(w.get(target), this.#cPitch);
+        return;
+      }
+      this.#writeTile(tile, block, output, group, row);
+      w.f.jump("always", next);
+    });
     this.#afterLast(pass, () => this.#finish(block, output, group, row, rows, target));
+    w.f.bind(next);
     w.f.emit("add", row.slot, w.size(this.#height));
     w.f.jump("always", top);
     w.f.bind(done);
@@ -256,31 +310,39 @@ class MatmulGenerator {
   /** Address of B's columns at the pass's first step, packed first where asked for. */
   #columns(block: Block, pass: Pass, group: Group): Local {
     const w = this.#w;
-    const { b, k } = this.#kernel;
-    const begin = w.value(pass.begin);
+    const { b } = this.#kernel;
     const column = w.get(group.column);
-    if (this.#packed) return w.local(w.address(w.get(block.b), w.mul(column, w.mul(w.size(k), 4)), w.mul(begin, PANEL_ROW_BYTES)));
-    const rowBytes = w.size(mul(4, b.rowStride));
-    const columnBytes = w.size(mul(4, b.columnStride));
-    const base = w.address(w.get(block.b), w.mul(begin, rowBytes), w.mul(column, columnBytes));
+    if (this.#packed()) return w.local(w.address(w.get(block.b), w.mul(column, w.mul(w.size(this.#words), 4)), w.mul(w.value(pass.begin), PANEL_ROW_BYTES)));
+    const rowBytes = w.size(mul(bytesOf(b.buffer.dtype), b.rowStride));
+    const columnBytes = w.size(mul(bytesOf(b.buffer.dtype), b.columnStride));
+    const base = w.address(w.get(block.b), w.mul(this.#firstElement(pass), rowBytes), w.mul(column, columnBytes));
     if (this.#p.b === "direct") return w.local(base);
     const to = w.address(w.scratch, this.#bScratch);
     const columns = group.columns === undefined ? this.#groupColumns : w.value(group.columns);
-    copyBlock(w, { base, rowBytes, columnBytes }, w.value(pass.steps), columns, to, this.#cPitch);
+    const elements = this.#elements(pass);
+    if (this.#operands.product.name === "float") copyBlock(w, { base, rowBytes, columnBytes }, elements, columns, to, this.#cPitch);
+    else packMovingColumns(w, this.#conversion(b.buffer, this.#operands.zeroB), { base, rowBytes, columnBytes, elements, columns }, to, this.#cPitch);
     return w.local(w.address(w.scratch, this.#bScratch));
   }
 
   #layout(group: Group): ColumnLayout {
     const w = this.#w;
-    const { b, k } = this.#kernel;
+    const { b } = this.#kernel;
     const vectorOffsets = Array.from({ length: group.vectors }, (_, v) => v * w.vectorBytes);
     if (this.#p.b === "packed") return { stepBytes: this.#cPitch, vectorOffsets };
     if (this.#p.b === "direct") {
       const tail = this.#tail(group);
       return { stepBytes: w.size(mul(4, b.rowStride)), vectorOffsets, ...(tail && { lastMask: tail.mask }) };
     }
-    const panelBytes = (k as number) * PANEL_ROW_BYTES;
+    const panelBytes = (this.#words as number) * PANEL_ROW_BYTES;
     return { stepBytes: PANEL_ROW_BYTES, vectorOffsets: vectorOffsets.map((bytes) => Math.floor(bytes / PANEL_ROW_BYTES) * panelBytes + (bytes % PANEL_ROW_BYTES)) };
+  }
+
+  #ahead(group: Group): WeightsAhead | undefined {
+    const w = this.#w;
+    const words = this.#words;
+    if (this.#p.b !== "constant" || typeof words !== "number") return undefined;
+    return new WeightsAhead(w, panelCount(group.vectors * w.lanes), words * PANEL_ROW_BYTES, (this.#depth ?? words) * PANEL_ROW_BYTES, this.#p.blockTiles);
   }
 
   #tail(group: Group): Tail | undefined {
@@ -290,31 +352,55 @@ class MatmulGenerator {
     return { mask: w.vectors.tailMask(w.sub(columns, (group.vectors - 1) * w.lanes)), columns };
   }
 
-  #multiply(block: Block, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number): void {
+  #multiply(block: Block, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number, ahead: WeightsAhead | undefined): RegisterTile {
     const w = this.#w;
     const { a } = this.#kernel;
-    const tile = new RegisterTile(w, height, group.vectors, typeof group.columns === "number" ? group.columns - (group.vectors - 1) * w.lanes : w.lanes);
-    if (pass.begin === 0) tile.zero();
-    else w.when("eq", w.value(pass.begin), 0, () => tile.zero(), () => tile.load(w.get(target), this.#cPitch));
-    const pitch = this.#p.copyA ? this.#aPitch : 4 * (a.rowStride as number);
+    const tile = new RegisterTile(w, height, group.vectors, typeof group.columns === "number" ? group.columns - (group.vectors - 1) * w.lanes : w.lanes, this.#operands.product);
+    const start = (): void => startSums(w, tile, this.#operands.start, this.#operands.product, w.get(group.column));
+    if (pass.begin === 0) start();
+    else w.when("eq", w.value(pass.begin), 0, start, () => tile.load(w.get(target), this.#cPitch));
+    const pitch = this.#p.copyA ? this.#aPitch : bytesOf(a.buffer.dtype) * (a.rowStride as number);
     const rowBytes = w.mul(w.sub(w.get(row), w.get(block.rowBegin)), pitch);
     const from = this.#p.copyA ? w.address(w.scratch, rowBytes) : w.address(w.get(block.a), rowBytes, w.mul(w.value(pass.begin), 4));
     const offsets = Array.from({ length: height }, (_, r) => r * pitch);
-    tile.multiply(from, { offsets }, w.get(b), this.#layout(group), w.value(pass.steps), this.#p.unroll);
-    tile.store(w.get(target), this.#cPitch);
+    tile.multiply(from, { offsets }, w.get(b), ahead ? ahead.beside(this.#layout(group), height) : this.#layout(group), w.value(pass.steps), this.#p.unroll);
+    return tile;
+  }
+
+  /** Whether tiles of this height go to the output from their registers: when sums are whole at once, and the code stays small. */
+  #writesAtOnce(output: OutputWriter, height: number): boolean {
+    return this.#depth === undefined && output.isLight && (typeof this.#kernel.m === "number" || height > this.#p.rows / 2);
+  }
+
+  #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: Group, row: Local): void {
+    const w = this.#w;
+    const [rowStride, columnStride] = stridesOf(this.#kernel.output).slice(-2).map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim];
+    const outer = block.outer.map((index) => w.value(index));
+    const column = w.get(group.column);
+    const tail = this.#tail(group);
+    const place = (index: VReg): VReg => w.address(w.get(block.output), w.mul(index, w.size(rowStride)), w.mul(column, w.size(columnStride)));
+    output.begin();
+    const shared = output.shared([...outer, 0]);
+    const first = typeof rowStride === "number" ? place(w.get(row)) : undefined;
+    tile.accumulators.forEach((from, r) => {
+      const index = w.move(w.add(w.get(row), r));
+      const to = first ? { to: first, toOffset: r * (rowStride as number) } : { to: place(index) };
+      output.row({ from, outer: shared ? [] : [...outer, index], column, ...to, vectors: group.vectors, ...(tail && { tail }) }, shared);
+    });
   }
 
   #afterLast(pass: Pass, body: () => void): void {
     const w = this.#w;
     if (pass.begin === 0) body();
-    else w.when("ge", w.add(w.value(pass.begin), this.#depth!), w.size(this.#kernel.k), body);
+    else w.when("ge", w.add(w.value(pass.begin), this.#depth!), w.size(this.#words), body);
   }
 
   /** The epilogue and the stores of one register tile. */
   #finish(block: Block, output: OutputWriter, group: Group, row: Local, rows: Local, target: Local): void {
     const w = this.#w;
     const strides = stridesOf(this.#kernel.output);
-    const [rowStride, columnStride] = [strides.at(-2)!, strides.at(-1)!];
+    const size = bytesOf(this.#kernel.output.dtype);
+    const [rowBytes, columnBytes] = [mul(size, strides.at(-2)!), mul(size, strides.at(-1)!)];
     output.begin();
     w.count(0, w.get(rows), 1, (r) => {
       const index = w.add(w.get(row), w.get(r)) as VReg;
@@ -324,7 +410,7 @@ class MatmulGenerator {
         from: w.address(w.get(target), w.mul(w.get(r), this.#cPitch)),
         outer: [...block.outer.map((outer) => w.value(outer)), index],
         column,
-        to: w.address(w.get(block.output), w.mul(index, w.size(mul(4, rowStride))), w.mul(column, w.size(mul(4, columnStride)))),
+        to: w.address(w.get(block.output), w.mul(index, w.size(rowBytes)), w.mul(column, w.size(columnBytes))),
         vectors: group.vectors,
         ...(tail && { tail }),
       });
@@ -340,20 +426,9 @@ export function rowHeights(m: Dim, most: number): number[] {
   return m % height > 0 ? [height, m % height] : [height];
 }
 
-/** B as a packed constant; undefined when its elements are not known, differ by batch, or are no float32 matrix. */
-export function packOperand(kernel: MatmulKernel, constants: ConstantLookup): PackedData | undefined {
-  const { b, k, n } = kernel;
-  const { rowStride, columnStride } = b;
-  const offset = b.offset ?? 0;
-  const source = constants(b.buffer);
-  if (!source || typeof k !== "number" || typeof n !== "number" || typeof rowStride !== "number" || typeof columnStride !== "number" || typeof offset !== "number") return undefined;
-  if (b.buffer.dtype !== "float32" || b.batchStrides.some((stride) => stride !== 0)) return undefined;
-  const key = `panel16:${b.buffer.name}:${k}x${n}@${offset}+${rowStride},${columnStride}`;
-  return packPanels(key, source, [{ rows: k, columns: n, offset, rowStride, columnStride }]);
-}
-
 function matmulBytes(kernel: MatmulKernel): Dim {
-  const { batch, m, n, k, a, b } = kernel;
+  const { batch, m, n, k, a, b, output } = kernel;
   const repeated = (strides: readonly Dim[]): Dim => product(batch.filter((_, i) => strides[i] !== 0));
-  return mul(4, add(mul(repeated(a.batchStrides), m, k), mul(repeated(b.batchStrides), k, n), mul(product(batch), m, n)));
+  const [aBytes, bBytes, outBytes] = [a.buffer, b.buffer, output].map((buffer) => bytesOf(buffer.dtype)) as [number, number, number];
+  return add(mul(aBytes, repeated(a.batchStrides), m, k), mul(bBytes, repeated(b.batchStrides), k, n), mul(outBytes, product(batch), m, n));
 }

@@ -1,13 +1,14 @@
 /**
  * The register tile at the heart of every contraction: `rows` x `vectors` accumulators, one column vector of B and one
- * broadcast element of A at a time.
+ * broadcast word of A at a time; what a word holds is the product's choice.
  *
- * Per step of the reduction: B's vectors are loaded once, each row's element of A is broadcast once, and all pairs are
+ * Per step of the reduction: B's vectors are loaded once, each row's word of A is broadcast once, and all pairs are
  * multiplied. Rows of A lie at displacements known now (a static row pitch, or pixels of a padded block), so one pointer
  * serves all rows. What there is less of, rows or vectors, is held while the other passes by; with one vector, or
  * when no register is left, A is an embedded broadcast; with one row, B is read by the multiplication.
  */
-import { mem, type VReg } from "../function.ts";
+import { type Mem, mem, type VReg } from "../function.ts";
+import { broadcastWord, FLOAT, flipMask, multiplyWords, type Product } from "./products.ts";
 import type { KernelWriter, Size } from "./writer.ts";
 
 /** Where the tile's rows of A lie. */
@@ -26,8 +27,8 @@ export interface ColumnLayout {
   readonly vectorOffsets: readonly number[];
   /** The last vector may only be read under this mask. */
   readonly lastMask?: VReg;
-  /** Fetch this many bytes ahead into the first-level cache. */
-  readonly prefetchBytes?: number;
+  /** What comes after this tile: each step fetches its lines at these displacements, from `distance` bytes on, into the second-level cache. */
+  readonly ahead?: { readonly distance: VReg; readonly offsets: readonly number[] };
 }
 
 export class RegisterTile {
@@ -36,10 +37,12 @@ export class RegisterTile {
   readonly accumulators: readonly (readonly VReg[])[];
   readonly #w: KernelWriter;
   readonly #lastIsHalf: boolean;
+  readonly #product: Product;
 
   /** @param lastLanes how many lanes of the last vector matter; up to half of them are multiplied in half vectors, at half the price */
-  constructor(w: KernelWriter, rows: number, vectors: number, lastLanes: number = w.lanes) {
+  constructor(w: KernelWriter, rows: number, vectors: number, lastLanes: number = w.lanes, product: Product = FLOAT) {
     this.#w = w;
+    this.#product = product;
     this.#lastIsHalf = w.vectorBytes === 64 && lastLanes <= w.lanes / 2;
     this.rows = rows;
     this.vectors = vectors;
@@ -48,6 +51,11 @@ export class RegisterTile {
 
   zero(): void {
     for (const row of this.accumulators) for (const register of row) this.#w.f.emit("vxorps", register, register, register);
+  }
+
+  /** Sums that begin at a value per column; register `v` holds it for the columns of vector `v`. */
+  start(columns: readonly VReg[]): void {
+    for (const row of this.accumulators) row.forEach((register, v) => this.#w.f.emit("vmovaps", register, columns[v]!));
   }
 
   /** Reads partial sums of an earlier block of the reduction. */
@@ -68,16 +76,17 @@ export class RegisterTile {
     const w = this.#w;
     const aStep = rows.stepBytes ?? 4;
     const bStep = columns.stepBytes;
+    const flip = flipMask(w.f, this.#product);
     if (typeof aStep !== "number" || typeof bStep !== "number") {
       this.#loop(steps, () => {
-        this.#step(a, rows.offsets, b, columns, 0, 0);
+        this.#step(a, rows.offsets, b, columns, 0, 0, flip);
         w.f.emit("add", a, aStep);
         w.f.emit("add", b, bStep);
       });
       return;
     }
     const group = (count: number): void => {
-      for (let u = 0; u < count; u++) this.#step(a, rows.offsets, b, columns, aStep * u, bStep * u);
+      for (let u = 0; u < count; u++) this.#step(a, rows.offsets, b, columns, aStep * u, bStep * u, flip);
       w.f.emit("add", a, aStep * count);
       w.f.emit("add", b, bStep * count);
     };
@@ -125,34 +134,30 @@ export class RegisterTile {
     f.bind(done);
   }
 
-  #step(a: VReg, rowOffsets: readonly number[], b: VReg, layout: ColumnLayout, aOffset: number, bOffset: number): void {
+  #step(a: VReg, rowOffsets: readonly number[], b: VReg, layout: ColumnLayout, aOffset: number, bOffset: number, flip: VReg | undefined): void {
     const { f, vectors } = this.#w;
+    const product = this.#product;
     const at = (v: number) => mem(b, { disp: bOffset + layout.vectorOffsets[v]! });
-    const multiply = (v: number): string => (this.#lastIsHalf && v === this.vectors - 1 ? "vfmadd231ps.y" : "vfmadd231ps");
+    const multiply = (v: number, sums: VReg, word: VReg, column: VReg | Mem): void => multiplyWords(f, product, sums, word, column, this.#lastIsHalf && v === this.vectors - 1 ? ".y" : "");
     const masked = (v: number): boolean => layout.lastMask !== undefined && v === this.vectors - 1;
-    if (layout.prefetchBytes !== undefined) f.emit("prefetcht0", mem(b, { disp: bOffset + layout.prefetchBytes }));
-    const element = (r: number, broadcast = false) => mem(a, { disp: aOffset + rowOffsets[r]!, ...(broadcast && { broadcast }) });
+    for (const offset of layout.ahead?.offsets ?? []) f.emit("prefetcht1", mem(b, { index: layout.ahead!.distance, disp: bOffset + offset }));
+    const word = (r: number, broadcast = false) => mem(a, { disp: aOffset + rowOffsets[r]!, ...(broadcast && { broadcast }) });
     const column = (v: number): VReg => (masked(v) ? vectors.loadMasked(at(v), layout.lastMask!) : vectors.load(at(v)));
-    const broadcastOf = (r: number): VReg => {
-      const register = f.vec("a");
-      f.emit("vbroadcastss", register, element(r));
-      return register;
-    };
     const isFull = this.rows * this.vectors + this.vectors >= 32;
-    if (f.isa.name === "avx512" && (this.vectors === 1 || isFull)) {
+    if (f.isa.name === "avx512" && product.embeds && (this.vectors === 1 || isFull)) {
       const columns = Array.from({ length: this.vectors }, (_, v) => column(v));
-      this.accumulators.forEach((row, r) => row.forEach((register, v) => f.emit(multiply(v), register, columns[v]!, element(r, true))));
+      this.accumulators.forEach((row, r) => row.forEach((register, v) => multiply(v, register, columns[v]!, word(r, true))));
     } else if (this.rows <= this.vectors) {
-      const broadcasts = this.accumulators.map((_, r) => broadcastOf(r));
+      const broadcasts = this.accumulators.map((_, r) => broadcastWord(f, word(r), flip));
       for (let v = 0; v < this.vectors; v++) {
         const operand = this.rows === 1 && !masked(v) ? at(v) : column(v);
-        this.accumulators.forEach((row, r) => f.emit(multiply(v), row[v]!, broadcasts[r]!, operand));
+        this.accumulators.forEach((row, r) => multiply(v, row[v]!, broadcasts[r]!, operand));
       }
     } else {
       const columns = Array.from({ length: this.vectors }, (_, v) => column(v));
       this.accumulators.forEach((row, r) => {
-        const broadcast = broadcastOf(r);
-        row.forEach((register, v) => f.emit(multiply(v), register, broadcast, columns[v]!));
+        const broadcast = broadcastWord(f, word(r), flip);
+        row.forEach((register, v) => multiply(v, register, broadcast, columns[v]!));
       });
     }
   }

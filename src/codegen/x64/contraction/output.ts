@@ -2,9 +2,13 @@
  * The way of a contraction's results from the scratch tile to the output: row by row through the epilogue's expression,
  * then stored. The tile is in the first-level cache, so that this is no pass over memory.
  */
+import type { DType } from "../../../base/index.ts";
 import { type Axis, type Buffer, type Dim, type Epilogue, type Expr, mul } from "../../../ir/index.ts";
 import { mem, type VReg } from "../function.ts";
-import { EpilogueEmitter, type EpilogueRow } from "../loop/epilogue.ts";
+import { EpilogueEmitter, type EpilogueResult, type EpilogueRow } from "../loop/epilogue.ts";
+import { Lanes } from "../loop/lanes.ts";
+import { bytesOf } from "./products.ts";
+import { VectorMath } from "../math.ts";
 import type { KernelWriter, Size } from "./writer.ts";
 
 /** A segment of one output row: `vectors` vectors, the last perhaps masked. */
@@ -33,11 +37,21 @@ export class OutputWriter {
   readonly #epilogue: EpilogueEmitter | undefined;
   readonly #columnStride: Dim;
   readonly #isUniform: boolean;
+  readonly #dtype: DType;
+  readonly #lanes: Lanes;
+  readonly #sums: "f32" | "i32";
+  /** Whether the epilogue is few enough instructions to be written out for every row of a register tile. */
+  readonly isLight: boolean;
 
-  constructor(w: KernelWriter, epilogue: Epilogue | undefined, columnStride: Dim) {
+  /** @param sums the type of the contraction's results before the epilogue */
+  constructor(w: KernelWriter, epilogue: Epilogue | undefined, dtype: DType, columnStride: Dim, sums: "f32" | "i32" = "f32") {
     this.#w = w;
+    this.#dtype = dtype;
+    this.#sums = sums;
+    this.#lanes = new Lanes(w.f);
     this.#columnStride = columnStride;
     this.#isUniform = epilogue !== undefined && dependsOnlyOn(epilogue.value, epilogue.axes.at(-1)!);
+    this.isLight = columnStride === 1 && (epilogue === undefined || operations(epilogue.value) <= LIGHT_OPERATIONS);
     this.#epilogue = epilogue && new EpilogueEmitter(w.f, epilogue, w.table, w.paramBlock);
   }
 
@@ -57,34 +71,48 @@ export class OutputWriter {
     for (let v = 0; v < segment.vectors; v++) {
       const tail = v === segment.vectors - 1 ? segment.tail : undefined;
       const sum = isRegisters(segment.from) ? segment.from[v]! : w.vectors.load(mem(segment.from, { disp: v * w.vectorBytes }));
-      const value = row ? row.apply(sum, segment.column, v * w.lanes, tail?.mask) : sum;
-      this.#store(value, segment, v, tail);
+      const result = row ? row.apply(sum, segment.column, v * w.lanes, tail?.mask) : { type: this.#sums, value: [sum] };
+      this.#store(result, segment, v, tail);
     }
   }
 
-  #store(value: VReg, segment: RowSegment, v: number, tail: Tail | undefined): void {
-    const { vectors, vectorBytes } = this.#w;
+  #store({ type, value }: EpilogueResult, segment: RowSegment, v: number, tail: Tail | undefined): void {
     if (this.#columnStride !== 1) {
-      this.#scatter(value, segment, v, tail);
+      this.#scatter({ type, value }, segment, v, tail);
       return;
     }
-    const place = mem(segment.to, { disp: (segment.toOffset ?? 0) + v * vectorBytes });
-    if (tail) vectors.storeMasked(place, value, tail.mask);
-    else vectors.store(place, value);
+    const place = mem(segment.to, { disp: (segment.toOffset ?? 0) + v * this.#w.lanes * bytesOf(this.#dtype) });
+    this.#lanes.store(this.#dtype, place, type, value, tail?.mask);
   }
 
   /** Output columns that are apart: through the frame, one element at a time. */
-  #scatter(value: VReg, segment: RowSegment, v: number, tail: Tail | undefined): void {
+  #scatter({ type, value }: EpilogueResult, segment: RowSegment, v: number, tail: Tail | undefined): void {
     const w = this.#w;
     const to = w.address(segment.to, segment.toOffset ?? 0);
     const lane = v * w.lanes;
     const slot = w.f.stackSlot(w.vectorBytes, w.vectorBytes);
-    w.vectors.store(slot, value);
-    const stepBytes = w.mul(w.size(this.#columnStride), 4);
+    this.#lanes.store(this.#dtype, slot, type, value);
+    const size = bytesOf(this.#dtype);
+    const stepBytes = w.mul(w.size(this.#columnStride), size);
     const count = tail ? w.sub(tail.columns, lane) : w.lanes;
     const source = w.f.gp();
     w.f.emit("lea", source, slot);
-    w.copyElements(source, 4, w.address(to, w.mul(stepBytes, lane)), stepBytes, count);
+    w.copyElements(source, size, w.address(to, w.mul(stepBytes, lane)), stepBytes, count, size);
+  }
+}
+
+const LIGHT_OPERATIONS = 8;
+
+/** Operations on vectors in an expression; what is no single instruction counts as very many. */
+function operations(expr: Expr): number {
+  const all = (parts: readonly Expr[]): number => parts.reduce((sum, part) => sum + operations(part), 0);
+  switch (expr.kind) {
+    case "load": return 1;
+    case "op": return (VectorMath.has(expr.op) ? Number.POSITIVE_INFINITY : 1) + all(expr.args);
+    case "cast": return 1 + operations(expr.arg);
+    case "select": return 1 + all([expr.condition, expr.then, expr.else]);
+    case "reduce": return Number.POSITIVE_INFINITY;
+    default: return 0;
   }
 }
 

@@ -3,10 +3,14 @@
  * is. The register tile then needs no border cases: every tap of every pixel is there. A channels-first image becomes
  * channels-last on the way.
  */
+import { assert } from "../../../base/index.ts";
 import { mul } from "../../../ir/index.ts";
 import { mem, type VReg } from "../function.ts";
 import { copyRow } from "./copy.ts";
 import type { ConvShape } from "./conv-shape.ts";
+import { type Conversion, copyWordRow } from "./copy-words.ts";
+import { bytesOf } from "./products.ts";
+import { zeroLanes } from "./zero-points.ts";
 import type { KernelWriter, Local, Size } from "./writer.ts";
 
 export interface PaddedBlock {
@@ -23,6 +27,7 @@ export interface PaddedBlock {
   readonly to: Local;
   readonly rowPitch: number;
   readonly pixelPitch: number;
+  readonly conversion: Conversion;
 }
 
 /** Elements that are spread per turn of the loop. */
@@ -44,7 +49,7 @@ export function copyPadded(w: KernelWriter, shape: ConvShape, block: PaddedBlock
     copyImageRow(w, shape, block, y, target, zeros, present);
     w.f.jump("always", next);
     w.f.bind(outside);
-    fillZeros(w, w.get(target), w.mul(w.get(block.columns), block.pixelPitch / 4));
+    fill(w, block.conversion, w.get(target), w.mul(w.get(block.columns), block.pixelPitch / 4));
     w.f.bind(next);
     w.f.emit("add", y.slot, 1);
     w.f.emit("add", target.slot, block.rowPitch);
@@ -52,29 +57,34 @@ export function copyPadded(w: KernelWriter, shape: ConvShape, block: PaddedBlock
 }
 
 function copyImageRow(w: KernelWriter, shape: ConvShape, block: PaddedBlock, y: Local, target: Local, zeros: Local, present: Local): void {
-  const pixelFloats = block.pixelPitch / 4;
-  fillZeros(w, w.get(target), w.mul(w.get(zeros), pixelFloats));
+  const pixelWords = block.pixelPitch / 4;
+  const size = bytesOf(block.conversion.dtype);
+  fill(w, block.conversion, w.get(target), w.mul(w.get(zeros), pixelWords));
   const x = w.max(0, w.get(block.left));
-  const from = w.local(w.address(w.get(block.image), w.mul(w.get(y), w.size(mul(4, shape.inputStrides[1]))), w.mul(x, w.size(mul(4, shape.inputStrides[2])))));
+  const from = w.local(w.address(w.get(block.image), w.mul(w.get(y), w.size(mul(size, shape.inputStrides[1]))), w.mul(x, w.size(mul(size, shape.inputStrides[2])))));
   const to = w.local(w.address(w.get(target), w.mul(w.get(zeros), block.pixelPitch)));
   copyPixels(w, shape, block, from, to, present);
   const done = w.add(w.get(zeros), w.get(present));
   const right = w.address(w.get(target), w.mul(done, block.pixelPitch));
-  fillZeros(w, right, w.mul(w.sub(w.get(block.columns), done), pixelFloats));
+  fill(w, block.conversion, right, w.mul(w.sub(w.get(block.columns), done), pixelWords));
 }
 
 function copyPixels(w: KernelWriter, shape: ConvShape, block: PaddedBlock, from: Local, to: Local, present: Local): void {
   const [, , pixelStride, channelStride] = shape.inputStrides;
-  const { channels, pixelPitch } = block;
-  if (channelStride === 1 && pixelStride === channels && pixelPitch === 4 * channels) {
-    copyRow(w, w.get(from), w.get(to), w.mul(w.get(present), channels));
+  const { channels, pixelPitch, conversion } = block;
+  const isFloat = conversion.product.name === "float";
+  const copiedBytes = 4 / conversion.product.perWord;
+  const row = (count: Size): void => (isFloat ? copyRow(w, w.get(from), w.get(to), count) : copyWordRow(w, conversion, w.get(from), w.get(to), count));
+  if (channelStride === 1 && pixelStride === channels && pixelPitch === copiedBytes * channels) {
+    row(w.mul(w.get(present), channels));
   } else if (channelStride === 1) {
     w.count(0, w.get(present), 1, () => {
-      copyRow(w, w.get(from), w.get(to), channels);
-      w.f.emit("add", from.slot, w.size(mul(4, pixelStride)));
+      row(channels);
+      w.f.emit("add", from.slot, w.size(mul(bytesOf(conversion.dtype), pixelStride)));
       w.f.emit("add", to.slot, pixelPitch);
     });
   } else {
+    assert(isFloat, "channels of other types than float32 lie side by side");
     w.count(0, channels, 1, () => {
       if (pixelStride === 1) spread(w, w.get(from), w.get(to), pixelPitch, w.get(present));
       else w.copyElements(w.get(from), w.size(mul(4, pixelStride)), w.get(to), pixelPitch, w.get(present));
@@ -111,16 +121,16 @@ function spread(w: KernelWriter, from: VReg, to: VReg, step: number, left: VReg)
   f.bind(done);
 }
 
-/** Writes zeros in whole vectors. Changes the register. */
-function fillZeros(w: KernelWriter, to: VReg, floats: Size): void {
-  const zero = w.vectors.zero();
-  const left = w.move(floats);
-  const top = w.f.label("zeros");
-  const done = w.f.label("zeroed");
+/** Writes what padding is, in whole vectors: bytes of the zero point where it is not subtracted yet, else zeros. Changes the register. */
+function fill(w: KernelWriter, { product, zero }: Conversion, to: VReg, words: Size): void {
+  const padding = product.name === "bytes" ? zeroLanes(w, zero, 8) : w.vectors.zero();
+  const left = w.move(words);
+  const top = w.f.label("padding");
+  const done = w.f.label("padded");
   w.f.emit("cmp", left, 0);
   w.f.jump("le", done);
   w.f.bind(top);
-  w.vectors.store(mem(to), zero);
+  w.vectors.store(mem(to), padding);
   w.f.emit("add", to, w.vectorBytes);
   w.f.emit("sub", left, w.lanes);
   w.f.jump("gt", top);

@@ -3,6 +3,7 @@
  * evaluation of epilogues.
  */
 import assert from "node:assert/strict";
+import { DTYPE_BITS, type DType } from "../../../base/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Epilogue, evaluate, type Expr } from "../../../ir/index.ts";
 import { allocateGuarded } from "../../../native/index.ts";
 import { BoundKernel, spanOf } from "../../../tune/index.ts";
@@ -24,29 +25,43 @@ export function randomFloats(count: number, random: () => number): Float32Array 
   return Float32Array.from({ length: count }, random);
 }
 
-export type Contents = Map<Buffer, Float32Array>;
+export type Elements = Float32Array | Int32Array | Int8Array | Uint8Array | Uint16Array;
+export type Contents = Map<Buffer, Elements>;
 
-const UNTOUCHED = 12345;
+/** What output buffers hold before a kernel runs. */
+export const UNTOUCHED = 12345;
+
+/** Elements of a buffer as numbers; bfloat16 as its bits. */
+export function elementsOf(dtype: DType, bytes: Uint8Array): Elements {
+  switch (dtype) {
+    case "int8": return new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    case "uint8": return bytes;
+    case "bfloat16": return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 1);
+    case "int32": return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
+    default: return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
+  }
+}
+
+function emptyElements(dtype: DType, count: number): Elements {
+  return elementsOf(dtype, new Uint8Array(count * (DTYPE_BITS[dtype] / 8)));
+}
 
 /**
  * Runs all tiles, cut at `cuts` and done last part first, on memory that touches an unmapped page at `edge`.
  * @returns the output buffer's elements; places the kernel does not write hold 12345
  */
-export function execute(kernel: CompiledKernel, bindings: Bindings, contents: Contents, output: Buffer, edge: "start" | "end" = "end", parts = 1): Float32Array {
+export function execute(kernel: CompiledKernel, bindings: Bindings, contents: Contents, output: Buffer, edge: "start" | "end" = "end", parts = 1): Elements {
   const bound = new BoundKernel(kernel, bindings, { allocate: (sizeBytes) => allocateGuarded(sizeBytes, edge) });
   try {
-    const floats = (buffer: Buffer): Float32Array => {
-      const bytes = bound.memory(buffer)!.view();
-      return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2);
-    };
-    if (bound.memory(output) && spanOf(output, bindings) > 0) floats(output).fill(UNTOUCHED);
+    const elements = (buffer: Buffer): Elements => elementsOf(buffer.dtype, bound.memory(buffer)!.view());
+    if (bound.memory(output) && spanOf(output, bindings) > 0) elements(output).fill(UNTOUCHED);
     for (const [buffer, values] of contents) {
-      if (bound.memory(buffer) && values.length > 0) floats(buffer).set(values);
+      if (bound.memory(buffer) && values.length > 0) elements(buffer).set(values);
     }
     for (let part = parts - 1; part >= 0; part--) {
       bound.run(Math.floor((bound.tiles * part) / parts), Math.floor((bound.tiles * (part + 1)) / parts));
     }
-    return bound.memory(output) && spanOf(output, bindings) > 0 ? floats(output).slice() : new Float32Array(spanOf(output, bindings)).fill(UNTOUCHED);
+    return bound.memory(output) && spanOf(output, bindings) > 0 ? elements(output).slice() : emptyElements(output.dtype, spanOf(output, bindings)).fill(UNTOUCHED);
   } finally {
     bound.dispose();
   }
@@ -92,7 +107,7 @@ function operate(op: string, [a = 0, b = 0]: readonly number[]): number {
 }
 
 /** Compares element by element, relative to the size of the sums. */
-export function assertClose(got: Float32Array, expected: ArrayLike<number>, what: string, tolerance = 1e-4): void {
+export function assertClose(got: Elements, expected: ArrayLike<number>, what: string, tolerance = 1e-4): void {
   assert.equal(got.length, expected.length, what);
   for (let i = 0; i < got.length; i++) {
     const error = Math.abs(got[i]! - expected[i]!);
@@ -100,6 +115,6 @@ export function assertClose(got: Float32Array, expected: ArrayLike<number>, what
   }
 }
 
-export function expectedOutput(output: Buffer, bindings: Bindings): Float32Array {
-  return new Float32Array(spanOf(output, bindings)).fill(UNTOUCHED);
+export function expectedOutput(output: Buffer, bindings: Bindings): Elements {
+  return emptyElements(output.dtype, spanOf(output, bindings)).fill(UNTOUCHED);
 }

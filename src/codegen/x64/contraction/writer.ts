@@ -206,12 +206,14 @@ export class KernelWriter {
     this.f.bind(done);
   }
 
-  /** Copies 32-bit elements from places `fromStep` bytes apart to places `toStep` bytes apart. Changes both registers. */
-  copyElements(from: VReg, fromStep: Size, to: VReg, toStep: Size, count: Size): void {
-    const element = this.f.vec("element");
+  /** Copies elements of `size` bytes from places `fromStep` bytes apart to places `toStep` bytes apart. Changes both registers. */
+  copyElements(from: VReg, fromStep: Size, to: VReg, toStep: Size, count: Size, size = 4): void {
+    const element = size === 4 || size === 8 ? this.f.vec("element") : this.f.gp("element");
+    const move = { 1: "mov.b", 2: "mov.w", 4: "vmovss", 8: "vmovsd" }[size]!;
     this.f.loop(0, count, 1, () => {
-      this.f.emit("vmovss", element, mem(from));
-      this.f.emit("vmovss", mem(to), element);
+      if (element.class === "gp") this.f.emit("xor", element, element);
+      this.f.emit(move, element, mem(from));
+      this.f.emit(move, mem(to), element);
       this.f.emit("add", from, fromStep);
       this.f.emit("add", to, toStep);
     });

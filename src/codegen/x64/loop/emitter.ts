@@ -9,7 +9,7 @@
 import { assert } from "../../../base/index.ts";
 import { type FunctionBuilder, type Mem, mem, type VReg } from "../function.ts";
 import { GpCode } from "./gp.ts";
-import { type Affine, affineOf, type Axis, type Buffer, type Dim, dimKey, dimMul, type Expr, freeAxes, type ReduceOp, childrenOf, castTo, constant } from "./ir.ts";
+import { type Affine, affineOf, type Axis, type Buffer, type Dim, dimKey, dimMul, type Expr, freeAxes, type ReduceOp, childrenOf, castTo, constant } from "../../loop-ir.ts";
 import { Lanes, type Vector } from "./lanes.ts";
 import { Reducer } from "./reducer.ts";
 import type { ParamTable } from "./params.ts";
@@ -208,7 +208,7 @@ export class ExprEmitter {
     if (expr.type === "f32" || expr.type === "f64") return false;
     switch (expr.kind) {
       case "const": case "dim": case "axis": case "load": return true;
-      case "reduce": return false;
+      case "reduce": case "accumulator": return false;
       case "cast": return this.isScalar(expr.arg);
       case "select": return this.isScalar(expr.condition) && this.isScalar(expr.then) && this.isScalar(expr.else) && this.isSafe(expr);
       case "op": return GpCode.has(expr.op, expr.type) && expr.args.every((arg) => this.isScalar(arg));

@@ -14,11 +14,17 @@
  * and `row` emit must dominate the calls that follow; handle one row after the other to keep few registers alive.
  * `apply` never changes `acc` and reads no element of a lane outside `tail`. Storing is the caller's work.
  */
-import type { Epilogue } from "../../../ir/index.ts";
+import type { Epilogue, ScalarType } from "../../../ir/index.ts";
 import type { FunctionBuilder, VReg } from "../function.ts";
 import { ExprEmitter, type Scope } from "./emitter.ts";
-import { flattenExpr } from "./flatten.ts";
+import { flattenExpr } from "../../flatten.ts";
 import type { ParamTable } from "./params.ts";
+
+/** Lanes of a type, as many registers as it takes. */
+export interface EpilogueResult {
+  readonly type: ScalarType;
+  readonly value: readonly VReg[];
+}
 
 export class EpilogueRow {
   private readonly emitter: ExprEmitter;
@@ -32,16 +38,24 @@ export class EpilogueRow {
   }
 
   /**
-   * @param accumulator f32 lanes of the contraction's result
+   * @param accumulator lanes of the contraction's result, f32 or i32 as the expression says
    * @param column gp register (or number): index along the last axis that lane `-offset` would have
    * @param offset added to `column`, a number known now
    * @param tail mask of the lanes that exist; absent when all do
-   * @returns f32 lanes of the epilogue's value
    */
-  apply(accumulator: VReg, column: VReg | number, offset = 0, tail?: VReg): VReg {
+  apply(accumulator: VReg, column: VReg | number, offset = 0, tail?: VReg): EpilogueResult {
+    const { value } = this.epilogue;
+    return { type: value.type, value: this.emitter.value(value, this.#vector(accumulator, column, offset, tail)) };
+  }
+
+  /** The same, converted to f32 lanes. */
+  floats(accumulator: VReg, column: VReg | number, offset = 0, tail?: VReg): VReg {
+    return this.emitter.emitFloats(this.epilogue.value, this.#vector(accumulator, column, offset, tail));
+  }
+
+  #vector(accumulator: VReg, column: VReg | number, offset: number, tail: VReg | undefined): Scope {
     const axis = this.epilogue.axes[this.epilogue.axes.length - 1]!;
-    const scope = this.emitter.vectorScope(this.scope, { axis, index: column, offset, mask: tail });
-    return this.emitter.emitFloats(this.epilogue.value, { ...scope, accumulator });
+    return { ...this.emitter.vectorScope(this.scope, { axis, index: column, offset, mask: tail }), accumulator };
   }
 }
 

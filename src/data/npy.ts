@@ -11,7 +11,11 @@ const MAGIC = "\x93NUMPY";
 
 /** @throws UserError "file-io" when it is not a .npy file of a type that tensors have */
 export function readNpy(path: string): Tensor {
-  const file = readFile(path);
+  return parseNpy(readFile(path), path);
+}
+
+/** @param path what errors call the array */
+export function parseNpy(file: Buffer, path: string): Tensor {
   const refuse = (what: string): UserError => new UserError("file-io", `${path}: ${what}; expected a .npy file of a little-endian numeric array in C order.`);
   if (file.length < 10 || file.toString("latin1", 0, 6) !== MAGIC) throw refuse("no NumPy signature");
   const wide = file[6]! >= 2;

@@ -1,0 +1,197 @@
+/**
+ * Carries out a quantization plan: QuantizeLinear and DequantizeLinear around the layers it names. The passes for models
+ * that come quantized do the rest, so that both go one way.
+ *
+ * A value that is quantized for a layer is read quantized by its other readers too, when all of them can: then its float
+ * form is never stored. With `switches` each layer is kept in both forms, and an input chooses: how sensitivity is measured.
+ */
+import { elementCount } from "../../base/index.ts";
+import { constantValue, float32Constant, type Graph, int64Constant, type Node, usersOf, Value } from "../../ir/index.ts";
+import { dataTypeOf } from "../../onnx/index.ts";
+import { shapeOperand } from "../attributes.ts";
+import { Editor } from "../editor.ts";
+import { asTensor } from "../fold.ts";
+import { type Layer, quantizableLayers } from "./layers.ts";
+import type { ActivationPlan, LayerPlan, QuantizationPlan } from "./plan.ts";
+
+/** Operators that read a quantized value at no cost: each element once, in a loop. */
+const READERS = new Set("Add Sub Mul Div Relu Clip Sigmoid HardSigmoid HardSwish Swish LeakyRelu GlobalAveragePool AveragePool ReduceMean".split(" "));
+
+/** Below this, a row counts as zeros. */
+const LEAST_RANGE = 1e-20;
+
+export interface Quantization {
+  /** What to do with the layers that the float passes leave. */
+  plan(layers: readonly Layer[]): QuantizationPlan;
+  /** Values that become outputs of the model too. */
+  observe?(layers: readonly Layer[]): readonly Value[];
+  /** Name of a new graph input, bool[int8 layers of the plan, in their order]: true runs the layer as the plan says, false in float. */
+  readonly switches?: string;
+}
+
+/** @returns the number of layers quantized */
+export function quantize(graph: Graph, options: Quantization): number {
+  const layers = quantizableLayers(graph);
+  const known = new Set([...graph.inputs, ...graph.outputs]);
+  for (const value of new Set(options.observe?.(layers))) if (!known.has(value)) graph.outputs.push(value);
+  const plan = options.plan(layers);
+  const chosen = new Map(layers.filter(({ name }) => plan.layers[name]?.precision === "int8").map((layer) => [layer.node, layer]));
+  if (chosen.size === 0) return 0;
+  const switches = options.switches === undefined ? undefined : new Value(options.switches, "bool", [chosen.size]);
+  if (switches) graph.inputs.push(switches);
+  const inserter = new Inserter(graph, chosen, plan, switches);
+  new Editor(graph).sweep((node, editor) => inserter.visit(node, editor));
+  return chosen.size;
+}
+
+/** A value in bytes, and as the real numbers they stand for. */
+interface Quantized {
+  readonly bytes: Value;
+  readonly parameters: readonly (Value | undefined)[];
+  readonly attributes: Node["attributes"];
+}
+
+class Inserter {
+  private readonly layers: ReadonlyMap<Node, Layer>;
+  private readonly plan: QuantizationPlan;
+  private readonly switches: Value | undefined;
+  private readonly activations = new Map<Value, ActivationPlan>();
+  private readonly shared = new Set<Value>();
+  private readonly made = new Map<Value, Quantized>();
+  private readonly rows = new Map<Value, Quantized>();
+  private count = 0;
+
+  constructor(graph: Graph, layers: ReadonlyMap<Node, Layer>, plan: QuantizationPlan, switches: Value | undefined) {
+    this.layers = layers;
+    this.plan = plan;
+    this.switches = switches;
+    // Scales per channel are for depthwise readers alone: where another layer reads the value, its one scale holds.
+    const others = new Set([...layers.values()].filter(({ depthwise }) => !depthwise).map(({ input }) => input));
+    for (const { name, input } of layers.values()) {
+      const how = this.planOf(name).input;
+      if (how !== "dynamic") this.activations.set(input, others.has(input) ? withoutChannels(how) : how);
+    }
+    const users = usersOf(graph);
+    const canShare = (value: Value): boolean => !graph.outputs.includes(value) && !graph.inputs.includes(value) && (users.get(value) ?? []).every((user) => layers.get(user)?.input === value || (user.domain === "" && READERS.has(user.op)));
+    if (!switches) for (const value of this.activations.keys()) if (canShare(value) && !this.activations.get(value)!.scales) this.shared.add(value);
+  }
+
+  visit(node: Node, editor: Editor): boolean {
+    const layer = this.layers.get(node);
+    if (layer) return this.quantizeLayer(layer, editor);
+    let changed = false;
+    node.inputs.forEach((input, i) => {
+      if (!input || !this.shared.has(input)) return;
+      editor.setInput(node, i, dequantized(editor, this.bytesOf(input, editor)));
+      changed = true;
+    });
+    return changed;
+  }
+
+  private planOf(name: string): Extract<LayerPlan, { precision: "int8" }> {
+    return this.plan.layers[name] as Extract<LayerPlan, { precision: "int8" }>;
+  }
+
+  private quantizeLayer(layer: Layer, editor: Editor): boolean {
+    const { name, node, input, weights, channelAxis, kind } = layer;
+    const quantized = this.planOf(name).input === "dynamic" ? this.rowsOf(input, editor) : this.bytesOf(input, editor);
+    const { inputLayout, ...attributes } = node.attributes;
+    const rank = input.dims!.length;
+    const bytes = kind === "Conv" && inputLayout === "NCHW" ? editor.emit("Transpose", [quantized.bytes], { perm: [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1] }) : quantized.bytes;
+    const how = this.planOf(name);
+    const shift = "inputMeans" in how && how.inputMeans ? meanShift(layer, how.inputMeans) : undefined;
+    const bias = kind === "Conv" ? shiftedBias(editor, node.inputs[2], shift) : undefined;
+    const inputs = [dequantized(editor, { ...quantized, bytes }), quantizedWeights(editor, weights, channelAxis), bias];
+    const product = editor.emit(node.op, inputs, attributes, { origins: node.origins });
+    const result = kind === "MatMul" && shift ? editor.emit("Add", [product, float32Constant(shift)], {}, { origins: node.origins }) : product;
+    if (!this.switches) return editor.replaceNode(node, result);
+    const kept = editor.emit(node.op, node.inputs, node.attributes, { origins: node.origins });
+    const chosen = editor.emit("Gather", [this.switches, int64Constant([this.count++], [])], { axis: 0 });
+    return editor.replaceNode(node, editor.emit("Where", [chosen, result, kept]));
+  }
+
+  /** The whole value with one scale, made before its first reader. */
+  private bytesOf(value: Value, editor: Editor): Quantized {
+    const before = this.made.get(value);
+    if (before) return before;
+    const { type, scale, zeroPoint, scales } = this.activations.get(value)!;
+    if (scales) return this.channelsOf(value, type, scales, editor);
+    const parameters = [float32Constant([scale], []), constantValue(type, [], type === "uint8" ? Uint8Array.of(zeroPoint) : new Uint8Array(Int8Array.of(zeroPoint).buffer))];
+    const made: Quantized = { bytes: editor.emit("QuantizeLinear", [value, ...parameters]), parameters, attributes: {} };
+    this.made.set(value, made);
+    return made;
+  }
+
+  /** A scale per channel, channels last. */
+  private channelsOf(value: Value, type: ActivationPlan["type"], scales: readonly number[], editor: Editor): Quantized {
+    const attributes = { axis: value.dims!.length - 1 };
+    const parameters = [float32Constant(scales)];
+    const made: Quantized = { bytes: editor.emit("QuantizeLinear", [value, ...parameters], { ...attributes, output_dtype: dataTypeOf(type) }), parameters, attributes };
+    this.made.set(value, made);
+    return made;
+  }
+
+  /** A scale per row: the largest absolute value becomes 127. */
+  private rowsOf(value: Value, editor: Editor): Quantized {
+    const before = this.rows.get(value);
+    if (before) return before;
+    const [rank, length] = [value.dims!.length, value.dims!.at(-1)];
+    const largest = editor.emit("ReduceMax", [editor.emit("Abs", [value]), shapeOperand([rank - 1])], { keepdims: 1 });
+    const scale = editor.emit("Div", [editor.emit("Max", [largest, float32Constant([LEAST_RANGE], [])]), float32Constant([127], [])]);
+    const attributes = { axis: rank - 1, block_size: Number(length) };
+    const bytes = editor.emit("QuantizeLinear", [value, scale], { ...attributes, output_dtype: dataTypeOf("int8") });
+    const made: Quantized = { bytes, parameters: [scale], attributes };
+    this.rows.set(value, made);
+    return made;
+  }
+}
+
+/** Of a value with scales per channel: zero point 0, and the widest scale. */
+const withoutChannels = ({ type, scale, zeroPoint }: ActivationPlan): ActivationPlan => ({ type, scale, zeroPoint });
+
+const dequantized = (editor: Editor, { bytes, parameters, attributes }: Quantized): Value => editor.emit("DequantizeLinear", [bytes, ...parameters], { ...attributes });
+
+/** One scale per channel, symmetric: the largest absolute value of a channel becomes 127. */
+function quantizedWeights(editor: Editor, weights: Value, axis: number): Value {
+  const scale = float32Constant(channelScales(asTensor(weights)!.data as Float32Array, weights.dims as readonly number[], axis));
+  const bytes = editor.emit("QuantizeLinear", [weights, scale], { axis, output_dtype: dataTypeOf("int8") });
+  return editor.emit("DequantizeLinear", [bytes, scale], { axis });
+}
+
+export function channelScales(data: Float32Array, dims: readonly number[], axis: number): Float32Array {
+  const channels = dims[axis]!;
+  const inner = elementCount(dims.slice(axis + 1));
+  const largest = new Float32Array(channels);
+  for (let i = 0; i < data.length; i++) {
+    const channel = Math.floor(i / inner) % channels;
+    largest[channel] = Math.max(largest[channel]!, Math.abs(data[i]!));
+  }
+  return largest.map((value) => (value > 0 ? value / 127 : 1));
+}
+
+/** What rounding the weights takes from each output channel on average: sum over inputs of (w - rounded w) * mean. */
+function meanShift({ weights, channelAxis, depthwise }: Layer, means: readonly number[]): Float32Array {
+  const dims = weights.dims as readonly number[];
+  const data = asTensor(weights)!.data as Float32Array;
+  const scales = channelScales(data, dims, channelAxis);
+  const shift = new Float32Array(scales.length);
+  const [channels, taps] = channelAxis === 0 ? [dims[0]!, elementCount(dims.slice(2))] : [dims[1]!, 1];
+  for (let i = 0; i < data.length; i++) {
+    const channel = channelAxis === 0 ? Math.floor(i / (data.length / channels)) : i % channels;
+    const source = channelAxis === 1 ? Math.floor(i / channels) : depthwise ? channel : inputChannel(i, dims, taps, channel, means.length);
+    const rounded = Math.min(127, Math.max(-127, Math.round(data[i]! / scales[channel]!))) * scales[channel]!;
+    shift[channel]! += (data[i]! - rounded) * means[source]!;
+  }
+  return shift;
+}
+
+/** Of weight `i`, the input channel it multiplies: groups take theirs in order. */
+function inputChannel(i: number, [outputs = 1, perGroup = 1]: readonly number[], taps: number, channel: number, inputs: number): number {
+  const group = Math.floor(channel / (outputs / (inputs / perGroup)));
+  return group * perGroup + (Math.floor(i / taps) % perGroup);
+}
+
+function shiftedBias(editor: Editor, bias: Value | undefined, shift: Float32Array | undefined): Value | undefined {
+  if (!shift) return bias;
+  return bias ? editor.emit("Add", [bias, float32Constant(shift)]) : float32Constant(shift);
+}
