@@ -9,7 +9,7 @@
  * computes is unknown to the other and to what follows, so each has a scheduler of its own over shared memory.
  */
 import { assert, type DType, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
-import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimKey, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, symbolsOf, Value, type ZeroPoint } from "../ir/index.ts";
+import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimKey, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, symbolsOf, type Value, type ZeroPoint } from "../ir/index.ts";
 import { findProblem, isDataDependent, lowerings, opKey, type SequentialMemory, sequentials } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
 import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
