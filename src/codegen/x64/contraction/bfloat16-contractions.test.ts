@@ -40,6 +40,8 @@ interface Product {
   readonly transposed?: "a" | "b";
   readonly outputType?: "float32" | "bfloat16";
   readonly bindings?: Bindings;
+  /** Whether results are stored as bfloat16 as well. */
+  readonly copies?: boolean;
 }
 
 function checkProduct(p: Product, limit = 4): void {
@@ -49,10 +51,11 @@ function checkProduct(p: Product, limit = 4): void {
   const b = buffer("b", "bfloat16", transposed === "b" ? [n, k] : [k, n]);
   const bias = buffer("bias", "float32", [n]);
   const output = buffer("c", p.outputType ?? "float32", [m, n]);
+  const copy = p.copies ? buffer("copy", "bfloat16", [m, n]) : undefined;
   const axes = output.dims.map((extent, i) => ({ name: `o${i}`, extent }));
   const epilogue: Epilogue = { axes, value: { kind: "op", type: "f32", op: "add", args: [{ kind: "accumulator", type: "f32" }, { kind: "load", type: "f32", buffer: bias, index: [{ kind: "axis", type: "i64", axis: axes[1]! }] }] } };
   const kernel: MatmulKernel = {
-    kind: "matmul", name: "mm", batch: [], m, n, k, output, epilogue,
+    kind: "matmul", name: "mm", batch: [], m, n, k, output, epilogue, ...(copy && { copy }),
     a: { buffer: a, batchStrides: [], ...(transposed === "a" ? { rowStride: 1, columnStride: m } : { rowStride: k, columnStride: 1 }) },
     b: { buffer: b, batchStrides: [], ...(transposed === "b" ? { rowStride: 1, columnStride: k } : { rowStride: n, columnStride: 1 }) },
   };
@@ -69,6 +72,7 @@ function checkProduct(p: Product, limit = 4): void {
   const tactics = matmulTactics(kernel, AVX512, (one) => (p.constantB && one === b ? bytes : undefined), bindings);
   chosen(tactics, limit).forEach((tactic, i) => {
     assertNear(kernel, tactic, execute(tactic.compile(), bindings, contents, output, i % 2 ? "start" : "end", 1 + (i % 3)), expected);
+    if (copy) assertNear({ output: copy }, tactic, execute(tactic.compile(), bindings, contents, copy, i % 2 ? "start" : "end", 1 + (i % 3)), expected);
   });
 }
 
@@ -77,6 +81,7 @@ test("bfloat16 products: constant right sides, odd reductions, both output types
     for (const [m, n, k] of [[1, 1, 1], [12, 32, 8], [13, 33, 5], [3, 20, 67], [25, 64, 130], [1, 300, 40]] as const) checkProduct({ m, n, k, constantB: true, outputType });
   }
   checkProduct({ m: 5, n: 40, k: 1500, constantB: true });
+  for (const [m, n, k] of [[13, 33, 5], [3, 70, 66]] as const) checkProduct({ m, n, k, constantB: true, copies: true });
   checkProduct({ m: 11, n: 20, k: 15, constantB: true, transposed: "a" });
   checkProduct({ m: 11, n: 20, k: 15, constantB: true, transposed: "b" });
 });
