@@ -154,11 +154,13 @@ async function measureStrata() {
 
 // ---- sentences --------------------------------------------------------------------------------------------------------
 
-/** Products' descriptions, to look up, and other products' titles, to find. */
+/** Questions people asked, and other people's to find among. */
 function texts() {
-  const products = JSON.parse(readFileSync(join(unpacked("product-search.tar.xz"), "chorus-icecat/1.json"), "utf8"));
-  const unique = (list, count) => [...new Set(list.filter((text) => text?.length > 8))].slice(0, count);
-  return { queries: unique(products.slice(0, 1500).map((item) => item.short_description), 500), passages: unique(products.slice(1500).map((item) => item.title), 1000) };
+  const rows = readFileSync(join(unpacked("text-to-sql.tar.xz"), "text2sql-data/wikisql_pairs.jsonl"), "utf8").split("\n").filter(Boolean);
+  const questions = [...new Set(rows.map((row) => JSON.parse(row).question))];
+  // Far apart in the file, so that few are about the same table.
+  const spread = Array.from({ length: 1500 }, (_, i) => questions[Math.floor((i * questions.length) / 1500)]);
+  return { queries: spread.filter((_, i) => i % 3 === 0), passages: spread.filter((_, i) => i % 3 !== 0) };
 }
 
 async function measureEmbeddings() {

@@ -25,6 +25,11 @@ const model = makeModel({
 });
 const feeds = { x: tensor([1, 3, 8, 8], 5) };
 
+/** The largest absolute value of each value of the model. */
+const largest = new Map<string, number>();
+interpret(importModel(model).graph, feeds, { onNode: (node, [result]) => { largest.set(node.outputs[0]!.name, Math.max(...((result as Tensor).data as Float32Array).map(Math.abs))); } });
+const range = (name: string): number => largest.get(name)!;
+
 const int8 = (scale: number, scales?: readonly number[]): LayerPlan => ({ precision: "int8", input: { type: scales ? "uint8" : "int8", scale, zeroPoint: 0, ...(scales ? { scales } : {}) } });
 
 function quantized(plan: QuantizationPlan): { graph: Graph; error: number } {
@@ -46,7 +51,7 @@ describe("a quantization plan", () => {
   });
 
   it("reads a shared value in bytes everywhere, so that no float form of it is kept", () => {
-    const { graph, error } = quantized({ layers: { first: int8(1 / 127), depthwise: int8(0.06), last: int8(0.2) } });
+    const { graph, error } = quantized({ layers: { first: int8(1 / 127), depthwise: int8(range("r") / 127), last: int8(range("s") / 127) } });
     assert.equal(countOf(graph, "ConvInteger"), 3);
     const rounded = graph.nodes.find((node) => node.op === "QuantizeLinear" && graph.nodes.some((user) => user.op === "DequantizeLinear" && user.inputs[0] === node.outputs[0]));
     assert.ok(rounded, "the shortcut reads bytes");
@@ -54,7 +59,7 @@ describe("a quantization plan", () => {
   });
 
   it("gives a depthwise convolution a scale per channel", () => {
-    const { graph, error } = quantized({ layers: { depthwise: int8(0.05, [0.05, 0.02, 0.05, 0.03, 0.05, 0.05]) } });
+    const { graph, error } = quantized({ layers: { depthwise: int8(range("r") / 255, [1, 2, 3, 4, 3, 2].map((item) => ((item + 8) / 8) * (range("r") / 255))) } });
     const scale = graph.nodes.find((node) => node.op === "QuantizeLinear")?.inputs[1];
     assert.deepEqual(scale?.dims, [6]);
     assert.equal(countOf(graph, "ConvInteger"), 1);
