@@ -3,7 +3,7 @@
  */
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
-import { assert, Tensor, UnsupportedError, UserError } from "./base/index.ts";
+import { assert, type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { attentionTactics, compileLoop, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
 import { writeEngine } from "./engine/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
@@ -14,7 +14,7 @@ import { inferTypes, isDataDependent } from "./ops/index.ts";
 import { type Evaluate, type Layer, type LayerPlan, type Quantization, type QuantizationPlan, runPasses } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
-import { CpuDevice, otherShapes, type TacticReport, TimingCache, tune, type TuneLevel } from "./tune/index.ts";
+import { CpuDevice, limitExtraWeights, otherShapes, type TacticReport, TimingCache, tune, type Tuned, type TuneLevel, type WeightChoice } from "./tune/index.ts";
 import { VERSION } from "./version.ts";
 
 export type BuildStage = "import" | "optimize" | "plan" | "tune" | "write";
@@ -34,8 +34,11 @@ export interface BuildProgress {
 export interface BuildOptions {
   /** Engine file to write; replaced by rename. */
   readonly output: string;
-  /** fp32 keeps every layer as the model has it; int8 quantizes float layers by `quantization`. Models that come quantized stay so in either. */
-  readonly precision?: "fp32" | "int8";
+  /**
+   * fp32 keeps every layer as the model has it; bf16 computes products of bfloat16 with float32 sums, where the processor
+   * has AVX512-BF16; int8 quantizes float layers by `quantization`. Models that come quantized stay so in each.
+   */
+  readonly precision?: Precision;
   /** With int8: what to do to each layer. Without it, matrix products get a scale per row as they run, and convolutions stay. */
   readonly quantization?: QuantizationPlan;
   /** Shapes the engine must serve; a dimension that no profile names gets a documented default range. */
@@ -44,6 +47,11 @@ export interface BuildOptions {
   readonly level?: TuneLevel;
   /** Most scratch memory one kernel may take per thread, in bytes. */
   readonly workspaceBytes?: number;
+  /**
+   * Offer fast convolutions (Winograd): less work for larger weights. The engine's weight section may then be up to one
+   * and a half times the model's weights. Off by default.
+   */
+  readonly fastConvolution?: boolean;
   /** Threads that runs will mostly use: tactics are judged by the longest share of that many; 1 by default. */
   readonly threads?: number;
   /** File of measured times, read and updated. */
@@ -99,6 +107,7 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
   const started = performance.now();
   const cpu = detectCpu(options.env ?? process.env);
   requireCpu(cpu);
+  requirePrecision(cpu, options.precision ?? "fp32");
   const progress = new Progress(options, started);
   await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
   using spill = new SpillFile(dirname(options.output));
@@ -112,9 +121,9 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     assumeProfiles(graph, profiles);
     inferTypes(graph);
     const quantized = quantization && withReport(quantization);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...(quantized ? { quantization: quantized.quantization } : {}) });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), bfloat16: options.precision === "bf16", ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
-    const plan = schedule(graph);
+    const plan = schedule(graph, { bfloat16: targetOf(cpu).bf16 });
     refuseReferences(plan, options);
     const compiled = await compileKernels(plan, profiles[0]!, cpu, options, progress);
     const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
@@ -186,6 +195,7 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
   };
   const kernels: (CompiledKernel | undefined)[] = [];
   const reports: StepReport[] = [];
+  const weighty: (WeightChoice & { readonly index: number })[] = [];
   for (const [index, step] of plan.steps.entries()) {
     if (step.kind === "reference") {
       kernels.push(undefined);
@@ -204,17 +214,31 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
     }
     await progress.report("tune", index, plan.steps.length, nameOf(step));
     const description = printKernel(step.kernel);
-    const tactics = tacticsFor(step.kernel, isa, constants, bindings);
-    const tuned = tune(description, tactics, bindings, {
+    const tactics = tacticsFor(step.kernel, isa, constants, bindings, options);
+    const again = (some: readonly Tactic[]): Tuned => tune(description, some, bindings, {
       device, cache, alternatives, level: options.level ?? 3,
       ...(options.workspaceBytes === undefined ? {} : { workspaceBytes: options.workspaceBytes }),
       ...(options.signal ? { signal: options.signal } : {}),
     });
+    const tuned = again(tactics);
+    if (tactics.some(({ extraWeightBytes }) => extraWeightBytes)) weighty.push({ index, tactics, tuned, again });
     kernels.push(tuned.kernel);
     reports.push({ name: nameOf(step), kind: step.kernel.kind, description, tactics: tuned.report });
   }
+  limitExtraWeights(weighty, EXTRA_WEIGHTS * weightBytesOf(plan.graph)).forEach(({ tuned }, i) => {
+    const { index } = weighty[i]!;
+    kernels[index] = tuned.kernel;
+    reports[index] = { ...reports[index]!, tactics: tuned.report };
+  });
   if (options.timingCache) cache.save(options.timingCache);
   return { kernels, reports };
+}
+
+/** @throws UnsupportedError when the processor does not multiply in the precision */
+function requirePrecision(cpu: Cpu, precision: Precision): void {
+  const isa = targetOf(cpu);
+  if (precision !== "bf16" || isa.bf16) return;
+  throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${cpu.brand || cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${process.env["SINTER_CPU"] ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
 }
 
 function targetOf(cpu: Cpu): Isa {
@@ -227,11 +251,14 @@ function nameOf(step: KernelStep): string {
   return step.kernel.name || step.operators.join("+");
 }
 
-function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uint8Array | undefined, bindings: Bindings): Tactic[] {
+/** Bytes that fast convolutions may add, as a share of the model's weights. */
+const EXTRA_WEIGHTS = 0.45;
+
+function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uint8Array | undefined, bindings: Bindings, { fastConvolution = false }: BuildOptions): Tactic[] {
   switch (kernel.kind) {
     case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
     case "matmul": return matmulTactics(kernel, isa, constants, bindings);
-    case "conv": return convTactics(kernel, isa, constants, bindings);
+    case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution });
     case "attention": return attentionTactics(kernel, isa, constants, bindings);
   }
 }

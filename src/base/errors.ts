@@ -15,6 +15,10 @@ export const ERRORS = {
   "unsupported-opset": { exit: 4, meaning: "The model's opset is outside 7 to 25." },
   "unsupported": { exit: 4, meaning: "A valid request that Sinter cannot serve; the text says what works." },
   "unsupported-cpu": { exit: 4, meaning: "The processor lacks what Sinter or this engine needs." },
+  "no-gpu": { exit: 4, meaning: "There is no NVIDIA GPU, no driver, or one that is too old." },
+  "no-nvrtc": { exit: 4, meaning: "There is no compiler for CUDA C++, which building for a GPU needs." },
+  "gpu-error": { exit: 6, meaning: "The GPU's driver refused a call; the text has CUDA's name for it." },
+  "gpu-fault": { exit: 6, meaning: "The GPU ended a run (illegal address, memory error); its context is made anew and other runs go on." },
   "input-invalid": { exit: 2, meaning: "An input's name, type, rank or size is not what the model takes." },
   "shape-outside-profile": { exit: 2, meaning: "An input's shape lies outside the engine's profiles." },
   "profile-invalid": { exit: 2, meaning: "A profile's min, opt and max do not fit the model." },
@@ -27,6 +31,12 @@ export const ERRORS = {
   "aborted": { exit: 130, meaning: "The work was cancelled." },
   "disposed": { exit: 2, meaning: "An engine or context was used after it was disposed." },
   "limit-exceeded": { exit: 6, meaning: "A stated bound was reached." },
+  "config-invalid": { exit: 3, meaning: "A model's configuration has a field, value or bracket that the schema does not allow." },
+  "config-mismatch": { exit: 3, meaning: "A model's configuration does not fit the model." },
+  "model-missing": { exit: 3, meaning: "A model repository lacks the model, its versions or its file." },
+  "model-changing": { exit: 5, meaning: "A model's files changed while they were read; it is read again when they rest." },
+  "engine-untrusted": { exit: 4, meaning: "An engine is not signed by a key that this machine trusts." },
+  "backend-failed": { exit: 6, meaning: "The process that runs or compiles a model ended or did not answer." },
   "mismatch": { exit: 1, meaning: "A comparison found a difference above its tolerance." },
 } as const;
 

@@ -1,6 +1,6 @@
 /** `sinter bench`: latency, throughput and what they are made of, beside a peer's in the same run. */
 import { Command, Option } from "commander";
-import { Tensor, UserError } from "../base/index.ts";
+import { type Precision, PRECISIONS, Tensor, UserError } from "../base/index.ts";
 import { isaOf } from "../codegen/index.ts";
 import { detectCpu } from "../native/index.ts";
 import type { Engine, ExecutionContext, Feeds, Results } from "../runtime/index.ts";
@@ -9,7 +9,7 @@ import { makeFeeds } from "./feeds.ts";
 import { type KernelTime, kernelTable, timeKernels } from "./kernel-times.ts";
 import { type Candidate, concurrentRuns, FAIR_TURNS, type Latency, measureInTurns, oneRun, summarize } from "./measure.ts";
 import { type Opened, openEngine, optimumSizes } from "./open.ts";
-import { collect, levelOption, parseCount, parseOptional, parseProfile, parseSeconds, type ShapeOptions } from "./options.ts";
+import { collect, fastConvolutionOption, levelOption, parseCount, parseOptional, parseProfile, parseSeconds, type ShapeOptions } from "./options.ts";
 import { bytes, heading, list, milliseconds, printJson, table } from "./output.ts";
 import { measurePeaks, type Peaks } from "./peaks.ts";
 import { openOnnxruntime, type Peer, relativeError } from "./peer.ts";
@@ -22,6 +22,8 @@ interface BenchOptions extends Pick<ShapeOptions, "shapes"> {
   readonly contexts: number;
   readonly seed: number;
   readonly level: string;
+  readonly precision: Precision;
+  readonly fastConvolution?: boolean;
   readonly compare?: string;
   readonly model?: string;
   readonly profile?: boolean;
@@ -59,8 +61,9 @@ export function benchCommand(): Command {
     .argument("<file>", "an engine, or an .onnx file, which is built first and kept in a cache")
     .option("--shapes <list>", "shapes of inputs, e.g. input_ids:1x128 (default: the profile's optimum)")
     .option("-i, --input <name=file>", "a .npy or .pb file instead of random numbers; again for each input", collect)
-    .addOption(new Option("--precision <type>", "what a model is built for").choices(["fp32"]).default("fp32"))
+    .addOption(new Option("--precision <type>", "what a model is built for").choices(PRECISIONS).default("fp32"))
     .addOption(levelOption())
+    .addOption(fastConvolutionOption())
     .option("--threads <n>", "native threads per run (default: all that this process may use)", parseCount("threads"))
     .option("--duration <seconds>", "how long to measure", parseSeconds, 3)
     .option("--warmup <seconds>", "how long to run before that", parseSeconds, 0.5)
@@ -81,7 +84,7 @@ Examples:
 }
 
 async function run(path: string, options: BenchOptions): Promise<void> {
-  const opened = await openEngine(path, { profiles: parseProfile(options), level: Number(options.level) as TuneLevel, ...(options.threads === undefined ? {} : { threads: options.threads }) });
+  const opened = await openEngine(path, { profiles: parseProfile(options), level: Number(options.level) as TuneLevel, precision: options.precision, ...(options.fastConvolution ? { fastConvolution: true } : {}), ...(options.threads === undefined ? {} : { threads: options.threads }) });
   const { engine } = opened;
   try {
     const feeds = makeFeeds(engine.inputs, { shapes: parseOptional(options.shapes), files: options.input ?? [], seed: options.seed }, optimumSizes(engine));

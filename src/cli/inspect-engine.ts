@@ -125,7 +125,7 @@ function print(engine: EngineText): void {
     ["engine", `${engine.file}, format ${engine.format}, by sinter ${engine.version}`],
     ["model", `${model.name || "unnamed"}, ${model.producer || "producer not said"}, opset ${model.opset}`],
     ["model digest", `sha256:${model.digest}`],
-    ["built for", `${target.isa}: ${target.cpu}`],
+    ["built for", `${target.isa}: ${target.arch === "x64" ? target.cpu : `${target.gpu}, driver ${target.driver}`}`],
     ["precision", `${engine.precision}, tuning level ${engine.level}`],
     ["size", `${bytes(engine.sizeBytes)}: code ${bytes(engine.codeBytes)}, weights ${bytes(engine.weightBytes)} (the model's ${bytes(engine.modelWeightBytes)})`],
     ["nodes", `${engine.nodesBefore}, after the passes ${engine.nodesAfter}, in ${engine.layers.length} kernels`],

@@ -58,19 +58,25 @@ export function levelOption(): Option {
   return new Option("--level <n>", "how hard to tune: 0 measures nothing, 5 tries everything").choices(["0", "1", "2", "3", "4", "5"]).default("3");
 }
 
+export function fastConvolutionOption(): Option {
+  return new Option("--fast-convolution", "offer Winograd convolutions: less work, weights up to one and a half times larger");
+}
+
 export interface BuildTuning {
   readonly level: string;
   readonly threads?: number;
   readonly workspace?: number;
   readonly timingCache?: string;
+  readonly fastConvolution?: boolean;
 }
 
-export function tuningOf(options: BuildTuning): Pick<BuildOptions, "level" | "threads" | "workspaceBytes" | "timingCache"> {
+export function tuningOf(options: BuildTuning): Pick<BuildOptions, "level" | "threads" | "workspaceBytes" | "timingCache" | "fastConvolution"> {
   return {
     level: Number(options.level) as TuneLevel,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.workspace === undefined ? {} : { workspaceBytes: options.workspace }),
     ...(options.timingCache === undefined ? {} : { timingCache: options.timingCache }),
+    ...(options.fastConvolution ? { fastConvolution: true } : {}),
   };
 }
 

@@ -3,7 +3,7 @@
  * that were written, not that they were right; after this check an index needs no further one.
  */
 import type { DimIndex } from "./dim-table.ts";
-import type { Manifest, ManifestParam, ManifestStep, ManifestValue } from "./manifest.ts";
+import type { Manifest, ManifestLaunch, ManifestParam, ManifestStep, ManifestValue } from "./manifest.ts";
 
 const OPERATORS: ReadonlySet<unknown> = new Set(["add", "mul", "floorDiv", "mod", "min", "max"]);
 const PLACES: ReadonlySet<unknown> = new Set(["arena", "weights", "input", "output"]);
@@ -75,7 +75,23 @@ class Check {
     this.within(step.scratchBytes, Number.MAX_SAFE_INTEGER, "the scratch memory of a kernel");
     for (const dim of [step.tiles, step.flops, step.bytes]) this.dim(dim, "a size of a kernel");
     for (const param of step.params) this.param(param);
+    if (step.launch) this.launch(step.code, step.launch, step.params.length);
     for (const value of step.completes) this.value(value);
+  }
+
+  private launch(code: number, { codeBytes, grid, block, sharedBytes, blocksPerMultiprocessor = 1, cluster, tensorMaps }: ManifestLaunch, params: number): void {
+    this.within(codeBytes, this.codeBytes - code + 1, "the module of a kernel");
+    this.require(grid.length === 3, "a grid has not three sizes");
+    for (const dim of grid) this.dim(dim, "a grid of a kernel");
+    this.within(block - 1, 1024, "the threads of a block");
+    this.within(sharedBytes, 1 << 20, "the shared memory of a kernel");
+    for (const count of [blocksPerMultiprocessor, ...(cluster ?? [])]) this.within(count - 1, 64, "a count of blocks");
+    for (const map of tensorMaps) {
+      this.within(map.param, params, "the parameter of a tensor map");
+      this.require(map.dims.length > 0 && map.dims.length <= 5 && map.strideBytes.length === map.dims.length - 1 && map.box.length === map.dims.length, "a tensor map has another rank");
+      for (const dim of [...map.dims, ...map.strideBytes]) this.dim(dim, "a size of a tensor map");
+      for (const size of map.box) this.within(size - 1, 256, "the box of a tensor map");
+    }
   }
 
   private param(param: ManifestParam): void {
@@ -83,6 +99,7 @@ class Check {
       case 0: return this.dim(param[1], "a parameter");
       case 1: this.within(param[1], this.manifest.storages.length, "the storage of a parameter"); return this.dim(param[2], "the offset of a parameter");
       case 2: return this.within(param[1], this.weightBytes + 1, "the weights of a parameter");
+      case 3: case 4: return this.require(this.manifest.target.arch === "cuda", `a parameter is of kind ${param[0]} on a processor`);
       default: this.require(false, `a parameter is of kind ${String(param[0])}`);
     }
   }

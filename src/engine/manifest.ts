@@ -2,8 +2,8 @@
  * What an engine says about itself: the program as tables of numbers, its inputs and outputs, its profiles, and what it
  * was made from and for. Everything here depends on model, options, processor and tuning cache alone.
  */
-import type { DType } from "../base/index.ts";
-import type { GraphJson } from "../ir/index.ts";
+import type { DType, Precision } from "../base/index.ts";
+import type { GraphJson, Launch, TensorMap } from "../ir/index.ts";
 import type { DimIndex, DimRow } from "./dim-table.ts";
 
 export const ENGINE_FORMAT = 1;
@@ -28,8 +28,20 @@ export interface ManifestStorage {
   readonly offset?: number;
 }
 
-/** [0, dim]: a size; [1, storage, dim]: an address at a byte offset in a storage; [2, offset]: an address in the weight section. */
-export type ManifestParam = readonly [0, DimIndex] | readonly [1, number, DimIndex] | readonly [2, number];
+/** [0, dim]: a size; [1, storage, dim]: an address at a byte offset in a storage; [2, offset]: an address in the weight section; on a GPU [3]: the workspace, [4]: counters. */
+export type ManifestParam = readonly [0, DimIndex] | readonly [1, number, DimIndex] | readonly [2, number] | readonly [3] | readonly [4];
+
+/** How a GPU kernel is started: `Launch` of the IR with sizes as indices. Its module is `codeBytes` long. */
+export interface ManifestLaunch extends Omit<Launch, "grid" | "tensorMaps"> {
+  readonly codeBytes: number;
+  readonly grid: readonly DimIndex[];
+  readonly tensorMaps: readonly ManifestTensorMap[];
+}
+
+export interface ManifestTensorMap extends Omit<TensorMap, "dims" | "strideBytes"> {
+  readonly dims: readonly DimIndex[];
+  readonly strideBytes: readonly DimIndex[];
+}
 
 export interface ManifestKernel {
   readonly kind: "kernel";
@@ -38,6 +50,8 @@ export interface ManifestKernel {
   readonly params: readonly ManifestParam[];
   readonly tiles: DimIndex;
   readonly scratchBytes: number;
+  /** On a GPU. */
+  readonly launch?: ManifestLaunch;
   readonly flops: DimIndex;
   readonly bytes: DimIndex;
   readonly label: ManifestLabel;
@@ -99,12 +113,18 @@ export interface ManifestProfile {
   readonly offsets: readonly number[];
 }
 
+/** What the code is for. */
+export type ManifestTarget =
+  | { readonly arch: "x64"; readonly isa: string; readonly cpu: string; readonly features: readonly string[] }
+  /** `isa` is "sm_90a" and the like; `ptx` when the modules are PTX, which newer GPUs translate when they load it. */
+  | { readonly arch: "cuda"; readonly isa: string; readonly gpu: string; readonly multiprocessors: number; readonly driver: string; readonly compiler: string; readonly ptx: boolean };
+
 export interface Manifest {
   readonly format: number;
   readonly version: string;
   readonly model: { readonly name: string; readonly producer: string; readonly opset: number; readonly digest: string; readonly metadata: Readonly<Record<string, string>> };
-  readonly target: { readonly arch: "x64"; readonly isa: string; readonly cpu: string; readonly features: readonly string[] };
-  readonly precision: "fp32" | "int8";
+  readonly target: ManifestTarget;
+  readonly precision: Precision;
   readonly level: number;
   readonly inputs: readonly ManifestValue[];
   readonly outputs: readonly ManifestValue[];

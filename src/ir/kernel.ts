@@ -23,6 +23,9 @@ export interface Epilogue {
  */
 export type ZeroPoint = number | Buffer;
 
+/** The float32 results once more, rounded to bfloat16: laid out as the output is, row-major without gaps. */
+export type NarrowCopy = Buffer;
+
 /**
  * C[batch, m, n] = epilogue(sum over k of A[batch, m, k] * B[batch, k, n]), zero points subtracted first.
  *
@@ -41,6 +44,7 @@ export interface MatmulKernel {
   readonly b: MatmulOperand;
   /** Dims: [...batch, m, n] (its `strides` may differ from row-major). */
   readonly output: Buffer;
+  readonly copy?: NarrowCopy;
   readonly epilogue?: Epilogue;
 }
 
@@ -77,6 +81,7 @@ export interface ConvKernel {
   readonly input: Buffer;
   readonly weights: Buffer;
   readonly output: Buffer;
+  readonly copy?: NarrowCopy;
   readonly groups: number;
   readonly kernel: readonly number[];
   readonly strides: readonly number[];
@@ -128,14 +133,21 @@ export interface StridedOperand {
 export type Kernel = LoopKernel | MatmulKernel | ConvKernel | AttentionKernel;
 
 /**
- * One 64-bit slot of a kernel's parameter block: an address, or a size. Filled by the runtime when a shape is bound.
- * Slots hold no more than 2^53, so that JavaScript can compute them.
+ * One 64-bit slot of a kernel's parameters: an address, or a size. Filled by the runtime when a shape is bound.
+ * Slots hold no more than 2^53, so that JavaScript can compute them (device addresses keep to that too).
  */
 export type Param =
   | { readonly kind: "pointer"; readonly buffer: Buffer }
   /** Index into `CompiledKernel.packed`: the address of those bytes in the engine's weight section. */
   | { readonly kind: "packed"; readonly index: number }
-  | { readonly kind: "dim"; readonly value: Dim };
+  | { readonly kind: "dim"; readonly value: Dim }
+  /** On a GPU: `scratchBytes` of device memory, 256-byte aligned, its content undefined; the kernels of a run take turns. */
+  | { readonly kind: "workspace" }
+  /** On a GPU: `COUNTER_WORDS` 32-bit words of device memory that are 0 at the start and that every kernel leaves at 0. */
+  | { readonly kind: "counters" };
+
+/** How many words a kernel finds behind a "counters" parameter. */
+export const COUNTER_WORDS = 16384;
 
 /** Constant data in the form a kernel wants, made from model constants; equal keys share one copy in the engine. */
 export interface PackedData {
@@ -146,35 +158,95 @@ export interface PackedData {
   write(into: Uint8Array): void;
 }
 
-/**
- * A kernel as machine code.
- *
- * The entry's C type is `void kernel(const int64_t *params, int64_t tileBegin, int64_t tileEnd, void *scratch)`
- * (System V AMD64): it does tiles [tileBegin, tileEnd) of `tiles`, in any order, on any thread. `scratch` is
- * `scratchBytes` of 64-byte aligned memory of the calling thread. Code is position-independent; it may use every
- * vector and mask register, keeps the callee-saved general ones, and ends with vzeroupper.
- */
-export interface CompiledKernel {
+/** What is known of a kernel on every target, and what its code must be given. */
+export interface KernelDescription {
   readonly name: string;
-  readonly code: Uint8Array;
   readonly params: readonly Param[];
   readonly packed: readonly PackedData[];
-  readonly tiles: Dim;
-  readonly scratchBytes: number;
   /** Floating-point operations and bytes that must move, for profiles. */
   readonly flops: Dim;
   readonly bytes: Dim;
+  /** Working memory: on a processor per thread, on a GPU of the whole kernel. */
+  readonly scratchBytes: number;
   /** The candidate's parameters in words, for inspect and the timing cache; e.g. "matmul 12x32 k256". */
   readonly tactic: string;
+}
+
+/**
+ * A kernel as machine code.
+ *
+ * On x64, the entry's C type is `void kernel(const int64_t *params, int64_t tileBegin, int64_t tileEnd, void *scratch)`
+ * (System V AMD64): it does tiles [tileBegin, tileEnd) of `tiles`, in any order, on any thread. `scratch` is
+ * `scratchBytes` of 64-byte aligned memory of the calling thread. Code is position-independent; it may use every
+ * vector and mask register, keeps the callee-saved general ones, and ends with vzeroupper.
+ *
+ * On a GPU, `code` is a module (cubin or PTX) and `launch` says how its entry is started; `tiles` counts thread blocks.
+ */
+export interface CompiledKernel extends KernelDescription {
+  readonly code: Uint8Array;
+  readonly tiles: Dim;
+  readonly launch?: Launch;
+}
+
+/**
+ * How a GPU kernel is started. Its C parameters are the slots of `params` in order, 8 bytes each (a pointer or a
+ * `long long`), then one `const __grid_constant__ TensorMap` per element of `tensorMaps`.
+ */
+export interface Launch {
+  /** Name of the kernel in its module. */
+  readonly entry: string;
+  /** Thread blocks in x, y and z; nothing is launched when one is 0. */
+  readonly grid: readonly [Dim, Dim, Dim];
+  /** Launch at most this many blocks per multiprocessor (along x): the kernel strides over its work by `gridDim.x`. */
+  readonly blocksPerMultiprocessor?: number;
+  /** Threads per block. */
+  readonly block: number;
+  /** Blocks per cluster along x, y and z. */
+  readonly cluster?: readonly [number, number, number];
+  /** Dynamic shared memory. */
+  readonly sharedBytes: number;
+  readonly tensorMaps: readonly TensorMap[];
+}
+
+/** A description that the tensor copy engine reads tiles by (cuTensorMapEncodeTiled); encoded when a shape is bound. */
+export interface TensorMap {
+  /** Index into `params` of the pointer or packed data where the tensor begins (16-byte aligned). */
+  readonly param: number;
+  /** Bytes from there to the tensor's first element, a multiple of 16. */
+  readonly offsetBytes?: Dim;
+  readonly element: "float32" | "float16" | "bfloat16" | "uint8" | "tf32";
+  /** Elements per dimension, innermost first; 1 to 5 dimensions. */
+  readonly dims: readonly Dim[];
+  /** Bytes from one index to the next, of all dimensions but the innermost; multiples of 16. */
+  readonly strideBytes: readonly Dim[];
+  /** Elements of the tile per dimension, at most 256 each. */
+  readonly box: readonly number[];
+  readonly swizzle: "none" | "32B" | "64B" | "128B";
+  /** How much of L2's line a fetch promotes to; 128B by default. */
+  readonly promotion?: "none" | "64B" | "128B" | "256B";
+  /** A tile is pixels under one tap of a convolution (cuTensorMapEncodeIm2col); dims are [channel, column, row, image]. */
+  readonly pixels?: PixelTile;
+}
+
+/** Pairs are [horizontal, vertical]. */
+export interface PixelTile {
+  /** Channels and pixels of a tile; `box` holds the strides of the convolution per dimension instead. */
+  readonly channels: number;
+  readonly count: number;
+  /** Where the first tap of the first pixel lies, and how far before the image's end that of the last one may. */
+  readonly lower: readonly [number, number];
+  readonly upper: readonly [Dim, Dim];
 }
 
 /** Gives the elements of a constant buffer, for packing; undefined when the buffer is not a constant. */
 export type ConstantLookup = (buffer: Buffer) => Uint8Array | undefined;
 
 /** A candidate way to run a kernel; `compile` is called only for those that are timed or chosen. */
-export interface Tactic {
+export interface Tactic<Result = CompiledKernel> {
   readonly name: string;
   /** Lower is better; a rough model used at level 0 and to order candidates. */
   readonly estimate: number;
-  compile(): CompiledKernel;
+  /** Bytes its packed weights take beyond the one copy that other tactics share; absent when none. */
+  readonly extraWeightBytes?: number;
+  compile(): Result;
 }

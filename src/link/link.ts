@@ -3,8 +3,8 @@
  * weights and equal dimension expressions are stored once; only weights that some kernel reads are stored at all.
  */
 import { assert, byteLength, elementCount } from "../base/index.ts";
-import { DimRows, type EngineContent, ENGINE_FORMAT, type Manifest, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
-import { type CompiledKernel, type Dim, graphToJson, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
+import { DimRows, type EngineContent, ENGINE_FORMAT, type Manifest, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestLaunch, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
+import { type CompiledKernel, type Dim, graphToJson, type Launch, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
 import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type Step, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
 
 const CODE_ALIGNMENT = 64;
@@ -98,9 +98,16 @@ class Linker {
     return {
       kind: "kernel", code: this.placeCode(compiled.code),
       params: compiled.params.map((param) => this.param(param, compiled.packed)),
-      tiles: this.dim(compiled.tiles), scratchBytes: compiled.scratchBytes, flops: this.dim(compiled.flops), bytes: this.dim(compiled.bytes),
+      tiles: this.dim(compiled.tiles), scratchBytes: compiled.scratchBytes, ...(compiled.launch ? { launch: this.launch(compiled.launch, compiled.code.byteLength) } : {}), flops: this.dim(compiled.flops), bytes: this.dim(compiled.bytes),
       label: { name: compiled.name, operators: step.operators, origins: step.origins, tactic: compiled.tactic },
       completes: this.completes(step),
+    };
+  }
+
+  private launch({ grid, tensorMaps, ...launch }: Launch, codeBytes: number): ManifestLaunch {
+    return {
+      ...launch, codeBytes, grid: grid.map((dim) => this.dim(dim)),
+      tensorMaps: tensorMaps.map(({ dims, strideBytes, ...map }) => ({ ...map, dims: dims.map((dim) => this.dim(dim)), strideBytes: strideBytes.map((dim) => this.dim(dim)) })),
     };
   }
 
@@ -115,6 +122,8 @@ class Linker {
   private param(param: Param, packed: readonly PackedData[]): ManifestParam {
     if (param.kind === "dim") return [0, this.dim(param.value)];
     if (param.kind === "packed") return [2, this.packedWeights(packed[param.index]!)];
+    if (param.kind === "workspace") return [3];
+    if (param.kind === "counters") return [4];
     const view = this.input.plan.views.get(param.buffer);
     assert(view, `buffer "${param.buffer.name}" has no place`);
     return [1, this.storage(view.storage), this.dim(mul(view.offset, byteLength(view.dtype, 1)))];

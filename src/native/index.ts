@@ -1,4 +1,4 @@
-export { errnoName, libc, nativeFunction, type NativeFunction, viewMemory } from "./koffi.ts";
+export { addressOf, errnoName, libc, nativeFunction, type NativeFunction, viewMemory } from "./koffi.ts";
 export * from "./memory.ts";
 export * from "./mapped-file.ts";
 export * from "./spill-file.ts";
@@ -7,3 +7,4 @@ export * from "./cpu-budget.ts";
 export * from "./threads.ts";
 export * from "./wake-pipe.ts";
 export { at, type Label, StubAssembler, type Register } from "./stub-assembler.ts";
+export * from "./cuda/index.ts";

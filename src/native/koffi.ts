@@ -68,7 +68,18 @@ export function errnoName(): string {
   return `errno ${number}`;
 }
 
+/** Where the memory behind a view lies. */
+const viewed = new WeakMap<ArrayBufferLike, number>();
+
 /** A view of native memory that stays mapped for as long as the view is used; at most 4 GiB. */
 export function viewMemory(address: bigint | number, sizeBytes: number): ArrayBuffer {
-  return koffi().view(BigInt(address), sizeBytes);
+  const buffer = koffi().view(BigInt(address), sizeBytes);
+  viewed.set(buffer, Number(address));
+  return buffer;
+}
+
+/** The address of bytes that are a view of native memory; undefined for those of the JavaScript heap, which move. */
+export function addressOf(bytes: Uint8Array): number | undefined {
+  const base = viewed.get(bytes.buffer);
+  return base === undefined ? undefined : base + bytes.byteOffset;
 }

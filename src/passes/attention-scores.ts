@@ -10,8 +10,9 @@ import { isReshape } from "./simplify.ts";
 
 export type Step =
   | { readonly kind: "scale"; readonly factor: number }
-  | { readonly kind: "add"; readonly term: Value; readonly rank: number }
-  | { readonly kind: "choose"; readonly condition: Value; readonly hidden: number; readonly keepsWhenTrue: boolean; readonly rank: number };
+  /** `dims`: those of the scores at that step. */
+  | { readonly kind: "add"; readonly term: Value; readonly dims: readonly Dim[] }
+  | { readonly kind: "choose"; readonly condition: Value; readonly hidden: number; readonly keepsWhenTrue: boolean; readonly dims: readonly Dim[] };
 
 export interface Scores {
   readonly product: Node;
@@ -64,24 +65,24 @@ export function regroups(node: Node): boolean {
 }
 
 function withTerm(node: Node, depth: number): Scores | undefined {
-  const rank = node.outputs[0]!.dims!.length;
+  const dims = node.outputs[0]!.dims!;
   for (const [at, other] of [[0, 1], [1, 0]] as const) {
     const term = node.inputs[other];
     if (!term?.dims || term.dtype !== "float32" || !sameShape(node.inputs[at], node.outputs[0])) continue;
     const inner = scoresOf(node.inputs[at], depth - 1);
-    if (inner) return extended(inner, node, { kind: "add", term, rank });
+    if (inner) return extended(inner, node, { kind: "add", term, dims });
   }
   return undefined;
 }
 
 function withChoice(node: Node, depth: number): Scores | undefined {
   const [condition, a, b] = node.inputs;
-  const rank = node.outputs[0]!.dims!.length;
+  const dims = node.outputs[0]!.dims!;
   for (const [scores, hiddenValue, keepsWhenTrue] of [[a, b, true], [b, a, false]] as const) {
     const hidden = scalarOf(hiddenValue);
     if (hidden === undefined || hidden > HIDDEN || !condition?.dims || !sameShape(scores, node.outputs[0])) continue;
     const inner = scoresOf(scores, depth - 1);
-    if (inner) return extended(inner, node, { kind: "choose", condition, hidden, keepsWhenTrue, rank });
+    if (inner) return extended(inner, node, { kind: "choose", condition, hidden, keepsWhenTrue, dims });
   }
   return undefined;
 }

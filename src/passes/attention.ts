@@ -48,13 +48,14 @@ function isServed(node: Node, { nodes }: Weights, editor: Editor): boolean {
 
 // ---- operands ---------------------------------------------------------------------------------------------------
 
-/** [b, h, i, j]: the scores' dims where they have four; h = 1 where they have three. */
+/** [b, h, i, j]: the scores' dims where they have four; h = 1 where they have three. Five are batch, windows, heads. */
 function gridOf({ shapes }: Scores): readonly Dim[] | undefined {
-  if (!shapes.every((dims) => dims.length === 3 || dims.length === 4)) return undefined;
+  if (!shapes.every((dims) => dims.length >= 3 && dims.length <= 5)) return undefined;
   const four = shapes.filter((dims) => dims.length === 4);
   if (four.some((dims) => !dims.every((dim, i) => dimEqual(dim, four[0]![i]!)))) return undefined;
-  const three = shapes[0]!;
-  return four[0] ?? [three[0]!, 1, three[1]!, three[2]!];
+  const grid = four[0] ?? [shapes[0]![0]!, 1, ...shapes[0]!.slice(-2)];
+  const fits = (dims: readonly Dim[]): boolean => dims.length < 5 || (dimEqual(product(dims.slice(0, 2)), grid[0]!) && dimEqual(dims[2]!, grid[1]!));
+  return shapes[0]!.length < 5 && shapes.every(fits) ? grid : undefined;
 }
 
 /** Whether an operand's leading dims are those of the grid; four of them may broadcast. */
@@ -120,8 +121,10 @@ function masksFit(steps: readonly Step[], grid: readonly Dim[]): boolean {
   return steps.every((step) => {
     if (step.kind === "scale") return true;
     const { dims } = step.kind === "add" ? step.term : step.condition;
-    if (!dims || dims.length > step.rank) return false;
-    return step.rank === 4 || dims.length < 3 || dims[0] === 1 || dimEqual(dims[0]!, product(grid.slice(0, 2)));
+    const rank = step.dims.length;
+    if (!dims || dims.length > rank) return false;
+    if (rank === 5) return widened(dims).slice(0, 2).every((dim, i) => dim === 1 || dimEqual(dim, step.dims[i]!));
+    return rank === 4 || dims.length < 3 || dims[0] === 1 || dimEqual(dims[0]!, product(grid.slice(0, 2)));
   });
 }
 
@@ -134,24 +137,36 @@ function replay(steps: readonly Step[], grid: readonly Dim[], editor: Editor): {
       scale *= step.factor;
       mask &&= editor.emit("Mul", [mask, floatConstant("float32", [step.factor], [])]);
     } else if (step.kind === "add") {
-      const term = lifted(step.term, step.rank, grid, editor);
+      const term = lifted(step.term, step.dims, grid, editor);
       mask = mask ? editor.emit("Add", [mask, term]) : term;
     } else {
       const shown = mask ?? floatConstant("float32", [0], [])!;
       const hidden = floatConstant("float32", [step.hidden === Number.NEGATIVE_INFINITY ? step.hidden : Math.min(step.hidden, ABSORBING)], [])!;
-      const condition = lifted(step.condition, step.rank, grid, editor);
+      const condition = lifted(step.condition, step.dims, grid, editor);
       mask = editor.emit("Where", step.keepsWhenTrue ? [condition, shown, hidden] : [condition, hidden, shown]);
     }
   }
   return { mask, scale };
 }
 
-/** What broadcasts against scores of three dimensions, for four. */
-function lifted(value: Value, rank: number, grid: readonly Dim[], editor: Editor): Value {
+const widened = (dims: readonly Dim[]): readonly Dim[] => [...new Array<Dim>(5 - dims.length).fill(1), ...dims];
+
+/** What broadcasts against scores of three or five dimensions, for four. */
+function lifted(value: Value, scores: readonly Dim[], grid: readonly Dim[], editor: Editor): Value {
   const dims = value.dims!;
-  if (rank === 4 || dims.length < 3) return value;
+  if (scores.length === 5) return liftedWindows(value, scores, editor);
+  if (scores.length === 4 || dims.length < 3) return value;
   const leading = dims[0] === 1 ? [1, 1] : grid.slice(0, 2);
   return reshaped(editor, value, [...leading, ...dims.slice(1)]);
+}
+
+/** A mask per window, repeated for the images of the batch. */
+function liftedWindows(value: Value, scores: readonly Dim[], editor: Editor): Value {
+  const [images, windows, ...rest] = widened(value.dims!);
+  if (images === 1 && windows === 1) return reshaped(editor, value, rest);
+  const apart = reshaped(editor, value, [images!, windows!, ...rest]);
+  const repeated = editor.emit("Expand", [apart, shapeOperand([scores[0]!, scores[1]!, ...rest])]);
+  return reshaped(editor, repeated, [product(scores.slice(0, 2)), ...rest]);
 }
 
 function fourDims(mask: Value, editor: Editor): Value {

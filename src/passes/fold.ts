@@ -11,7 +11,7 @@ import type { Editor, Rule } from "./editor.ts";
 import type { Evaluate } from "./pass.ts";
 
 /** How many bytes more than its inputs a folded result may take. */
-const MAX_GROWTH_BYTES = 64 * 1024;
+const MAX_GROWTH_BYTES = 1024 * 1024;
 
 /** Most bytes of a folded tensor that is as large as its input, such as a transposed weight. */
 const MAX_BYTES = 256 * 1024 * 1024;

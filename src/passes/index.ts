@@ -7,6 +7,8 @@ import { findProblem } from "../ops/index.ts";
 import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
 import { recogniseAttention } from "./attention.ts";
 import { lowerAttention } from "./attention-operator.ts";
+import { splitBatchedTransposes } from "./batched-transposes.ts";
+import { BFLOAT16_PASSES, BFLOAT16_STORAGE } from "./bfloat16.ts";
 import { channelsLast, readChannelsFirst } from "./channels-last.ts";
 import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
 import { shareCommonSubexpressions } from "./common-subexpressions.ts";
@@ -24,6 +26,7 @@ import { unrollRecurrent } from "./recurrent.ts";
 import { cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
 import { rowZeroPoints } from "./row-zero-points.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
+import { singleGatherToSlice } from "./single-gathers.ts";
 import { sinkReshapes } from "./sink-reshapes.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
@@ -83,6 +86,7 @@ const LAYOUT: readonly Pass[] = [{ name: "channels last", rule: () => channelsLa
 const LAST: readonly Pass[] = [
   { name: "channels-first inputs", rule: (_, graph) => readChannelsFirst(graph) },
   { name: "transposes of ones to reshapes", rule: () => transposeToReshape },
+  { name: "gathers of one place to slices", rule: () => singleGatherToSlice },
 ];
 
 const INTEGER: readonly Pass[] = [
@@ -101,7 +105,7 @@ const PIPELINE: readonly (readonly Pass[])[] = [
   [...RECURRENT, ...CLEAN],
   [...RECOGNISE, ...CLEAN],
   [...CANONICAL, ...CLEAN],
-  [{ name: "sink reshapes", rule: () => sinkReshapes }, ...CLEAN],
+  [{ name: "sink reshapes", rule: () => sinkReshapes }, { name: "split batched transposes", rule: () => splitBatchedTransposes }, ...CLEAN],
   [...ATTENTION, ...CLEAN],
   [...LAYOUT, ...TRANSPOSES, ...CLEAN],
   [...LAST, ...CLEAN],
@@ -109,6 +113,9 @@ const PIPELINE: readonly (readonly Pass[])[] = [
 
 /** Behind the float passes, once the plan has been carried out, if there is one. */
 const QUANTIZED_PIPELINE: readonly (readonly Pass[])[] = [[...QUANTIZED, ...CLEAN], [...INTEGER, ...CLEAN]];
+
+/** Last, when products are to be computed in bfloat16. */
+const BFLOAT16_PIPELINE: readonly (readonly Pass[])[] = [[...BFLOAT16_PASSES, ...CLEAN], [BFLOAT16_STORAGE]];
 
 /** A bound on repetition: every pass makes the graph simpler, so this is never reached by a graph, only by a mistake. */
 const MAX_ROUNDS = 20;
@@ -120,14 +127,14 @@ export function runPasses(graph: Graph, options: PassOptions): PassReport {
   for (const node of graph.nodes) runBranches(node, options, rows);
   for (const group of PIPELINE) runGroup(graph, group, options, rows);
   if (options.quantization) rows.push({ name: "quantize by plan", changes: quantize(graph, options.quantization), nodes: graph.nodes.length });
-  for (const group of QUANTIZED_PIPELINE) runGroup(graph, group, options, rows);
+  for (const group of [...QUANTIZED_PIPELINE, ...(options.bfloat16 ? BFLOAT16_PIPELINE : [])]) runGroup(graph, group, options, rows);
   return { passes: rows };
 }
 
 /** The same for the branches of an If. Other subgraphs stay: their sizes may change from one iteration to the next. */
 function runBranches(node: Node, options: PassOptions, rows: PassRow[]): void {
   if (node.op !== "If" || node.domain !== "") return;
-  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, { evaluate: options.evaluate }).passes);
+  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, { evaluate: options.evaluate, ...(options.bfloat16 ? { bfloat16: true } : {}) }).passes);
 }
 
 function runGroup(graph: Graph, group: readonly Pass[], options: PassOptions, rows: PassRow[]): void {

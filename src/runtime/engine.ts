@@ -5,7 +5,7 @@
 import { type DType, type Tensor, UserError } from "../base/index.ts";
 import type { DimTable, Manifest, ManifestValue } from "../engine/index.ts";
 import { availableThreads, detectCpu } from "../native/index.ts";
-import { Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";
+import { type AllocateOutput, Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
 import { ReferenceWorker } from "./reference-worker.ts";
@@ -22,6 +22,8 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Tensors to put results in, by output name. */
   readonly outputs?: Readonly<Record<string, Tensor>>;
+  /** Gives memory for the others when their shape is known; engines with reference steps do not ask. */
+  readonly allocate?: AllocateOutput;
 }
 
 /** An input or output: a dimension is a number, or an expression of the model's dimension names. */
@@ -158,7 +160,7 @@ export class ExecutionContext {
   }
 
   /** Runs on the calling thread and holds it. */
-  runSync(feeds: Feeds, options: Omit<RunOptions, "signal"> = {}): Results {
+  runSync(feeds: Feeds, options: Pick<RunOptions, "outputs"> = {}): Results {
     this.checkAlive();
     this.checkIdle();
     return this.own().runSync(feeds, options.outputs);
@@ -206,7 +208,7 @@ export class ExecutionContext {
     if (before) await before;
     if (options.signal?.aborted) throw new UserError("aborted", "The run was cancelled before it started.");
     if (this.worker) return this.worker.run(this.workerContext, feeds, options.outputs ?? {});
-    return this.own().run(feeds, options.outputs);
+    return this.own().run(feeds, options.outputs, options.allocate);
   }
 
   private own(): Executor {

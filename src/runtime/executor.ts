@@ -5,7 +5,7 @@
  * decides (the count of NonZero's results) is bound when the step that makes it has run; such segments are bound per
  * value. The caller's memory is used where it lies when it is native.
  */
-import { assert, byteLength, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
+import { assert, byteLength, type DType, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
 import type { DimTable, ManifestKernel, ManifestLabel, ManifestValue } from "../engine/index.ts";
 import { NativeMemory, viewMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
@@ -16,6 +16,8 @@ import { chooseProfile, describe } from "./shapes.ts";
 
 export type Feeds = Readonly<Record<string, HostValue>>;
 export type Results = Record<string, HostValue>;
+/** Memory for an output whose size is known before the run: a tensor of that type and those dims, or undefined for a fresh copy. */
+export type AllocateOutput = (name: string, type: DType, dims: readonly number[]) => Tensor | undefined;
 
 /** Shapes kept per context; the least recently used goes first. */
 const MAX_SHAPES = 256;
@@ -61,7 +63,8 @@ interface Run {
   /** Addresses of input and output storages. */
   readonly external: Map<number, number>;
   readonly hosts: Map<number, HostValue>;
-  readonly given: Readonly<Record<string, Tensor>>;
+  /** Memory of the caller's for outputs, by name. */
+  readonly given: Record<string, Tensor>;
 }
 
 /** All that follows from the sizes of a run: made once and kept. */
@@ -95,9 +98,9 @@ export class Executor {
   }
 
   /** All steps on native threads. For engines without reference steps: those would hold the event loop. */
-  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Promise<Results> {
+  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}, allocate?: AllocateOutput): Promise<Results> {
     assert(!this.engine.hasReferenceSteps, "an asynchronous run with a reference step");
-    const run = this.begin(feeds, outputs);
+    const run = this.begin(feeds, outputs, allocate);
     for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
       const segment = this.engine.segments[index]!;
       if (segment.kind !== "native") continue;
@@ -184,12 +187,12 @@ export class Executor {
 
   // ---- before and after ---------------------------------------------------------------------------------------
 
-  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>): Run {
+  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput): Run {
     const { manifest } = this.engine;
     for (const name in feeds) if (!this.inputNames.has(name)) throw unknownInputs(feeds, manifest.inputs, this.engine.dims);
-    const run: Run = { feeds, shape: this.shapeOf(feeds), external: new Map(), hosts: new Map(), given };
+    const run: Run = { feeds, shape: this.shapeOf(feeds), external: new Map(), hosts: new Map(), given: allocate ? { ...given } : given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
-    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run);
+    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run, allocate);
     return run;
   }
 
@@ -219,14 +222,18 @@ export class Executor {
     run.external.set(input.storage, Number(memory.address));
   }
 
-  private bindOutput(output: ManifestValue, run: Run): void {
+  private bindOutput(output: ManifestValue, run: Run, allocate: AllocateOutput | undefined): void {
     const storage = output.storage!;
     if (this.engine.manifest.storages[storage]!.place !== "output") return;
     const size = run.shape.values[this.engine.manifest.storages[storage]!.size]!;
+    if (allocate && !Number.isNaN(size) && !run.given[output.name] && !run.external.has(storage)) {
+      const made = allocate(output.name, output.dtype, this.dimsOf(output, run));
+      if (made) run.given[output.name] = made;
+    }
     const given = run.given[output.name];
     const address = given && nativeAddress(given);
     if (address !== undefined) run.external.set(storage, Number(address));
-    else if (!Number.isNaN(size)) run.external.set(storage, Number(this.stage(storage, size).address));
+    else if (!Number.isNaN(size) && !run.external.has(storage)) run.external.set(storage, Number(this.stage(storage, size).address));
   }
 
   private results(run: Run): Results {
@@ -265,8 +272,8 @@ export class Executor {
       return at >= 0 ? this.arena.view(at, sizeBytes) : this.dynamicMemory(storage, sizeBytes).view(0, sizeBytes);
     }
     const staged = this.staging.get(storage);
-    assert(staged, `memory of "${value.name}"`);
-    return viewOf(staged).subarray(0, sizeBytes);
+    if (staged && Number(staged.address) === run.external.get(storage)) return viewOf(staged).subarray(0, sizeBytes);
+    return this.externalBytes(value, dims, run);
   }
 
   // ---- memory -------------------------------------------------------------------------------------------------
@@ -370,7 +377,7 @@ export class Executor {
     for (const [slot, param] of kernel.params.entries()) {
       if (param[0] === 0) program.setParam(step, slot, run.shape.values[param[1]]!);
       else if (param[0] === 2) program.setParam(step, slot, Number(this.engine.file.weightsAddress) + param[1]);
-      else {
+      else if (param[0] === 1) {
         const byteOffset = run.shape.values[param[2]]!;
         if (this.moves(param[1], run)) patches.push({ step, slot, storage: param[1], byteOffset });
         else program.setParam(step, slot, this.addressOf(param[1], run) + byteOffset);

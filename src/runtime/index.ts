@@ -1,2 +1,3 @@
 export * from "./engine.ts";
-export type { Feeds, Results, StepTiming } from "./executor.ts";
+export type { AllocateOutput, Feeds, Results, StepTiming } from "./executor.ts";
+export { allocateTensor, isNative } from "./native-tensors.ts";

@@ -60,11 +60,13 @@ export class LoadedEngine {
 }
 
 function checkProcessor(path: string, manifest: Manifest, cpu: Cpu): void {
+  const { target } = manifest;
+  if (target.arch !== "x64") throw new UnsupportedError("engine-incompatible", `${path}: built for ${target.gpu}, not for processors.`);
   const features: ReadonlySet<string> = cpu.features;
-  const needed = manifest.target.isa === "avx512" ? manifest.target.features.filter((name) => !/^(amx|avxvnni|avx512(fp16|vbmi))/.test(name)) : ["avx2", "fma", "f16c"];
+  const needed = target.isa === "avx512" ? target.features.filter((name) => !/^(amx|avxvnni|avx512(fp16|vbmi))/.test(name)) : ["avx2", "fma", "f16c"];
   const missing = needed.filter((name) => !features.has(name));
   if (missing.length === 0) return;
-  throw new UnsupportedError("engine-incompatible", `${path}: built for ${manifest.target.cpu}; this processor (${cpu.brand}) lacks ${missing.join(", ")}. Build the model again on this machine.`);
+  throw new UnsupportedError("engine-incompatible", `${path}: built for ${target.cpu}; this processor (${cpu.brand}) lacks ${missing.join(", ")}. Build the model again on this machine.`);
 }
 
 function segmentsOf(manifest: Manifest, file: EngineFile): Segment[] {

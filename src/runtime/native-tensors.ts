@@ -25,3 +25,8 @@ export function nativeAddress(tensor: Tensor): bigint | undefined {
   const base = addresses.get(tensor.data.buffer);
   return base === undefined ? undefined : base + BigInt(tensor.data.byteOffset);
 }
+
+/** Whether runs use these bytes where they lie. */
+export function isNative(bytes: Uint8Array): boolean {
+  return addresses.has(bytes.buffer);
+}

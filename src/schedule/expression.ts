@@ -56,7 +56,7 @@ export interface ExpressionContext {
 export function elementOf(value: Value, index: readonly Expr[], context: ExpressionContext): Expr {
   const given = context.given?.get(value);
   if (given) return given;
-  if (value.elements && !value.constant && !context.viewOf(value)) return elementOfDims(value.elements, index);
+  if (value.elements && !value.constant && !context.viewOf(value)) return elementOfDims(value.elements, positionOf(value.dims ?? [], index));
   const scalar = scalarConstant(value);
   if (scalar) return scalar;
   const view = context.viewOf(value);
@@ -77,16 +77,24 @@ function loadView(view: View, index: readonly Expr[], context: ExpressionContext
   assert(isLoopType(view.dtype), `kernel over ${view.dtype}`);
   const type = scalarTypeOf(view.dtype);
   for (const reshape of context.reshaped ?? []) {
-    if (!dimsEqual(view.dims, reshape.to) || !index.every((item, i) => item === reshape.toIndex[i])) continue;
+    if (!dimsEqual(view.dims, reshape.to) || !index.every((item, i) => sameIndex(item, reshape.toIndex[i]!))) continue;
     const straight = reshapeView(view, reshape.from);
     if (straight) return { kind: "load", type, buffer: context.bufferOf(straight), index: reshape.fromIndex };
   }
   return { kind: "load", type, buffer: context.bufferOf(view), index };
 }
 
+function positionOf(dims: readonly Dim[], index: readonly Expr[]): Expr | undefined {
+  return index.reduce<Expr | undefined>((linear, item, axis) => (linear ? op("add", op("mul", linear, dimValue(dims[axis]!)), item) : item), undefined);
+}
+
+/** The same expression, or the same number: indices of dims of one element are made anew where values broadcast. */
+function sameIndex(a: Expr, b: Expr): boolean {
+  return a === b || (a.kind === "const" && b.kind === "const" && a.value === b.value);
+}
+
 /** Element of a small integer tensor whose elements are dimension expressions. */
-function elementOfDims(elements: readonly Dim[], index: readonly Expr[]): Expr {
-  const at = index[0];
+function elementOfDims(elements: readonly Dim[], at: Expr | undefined): Expr {
   if (elements.length === 0) return i64(0);
   if (!at || elements.length === 1) return dimValue(elements[0]!);
   if (at.kind === "const") return dimValue(elements[Number(at.value)]!);

@@ -15,6 +15,7 @@ export type Role = "contraction" | "loop" | "shape" | "reference" | "dead";
 /** Most operators one kernel may hold, and most buffers it may read: past these, code and registers grow for nothing. */
 const MAX_OPERATORS = 48;
 const MAX_LOADS = 10;
+const MAX_MASK_OPERATORS = 5;
 
 const RESHAPES = new Set(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"]);
 
@@ -49,11 +50,12 @@ export interface Fusion {
   readonly chains: ReadonlyMap<Node, readonly Node[]>;
 }
 
-export function decideFusion(graph: Graph): Fusion {
+/** @param bfloat16 whether the target has products of bfloat16 */
+export function decideFusion(graph: Graph, bfloat16 = false): Fusion {
   const users = usersOf(graph);
   const outputs = new Set(graph.outputs);
   const order = new Map(graph.nodes.map((node, i) => [node, i]));
-  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs)]));
+  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs, bfloat16)]));
   const decider = new Decider(roles, users, outputs, order);
   for (const node of [...graph.nodes].reverse()) if (roles.get(node) === "contraction") decider.claimChain(node);
   for (const node of graph.nodes) if (roles.get(node) === "loop") decider.decideInline(node);
@@ -68,9 +70,9 @@ export function isPointwise(node: Node): boolean {
   return lowerings.get(opKey(node))?.kind === "pointwise";
 }
 
-function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>): Role {
+function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>, bfloat16: boolean): Role {
   if (!node.outputs.some((value) => value && (users.has(value) || outputs.has(value)))) return "dead";
-  if (isContraction(node)) return "contraction";
+  if (isContraction(node, bfloat16)) return "contraction";
   if (node.outputs.every((value) => value?.elements && !outputs.has(value))) return "shape";
   return hasLowering(node) ? "loop" : "reference";
 }
@@ -132,7 +134,7 @@ class Decider {
         value = next.outputs[0]!;
         continue;
       }
-      if (pending.length === 0 && keepsLastAxis(next)) chain.push(next);
+      if (pending.length === 0 && keepsLastAxis(next) && canWriteTransposed(contraction, chain)) chain.push(next);
       break;
     }
     for (const node of chain) this.claimed.add(node);
@@ -207,7 +209,7 @@ class Decider {
     if (users.length === 0 || this.outputs.has(value) || !value.dims) return false;
     if (this.operators.get(value)! > MAX_OPERATORS || this.loads.get(value)! > MAX_LOADS) return false;
     const kind = lowerings.get(opKey(node))!.kind;
-    if (this.becomesAlias(node) || node.op === "Concat") return false;
+    if (this.becomesAlias(node) || (node.op === "Concat" && !this.swapsHalves(node))) return false;
     if (users.length > 1 && !(kind === "view" && users.length <= 3) && !(kind === "pointwise" && this.converges(value, users))) return false;
     return users.every((user) => this.accepts(user, value, node, kind));
   }
@@ -216,6 +218,14 @@ class Decider {
   private becomesAlias(node: Node): boolean {
     const source = node.inputs[0];
     return node.domain === "" && ALIASING.has(node.op) && source !== undefined && !this.inlined.has(source) && !source.elements;
+  }
+
+  /** Two slices joined, one of them negated perhaps: how rotary embeddings turn pairs. Reading them in place is cheaper than a copy. */
+  private swapsHalves(node: Node): boolean {
+    return node.inputs.length === 2 && node.inputs.every((input) => {
+      const producer = input?.producer?.op === "Neg" ? input.producer.inputs[0]?.producer : input?.producer;
+      return producer?.domain === "" && /^(Slice|Split)$/.test(producer.op) && this.loads.get(input!)! <= 1;
+    });
   }
 
   /** Whether a value's users are pointwise and all end in one of them, so that it is computed once in one kernel. */
@@ -233,7 +243,13 @@ class Decider {
     return users.length > 0 && users.every((user) => user === last || this.leadsTo(user, last, dims, depth - 1));
   }
 
+  /** A mask that one attention reads, and that costs little more than a load, is computed there: it may be as large as the scores. */
+  private ridesOnScores(user: Node, value: Value, kind: "pointwise" | "view" | "reduction"): boolean {
+    return user.op === "Attention" && this.roles.get(user) === "contraction" && user.inputs.indexOf(value) === 3 && kind !== "reduction" && this.operators.get(value)! <= MAX_MASK_OPERATORS && this.loads.get(value)! <= 2;
+  }
+
   private accepts(user: Node, value: Value, producer: Node, kind: "pointwise" | "view" | "reduction"): boolean {
+    if (this.ridesOnScores(user, value, kind)) return !EXPENSIVE.test(producer.op);
     if (this.roles.get(user) !== "loop" || user.inputs.filter((input) => input === value).length > 2) return false;
     const output = user.outputs[0];
     if (!output?.dims) return false;
@@ -243,6 +259,13 @@ class Decider {
     if (reader === "view") return kind === "view" || !REPEATING.test(user.op);
     return ROW_REDUCTIONS.test(user.op) && !EXPENSIVE.test(producer.op) && this.operators.get(value)! <= 2;
   }
+}
+
+/** Whether strides can say where a contraction's results lie in their transpose: regrouped axes have none, and a product of one matrix writes the rows of all batches at one distance. */
+function canWriteTransposed(contraction: Node, chain: readonly Node[]): boolean {
+  if (chain.some(isReshape)) return false;
+  const [a, b] = contraction.inputs;
+  return contraction.op !== "MatMul" || (b?.dims?.length ?? 0) > 2 || (a?.dims?.length ?? 0) <= 2;
 }
 
 function keepsLastAxis(node: Node): boolean {

@@ -19,8 +19,14 @@ import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from 
 import { convPhases } from "./transposed-conv.ts";
 import { contiguousView, expandView, isContiguous, reshapeView, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
-export function schedule(graph: Graph): Plan {
-  return new Scheduler(graph).run();
+/** What the target has kernels for. */
+export interface ScheduleOptions {
+  /** Products of bfloat16; without them such products run as loops. */
+  readonly bfloat16?: boolean;
+}
+
+export function schedule(graph: Graph, options: ScheduleOptions = {}): Plan {
+  return new Scheduler(graph, options).run();
 }
 
 /** What the schedulers of a graph and its branches have in common. */
@@ -38,6 +44,7 @@ interface Shared {
 
 class Scheduler {
   private readonly graph: Graph;
+  private readonly options: ScheduleOptions;
   private readonly fusion: Fusion;
   private readonly shared: Shared;
   private readonly viewOfValue: Map<Value, View>;
@@ -45,14 +52,17 @@ class Scheduler {
   private readonly emitAt = new Map<Node, Node>();
   /** Results of Concats that have memory, and where their inputs lie in it. */
   private readonly concatTargets = new Map<Value, View>();
+  /** Casts to bfloat16 that the kernel which made their input has written as well. */
+  private readonly narrowed = new Set<Value>();
   private readonly partsOfConcat = new Map<Node, readonly View[]>();
 
   /** @param outer of a branch: where it stands */
-  constructor(graph: Graph, outer?: Scheduler) {
+  constructor(graph: Graph, options: ScheduleOptions, outer?: Scheduler) {
     this.graph = graph;
+    this.options = options;
     this.shared = outer?.shared ?? { steps: [], bufferViews: new Map(), buffersByKey: new Map(), constants: new Map(), constantViews: new Map(), hostValues: new Set(), storages: 0 };
     this.viewOfValue = new Map(outer?.viewOfValue);
-    this.fusion = decideFusion(graph);
+    this.fusion = decideFusion(graph, options.bfloat16 ?? false);
     for (const [contraction, chain] of this.fusion.chains) this.emitAt.set(chain[chain.length - 1] ?? contraction, contraction);
   }
 
@@ -176,7 +186,7 @@ class Scheduler {
     if (role === "dead" || role === "shape" || role === "contraction") return;
     if (role === "reference") return hasNativeBranch(node) ? this.emitBranches(node) : this.emitReference(node);
     for (const value of node.outputs) {
-      if (!value || this.fusion.inlined.has(value) || !this.isRead(value)) continue;
+      if (!value || this.fusion.inlined.has(value) || !this.isRead(value) || this.narrowed.has(value)) continue;
       if (value.elements && !this.outputStorage.has(value)) continue;
       if (this.makeAlias(node, value)) continue;
       if (node.op === "Concat" && node.domain === "") this.emitConcat(node, value);
@@ -200,16 +210,32 @@ class Scheduler {
 
   private writeLoop(value: Value): void {
     const view = this.place(value);
-    this.emitLoop(value, view, value.producer!.origins);
+    this.emitLoop(value, view, value.producer!.origins, this.placeNarrow(value));
     this.viewOfValue.set(value, view);
   }
 
-  /** A loop kernel that writes every element of `value` to `target`, whose dims are the value's. */
-  private emitLoop(value: Value, target: View, origins: readonly string[]): void {
+  /** Memory for the value rounded to bfloat16, when somebody reads that beside the value itself: one kernel writes both. */
+  private placeNarrow(value: Value): View | undefined {
+    const casts = (this.fusion.users.get(value) ?? []).filter((user) => user.op === "Cast" && user.outputs[0]?.dtype === "bfloat16" && this.fusion.roles.get(user) === "loop");
+    const narrow = casts[0]?.outputs[0];
+    if (value.dtype !== "float32" || !narrow || this.fusion.inlined.has(narrow) || this.graph.outputs.includes(narrow) || this.narrowed.has(narrow)) return undefined;
+    const view = this.newView(narrow);
+    this.viewOfValue.set(narrow, view);
+    this.narrowed.add(narrow);
+    return view;
+  }
+
+  /**
+   * A loop kernel that writes every element of `value` to `target`, whose dims are the value's.
+   * @param narrow where it is written in bfloat16 as well
+   */
+  private emitLoop(value: Value, target: View, origins: readonly string[], narrow?: View): void {
     const axes = axesOf(value.dims!);
     const trace = new InlineTrace();
     const context: ExpressionContext = { viewOf: this.viewOf, bufferOf: this.bufferOf, onInline: trace.note };
-    const kernel: LoopKernel = { kind: "loop", name: value.producer?.op ?? "Copy", axes, outputs: [{ buffer: this.bufferOf(target), value: elementOf(value, axes.map(axisExpr), context) }] };
+    const element = elementOf(value, axes.map(axisExpr), context);
+    const outputs = [target, ...(narrow ? [narrow] : [])].map((view) => ({ buffer: this.bufferOf(view), value: element }));
+    const kernel: LoopKernel = { kind: "loop", name: value.producer?.op ?? "Copy", axes, outputs };
     this.push(kernel, [...trace.origins, ...origins], trace.operators);
   }
 
@@ -308,7 +334,7 @@ class Scheduler {
   }
 
   private emitBranch(node: Node, branch: Graph, results: readonly (View | undefined)[]): void {
-    if (givesResults(branch, node)) return new Scheduler(branch, this).runBranch(results);
+    if (givesResults(branch, node)) return new Scheduler(branch, this.options, this).runBranch(results);
     const problem = findProblem(branch);
     if (problem === undefined) return this.referenceBranch(node, branch, results);
     const message = `If "${node.name}" takes the branch "${branch.name}", which is wrong for these shapes: ${problem}`;
@@ -423,7 +449,14 @@ class Scheduler {
 
   private finish(kernel: Kernel, node: Node, chain: readonly Node[], trace: InlineTrace, result: Value, written: View): void {
     this.viewOfValue.set(result, written);
-    this.push(kernel, [...node.origins, ...trace.origins, ...chain.flatMap((item) => item.origins)], [node.op, ...trace.operators]);
+    this.push(this.withNarrowCopy(kernel, result, written), [...node.origins, ...trace.origins, ...chain.flatMap((item) => item.origins)], [node.op, ...trace.operators]);
+  }
+
+  /** The kernel with its results once more in bfloat16, when both are read and lie alike. */
+  private withNarrowCopy(kernel: Kernel, result: Value, written: View): Kernel {
+    if ((kernel.kind !== "matmul" && kernel.kind !== "conv") || kernel.output.strides || !dimEqual(product(kernel.output.dims), product(written.dims))) return kernel;
+    const narrow = this.placeNarrow(result);
+    return narrow ? { ...kernel, copy: this.bufferOf(contiguousView(narrow.storage, narrow.dtype, kernel.output.dims)) } : kernel;
   }
 
   private emitConv(node: Node, chain: readonly Node[], trace: InlineTrace): void {
@@ -502,7 +535,6 @@ class Scheduler {
   private emitAttention(node: Node, chain: readonly Node[], trace: InlineTrace): void {
     const [q, k, v] = node.inputs.slice(0, 3).map((value) => this.attentionOperand(value!));
     const mask = node.inputs[3];
-    const maskView = mask && this.materialize(mask);
     const { result, written, own } = this.target(node, chain);
     const [batch, heads, queries, headSize] = q!.dims as [Dim, Dim, Dim, Dim];
     const keys = k!.dims[2]!;
@@ -514,7 +546,7 @@ class Scheduler {
       q: this.strided(q!), k: this.strided(k!), v: this.strided(v!), output: this.strided(own),
       scale: (node.attributes["scale"] as number | undefined) ?? 1,
       ...(node.attributes["causal"] ? { causalOffset: sub(keys, queries) } : {}),
-      ...(maskView ? { mask: this.maskOf(maskView, [batch, heads, queries, keys]) } : {}),
+      ...(mask ? { mask: this.maskOf(mask, [batch, heads, queries, keys], trace) } : {}),
     };
     this.finish(kernel, node, chain, trace, result, written);
   }
@@ -530,9 +562,13 @@ class Scheduler {
     return { buffer: this.bufferOf(view), strides: view.strides as [Dim, Dim, Dim, Dim] };
   }
 
-  private maskOf(view: View, dims: readonly Dim[]): Epilogue {
+  private maskOf(mask: Value, dims: readonly Dim[], trace: InlineTrace): Epilogue {
     const axes = axesOf(dims, "s");
-    const expanded = expandView(view, dims);
+    if (this.fusion.inlined.has(mask)) {
+      const context: ExpressionContext = { viewOf: this.viewOf, bufferOf: this.bufferOf, onInline: trace.note };
+      return { axes, value: elementOf(mask, axes.map((axis, i) => (mask.dims![i] === 1 ? i64(0) : axisExpr(axis))), context) };
+    }
+    const expanded = expandView(this.materialize(mask), dims);
     assert(expanded, "an attention mask that does not broadcast to the scores");
     return { axes, value: { kind: "load", type: "f32", buffer: this.bufferOf(expanded), index: axes.map(axisExpr) } };
   }

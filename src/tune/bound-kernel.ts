@@ -2,7 +2,7 @@
  * A compiled kernel with memory of its own: code made executable, parameter block filled for one shape, constants packed,
  * scratch at hand. For timing tactics and for testing generated code; engines bind kernels in the runtime.
  */
-import { DTYPE_BITS } from "../base/index.ts";
+import { assert, DTYPE_BITS } from "../base/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, evaluate, type PackedData } from "../ir/index.ts";
 import { allocateExecutable, type NativeFunction, nativeFunction, NativeMemory } from "../native/index.ts";
 
@@ -55,6 +55,7 @@ export class BoundKernel {
     const values = kernel.params.map((param): bigint => {
       if (param.kind === "dim") return BigInt(evaluate(param.value, bindings));
       if (param.kind === "packed") return packed[param.index]!.address;
+      assert(param.kind === "pointer", `a parameter of kind ${param.kind} on a processor`);
       const known = this.#buffers.get(param.buffer);
       if (known) return known.address;
       const memory = own(allocate(spanBytes(param.buffer, bindings)));

@@ -3,3 +3,4 @@ export * from "./cpu-device.ts";
 export * from "./other-shapes.ts";
 export * from "./timing-cache.ts";
 export * from "./tune.ts";
+export { limitExtraWeights, type WeightChoice } from "./weight-budget.ts";

@@ -8,7 +8,7 @@ import { elementCount } from "../../base/index.ts";
 import { add, type Dim, dimEqual, floorDiv, isNonNegative, isStatic, max, min, mod, mul, type Node, product, sub, type TensorConstant, type Value } from "../../ir/index.ts";
 import { opKey } from "../contract.ts";
 import { shapeRange } from "./indexing.ts";
-import { boundElements, dimsOf, knownNumbers, numberOf } from "./rule.ts";
+import { boundElements, dimsOf, knownNumbers, numberOf, numbersOf } from "./rule.ts";
 
 /** Most elements that are followed. */
 const MAX_ELEMENTS = 64;
@@ -25,6 +25,9 @@ function elementsOf(value: Value | undefined): Elements | undefined {
   return numbers?.every(Number.isSafeInteger) ? numbers : undefined;
 }
 
+/** Operators whose rules know matrices too, as exporters make them of pads to reverse their order. */
+const MOVES_MATRICES: ReadonlySet<string> = new Set(["Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Transpose", "Slice"]);
+
 /** Sets the elements of a node's outputs, after their types are known. */
 export function inferElements(node: Node): void {
   const rule = RULES[opKey(node)];
@@ -32,13 +35,14 @@ export function inferElements(node: Node): void {
   const inputs = node.inputs.map(elementsOf);
   node.outputs.forEach((value, i) => {
     if (!value || value.constant || !isSmall(value)) return;
+    if (value.dims!.length > 1 && !MOVES_MATRICES.has(node.op)) return;
     const elements = rule(node, inputs, i);
     value.elements = elements?.length === elementCount(value.dims as readonly number[]) ? elements : undefined;
   });
 }
 
 function isSmall(value: Value): boolean {
-  return value.kind === "tensor" && value.dims !== undefined && value.dims.length <= 1 && isStatic(value.dims) && elementCount(value.dims) <= MAX_ELEMENTS && /^(int64|int32|float32|float64|bool)$/.test(value.dtype ?? "");
+  return value.kind === "tensor" && value.dims !== undefined && value.dims.length <= 2 && isStatic(value.dims) && elementCount(value.dims) <= MAX_ELEMENTS && /^(int64|int32|float32|float64|bool)$/.test(value.dtype ?? "");
 }
 
 const same: ElementRule = (_node, [x]) => x;
@@ -116,14 +120,24 @@ const gather: ElementRule = (node, [data, indices]) => {
   return all(indices.map((index) => data[index < 0 ? index + data.length : index]));
 };
 
-const slice: ElementRule = (_node, [data, starts, ends, axes, steps]) => {
+/** Of vectors, and of whole rows of matrices. */
+const slice: ElementRule = (node, [data, starts, ends, axes, steps]) => {
   const [start, end, step] = [starts?.[0], ends?.[0], steps ? steps[0] : 1];
-  if (!data || axes?.some((axis) => axis !== 0 && axis !== -1) || typeof start !== "number" || typeof end !== "number" || typeof step !== "number" || starts!.length !== 1) return undefined;
-  const at = (position: number, low: number, high: number): number => Math.max(low, Math.min(high, position < 0 ? position + data.length : position));
-  const picked: Dim[] = [];
-  if (step > 0) for (let i = at(start, 0, data.length); i < at(end, 0, data.length); i += step) picked.push(data[i]!);
-  else for (let i = at(start, 0, data.length - 1); i > at(end, -1, data.length - 1); i += step) picked.push(data[i]!);
-  return picked;
+  const rank = dimsOf(node, 0)?.length ?? 0;
+  if (!data || axes?.some((axis) => axis !== 0 && axis !== -rank) || typeof start !== "number" || typeof end !== "number" || typeof step !== "number" || starts!.length !== 1) return undefined;
+  const width = rank === 2 ? (dimsOf(node, 0)![1] as number) : 1;
+  const rows = width === 0 ? 0 : data.length / width;
+  const at = (position: number, low: number, high: number): number => Math.max(low, Math.min(high, position < 0 ? position + rows : position));
+  const picked: number[] = [];
+  if (step > 0) for (let i = at(start, 0, rows); i < at(end, 0, rows); i += step) picked.push(i);
+  else for (let i = at(start, 0, rows - 1); i > at(end, -1, rows - 1); i += step) picked.push(i);
+  return picked.flatMap((row) => data.slice(row * width, (row + 1) * width));
+};
+
+const transpose: ElementRule = (node, [data]) => {
+  const [rows, columns] = (dimsOf(node, 0) ?? []) as readonly number[];
+  if (!data || rows === undefined || columns === undefined || numbersOf(node, "perm")?.[0] === 0) return data;
+  return data.map((_, i) => data[(i % rows) * columns + Math.floor(i / rows)]!);
 };
 
 const concat: ElementRule = (_node, inputs) => all2(inputs)?.flat();
@@ -200,7 +214,7 @@ const sum = (items: Elements): Dim => add(...items);
 const RULES: Readonly<Record<string, ElementRule>> = {
   Shape: shape,
   Size: (node) => { const dims = dimsOf(node, 0); return dims && [product(dims)]; },
-  Identity: same, Reshape: same, Squeeze: same, Unsqueeze: same, Flatten: same, Transpose: same, Floor: same, Ceil: same, Round: same, CastLike: cast, Cast: cast,
+  Identity: same, Reshape: same, Squeeze: same, Unsqueeze: same, Flatten: same, Transpose: transpose, Floor: same, Ceil: same, Round: same, CastLike: cast, Cast: cast,
   Gather: gather, Slice: slice, Concat: concat, Split: split, Range: range, ConstantOfShape: constantOfShape, Expand: expand, Tile: tile,
   Add: binary((a, b) => add(a, b)), Sub: binary(sub), Mul: binary((a, b) => mul(a, b)), Div: binary(divide), Mod: binary(modulo),
   Min: variadic(min), Max: variadic(max), Sum: variadic((a, b) => add(a, b)), Neg: unary((x) => mul(x, -1)),

@@ -3,7 +3,7 @@
  * Source: ONNX Conv-22, ConvTranspose-22, MaxPool-22, AveragePool-22.
  */
 import type { DType } from "../../base/index.ts";
-import { add, ceilDiv, type Dim, floorDiv, isStatic, mul, type Node, product, sub } from "../../ir/index.ts";
+import { add, ceilDiv, type Dim, floorDiv, isNonNegative, isStatic, max, mul, type Node, product, sub } from "../../ir/index.ts";
 import type { InferRule } from "../contract.ts";
 import { type Dims, dimsOf, dimsText, invalid, numberOf, numbersOf, require, type Rules, setOutput, stringOf, typeOf } from "./rule.ts";
 
@@ -60,7 +60,8 @@ function windowed(node: Node, window: Window, spatial: Dims, ceil = false): Dims
   return spatial.map((size, i) => {
     const result = outputSize(window, i, size, ceil);
     require(node, typeof result !== "number" || result >= 0, () => `a window of ${window.kernel[i]} does not fit spatial dimension ${i} of size ${String(size)}.`);
-    return result;
+    // Sizes are not below 0, whatever the symbols allow: without that, no comparison with them can be decided.
+    return typeof result === "number" || isNonNegative(result) ? result : max(0, result);
   });
 }
 

@@ -10,6 +10,7 @@ import { type ConvShape, convShape, mergeGroups } from "./conv-shape.ts";
 import { depthwiseTactics } from "./depthwise.ts";
 import { bytesOf } from "./products.ts";
 import { conflictFactor, stepCycles } from "./matmul-tactics.ts";
+import { winogradTactics } from "./winograd-tactics.ts";
 
 /** Most pixels of a register tile, and vectors. */
 const TILES_AVX512: readonly (readonly [number, number])[] = [[12, 2], [14, 2], [8, 3], [9, 3], [6, 4], [28, 1], [16, 1], [7, 4], [7, 2], [4, 4], [1, 8]];
@@ -23,8 +24,13 @@ const BLOCK_WORK = 200_000;
 /** Columns of a block when the width is bound at run time. */
 const DYNAMIC_COLUMNS = 56;
 
+export interface ConvTacticOptions {
+  /** Offer tactics that multiply less and store larger weights. */
+  readonly fastConvolution?: boolean;
+}
+
 /** Sizes of channels are counted in words. Empty when the convolution is of a kind that is not generated, or its weights are not constant. */
-export function convTactics(kernel: ConvKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
+export function convTactics(kernel: ConvKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings, options: ConvTacticOptions = {}): Tactic[] {
   const given = convShape(kernel);
   if (!given) return [];
   const depthwise = depthwiseTactics(kernel, given, isa, constants, optimum);
@@ -38,7 +44,8 @@ export function convTactics(kernel: ConvKernel, isa: Isa, constants: ConstantLoo
     const name = convTacticName(p, lanes, operands.product.name);
     tactics.set(name, { name, estimate: estimate(shape, operands, p, optimum, lanes), compile: () => compileConv(kernel, isa, constants, p) });
   }
-  return [...tactics.values()].sort((a, b) => a.estimate - b.estimate);
+  const fast = options.fastConvolution && operands.product.name === "float" && kernel.output.dtype === "float32" ? winogradTactics(kernel, shape, isa, constants, optimum) : [];
+  return [...tactics.values(), ...fast].sort((a, b) => a.estimate - b.estimate);
 }
 
 function* candidates(shape: ConvShape, operands: ConvOperands, isa: Isa, optimum: Bindings): Generator<ConvParameters> {

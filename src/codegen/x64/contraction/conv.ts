@@ -19,7 +19,7 @@ import { copyPadded } from "./padded-copy.ts";
 import { PANEL_COLUMNS, PANEL_ROW_BYTES, panelCount } from "./panels.ts";
 import { bytesOf, type Product } from "./products.ts";
 import { startSums } from "./start.ts";
-import { KernelWriter, type Local } from "./writer.ts";
+import { KernelWriter, type Local, type Size } from "./writer.ts";
 
 export interface ConvParameters {
   /** Most rows and columns of pixels of a register tile, and its vectors of output channels. */
@@ -127,7 +127,7 @@ class ConvGenerator {
     const across = ceilDiv(shape.outWidth, max(1, this.#block[1]));
     const columnBlocks = Math.ceil(this.#outputs / (this.#groupColumns * this.#p.blockGroups));
     const radices = [across, down, columnBlocks, shape.groups, shape.batch];
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, shape.outputStrides[3], this.#operands.product.accumulator);
+    const output = new OutputWriter(w, kernel, shape.outputStrides[3], this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [x, y, columnBlock, group, batch] = w.split(tile, radices);
       const block = this.#place(x!, y!, columnBlock!, group!, batch!);
@@ -226,13 +226,23 @@ class ConvGenerator {
       w.count(w.get(block.x.begin), w.get(block.x.end), w.size(this.#patch[1]), (x) => {
         w.set(columns, w.min(w.sub(w.get(block.x.end), w.get(x)), w.size(this.#patch[1])));
         const patch = { y, x, rows, columns };
-        w.choose(rows, heights, (height) => w.choose(columns, widths, (width) => this.#multiply(block, group, b, patch, height, width)));
+        const next = w.f.label("nextPatch");
+        w.choose(rows, heights, (height) => w.choose(columns, widths, (width) => {
+          const tile = this.#multiply(block, group, b, patch, height, width);
+          if (!this.#writesAtOnce(output, height, width)) {
+            tile.store(w.address(w.scratch, this.#imageBytes), this.#groupColumns * 4);
+            return;
+          }
+          this.#writeTile(tile, block, output, group, patch, width);
+          w.f.jump("always", next);
+        }));
         this.#finish(block, output, group, patch);
+        w.f.bind(next);
       });
     });
   }
 
-  #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number): void {
+  #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number): RegisterTile {
     const w = this.#w;
     const { stride, kernel, dilation } = this.#shape;
     const tile = new RegisterTile(w, height * width, group.vectors, (group.columns ?? this.#groupColumns) - (group.vectors - 1) * w.lanes, this.#operands.product);
@@ -252,7 +262,35 @@ class ConvGenerator {
         tile.multiply(w.get(tap), { offsets }, weights, this.#layout(group), steps, this.#p.unroll);
       });
     });
-    tile.store(w.address(w.scratch, this.#imageBytes), this.#groupColumns * 4);
+    return tile;
+  }
+
+  /** Whether patches of this size go to the output from their registers: where the code stays small. */
+  #writesAtOnce(output: OutputWriter, height: number, width: number): boolean {
+    const { outHeight, outWidth } = this.#shape;
+    const isUsual = (size: number, d: 0 | 1, extent: Dim): boolean => typeof extent === "number" || size > this.#p.patch[d] / 2;
+    return output.isLight && isUsual(height, 0, outHeight) && isUsual(width, 1, outWidth);
+  }
+
+  #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, width: number): void {
+    const w = this.#w;
+    const [, rowStride, pixelStride, channelStride] = this.#shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim, Dim, Dim];
+    const column = w.move(w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs)));
+    const tail = this.#tail(group);
+    const outer = (i: number): Size[] => {
+      const [y, x] = [w.add(w.get(patch.y), Math.floor(i / width)), w.add(w.get(patch.x), i % width)];
+      return [w.value(block.batch), ...(this.#shape.spatialDims === 2 ? [y] : []), x];
+    };
+    output.begin();
+    const shared = output.shared(outer(0));
+    let to = w.address(w.get(block.output), w.mul(w.get(patch.y), w.size(rowStride)), w.mul(w.get(patch.x), w.size(pixelStride)), w.mul(column, w.size(channelStride)));
+    tile.accumulators.forEach((from, i) => {
+      const toOffset = typeof pixelStride === "number" ? (i % width) * pixelStride : 0;
+      output.row({ from, outer: shared ? [] : outer(i), column, to, toOffset, vectors: group.vectors, ...(tail && { tail }) }, shared);
+      if (i === tile.rows - 1) return;
+      if ((i + 1) % width === 0) to = w.address(to, w.sub(w.size(rowStride), typeof pixelStride === "number" ? 0 : w.mul(w.size(pixelStride), width - 1)));
+      else if (typeof pixelStride !== "number") to = w.address(to, w.size(pixelStride));
+    });
   }
 
   /** Runs the body `times` times with an address that moves on by `bytes`. */

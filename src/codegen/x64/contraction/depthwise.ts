@@ -164,7 +164,7 @@ class DepthwiseGenerator {
     const shape = this.#shape;
     const kernel = this.#kernel;
     const radices = [ceilDiv(shape.outHeight, this.#p.rows), shape.batch];
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, shape.outputStrides[3], this.#operands.product.accumulator);
+    const output = new OutputWriter(w, kernel, shape.outputStrides[3], this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [block, batch] = w.split(tile, radices);
       const begin = w.local(w.mul(w.value(block!), this.#p.rows));

@@ -125,7 +125,7 @@ class MatmulGenerator {
     const rowBlocks = ceilDiv(kernel.m, max(1, this.#blockRows));
     const columnBlocks = ceilDiv(kernel.n, this.#groupColumns * this.#p.blockGroups);
     const strides = stridesOf(kernel.output);
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, strides[strides.length - 1] ?? 1, this.#operands.product.accumulator);
+    const output = new OutputWriter(w, kernel, strides[strides.length - 1] ?? 1, this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [rowBlock, columnBlock, ...outer] = w.split(tile, [rowBlocks, columnBlocks, ...[...kernel.batch].reverse()]);
       this.#block(this.#place(rowBlock!, columnBlock!, outer.reverse(), strides), output);
@@ -278,8 +278,18 @@ class MatmulGenerator {
     w.f.jump("ge", done);
     w.set(rows, w.min(w.sub(w.get(block.rowEnd), w.get(row)), w.size(this.#height)));
     w.set(target, this.#target(block, row, group));
-    w.choose(rows, heights, (height) => this.#multiply(block, pass, group, b, row, target, height));
+    const next = w.f.label("nextRows");
+    w.choose(rows, heights, (height) => {
+      const tile = this.#multiply(block, pass, group, b, row, target, height);
+      if (!this.#writesAtOnce(output, height)) {
+        tile.store(w.get(target), this.#cPitch);
+        return;
+      }
+      this.#writeTile(tile, block, output, group, row);
+      w.f.jump("always", next);
+    });
     this.#afterLast(pass, () => this.#finish(block, output, group, row, rows, target));
+    w.f.bind(next);
     w.f.emit("add", row.slot, w.size(this.#height));
     w.f.jump("always", top);
     w.f.bind(done);
@@ -332,7 +342,7 @@ class MatmulGenerator {
     return { mask: w.vectors.tailMask(w.sub(columns, (group.vectors - 1) * w.lanes)), columns };
   }
 
-  #multiply(block: Block, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number): void {
+  #multiply(block: Block, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number): RegisterTile {
     const w = this.#w;
     const { a } = this.#kernel;
     const tile = new RegisterTile(w, height, group.vectors, typeof group.columns === "number" ? group.columns - (group.vectors - 1) * w.lanes : w.lanes, this.#operands.product);
@@ -344,7 +354,29 @@ class MatmulGenerator {
     const from = this.#p.copyA ? w.address(w.scratch, rowBytes) : w.address(w.get(block.a), rowBytes, w.mul(w.value(pass.begin), 4));
     const offsets = Array.from({ length: height }, (_, r) => r * pitch);
     tile.multiply(from, { offsets }, w.get(b), this.#layout(group), w.value(pass.steps), this.#p.unroll);
-    tile.store(w.get(target), this.#cPitch);
+    return tile;
+  }
+
+  /** Whether tiles of this height go to the output from their registers: when sums are whole at once, and the code stays small. */
+  #writesAtOnce(output: OutputWriter, height: number): boolean {
+    return this.#depth === undefined && output.isLight && (typeof this.#kernel.m === "number" || height > this.#p.rows / 2);
+  }
+
+  #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: Group, row: Local): void {
+    const w = this.#w;
+    const [rowStride, columnStride] = stridesOf(this.#kernel.output).slice(-2).map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim];
+    const outer = block.outer.map((index) => w.value(index));
+    const column = w.get(group.column);
+    const tail = this.#tail(group);
+    const place = (index: VReg): VReg => w.address(w.get(block.output), w.mul(index, w.size(rowStride)), w.mul(column, w.size(columnStride)));
+    output.begin();
+    const shared = output.shared([...outer, 0]);
+    const first = typeof rowStride === "number" ? place(w.get(row)) : undefined;
+    tile.accumulators.forEach((from, r) => {
+      const index = w.move(w.add(w.get(row), r));
+      const to = first ? { to: first, toOffset: r * (rowStride as number) } : { to: place(index) };
+      output.row({ from, outer: shared ? [] : [...outer, index], column, ...to, vectors: group.vectors, ...(tail && { tail }) }, shared);
+    });
   }
 
   #afterLast(pass: Pass, body: () => void): void {

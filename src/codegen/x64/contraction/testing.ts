@@ -28,7 +28,8 @@ export function randomFloats(count: number, random: () => number): Float32Array 
 export type Elements = Float32Array | Int32Array | Int8Array | Uint8Array | Uint16Array;
 export type Contents = Map<Buffer, Elements>;
 
-const UNTOUCHED = 12345;
+/** What output buffers hold before a kernel runs. */
+export const UNTOUCHED = 12345;
 
 /** Elements of a buffer as numbers; bfloat16 as its bits. */
 export function elementsOf(dtype: DType, bytes: Uint8Array): Elements {

@@ -5,11 +5,12 @@
 import { DTYPE_BITS } from "../../../base/index.ts";
 import { FunctionBuilder, type Isa, type VReg } from "../function.ts";
 import { ExprEmitter } from "./emitter.ts";
-import { type FlatKernel, flattenKernel } from "./flatten.ts";
-import { type Axis, type Buffer, type CompiledKernel, type Dim, dimAdd, dimCeilDiv, dimMin, dimMul, type Expr, type LoopKernel, visitExpr } from "./ir.ts";
+import { type FlatKernel, flattenKernel } from "../../flatten.ts";
+import { type Axis, type Buffer, type CompiledKernel, type Dim, dimAdd, dimCeilDiv, dimMin, dimMul, type Expr, type LoopKernel, visitExpr } from "../../loop-ir.ts";
+import { bytesMoved, totalWork } from "../../loop-cost.ts";
 import { ParamTable } from "./params.ts";
 import { elementBytes } from "./storage.ts";
-import { type LoopSchedule, scheduleLoop, totalWork } from "./schedule.ts";
+import { type LoopSchedule, scheduleLoop } from "./schedule.ts";
 import type { Gp, Scope } from "./scope.ts";
 import { transposeTile } from "./transpose.ts";
 
@@ -28,26 +29,6 @@ export function compileLoop(kernel: LoopKernel, isa: Isa): CompiledKernel {
     bytes: bytesMoved(kernel),
     tactic: `loop ${isa.name} lanes ${schedule.lane?.name ?? "none"}${schedule.chunk ? ` chunk ${schedule.chunk}` : ""}`,
   };
-}
-
-/** Each buffer counted once; of a table that is read by given positions, no more than there are reads. */
-function bytesMoved(kernel: LoopKernel): Dim {
-  const points = dimMul(...kernel.axes.map((axis) => axis.extent));
-  const buffers = new Map<Buffer, Dim>();
-  for (const { buffer, value } of kernel.outputs) {
-    buffers.set(buffer, sizeOf(buffer));
-    visitExpr(value, (e) => { if (e.kind === "load" && !buffers.has(e.buffer)) buffers.set(e.buffer, isLookup(e) ? dimMin(sizeOf(e.buffer), dimMul(points, elementBytes(e.buffer.dtype))) : sizeOf(e.buffer)); });
-  }
-  return dimAdd(...buffers.values());
-}
-
-const sizeOf = (buffer: Buffer): Dim => dimCeilDiv(dimMul(...buffer.dims, DTYPE_BITS[buffer.dtype]), 8);
-
-/** Whether a position in the buffer is itself a loaded number. */
-function isLookup(load: Extract<Expr, { kind: "load" }>): boolean {
-  let found = false;
-  for (const index of load.index) visitExpr(index, (e) => { found ||= e.kind === "load"; });
-  return found;
 }
 
 class LoopCode {

@@ -1,6 +1,6 @@
 /** Little-endian bytes of a constant of a scalar type. */
 import { unreachable } from "../../../base/index.ts";
-import type { ScalarType } from "./ir.ts";
+import type { ScalarType } from "../../loop-ir.ts";
 
 export function constantBits(type: Exclude<ScalarType, "bool">, value: number | bigint): Uint8Array {
   const bytes = new Uint8Array(type === "f64" || type === "i64" || type === "u64" ? 8 : 4);

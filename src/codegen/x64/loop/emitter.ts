@@ -9,7 +9,7 @@
 import { assert } from "../../../base/index.ts";
 import { type FunctionBuilder, type Mem, mem, type VReg } from "../function.ts";
 import { GpCode } from "./gp.ts";
-import { type Affine, affineOf, type Axis, type Buffer, type Dim, dimKey, dimMul, type Expr, freeAxes, type ReduceOp, childrenOf, castTo, constant } from "./ir.ts";
+import { type Affine, affineOf, type Axis, type Buffer, type Dim, dimKey, dimMul, type Expr, freeAxes, type ReduceOp, childrenOf, castTo, constant } from "../../loop-ir.ts";
 import { Lanes, type Vector } from "./lanes.ts";
 import { Reducer } from "./reducer.ts";
 import type { ParamTable } from "./params.ts";

@@ -17,7 +17,7 @@
 import type { Epilogue, ScalarType } from "../../../ir/index.ts";
 import type { FunctionBuilder, VReg } from "../function.ts";
 import { ExprEmitter, type Scope } from "./emitter.ts";
-import { flattenExpr } from "./flatten.ts";
+import { flattenExpr } from "../../flatten.ts";
 import type { ParamTable } from "./params.ts";
 
 /** Lanes of a type, as many registers as it takes. */

@@ -4,7 +4,7 @@
  */
 import type { DType } from "../../../base/index.ts";
 import type { FunctionBuilder, Mem, VReg } from "../function.ts";
-import type { ScalarOp, ScalarType } from "./ir.ts";
+import type { ScalarOp, ScalarType } from "../../loop-ir.ts";
 import type { Gp } from "./scope.ts";
 
 const OPS: ReadonlySet<ScalarOp> = new Set(["add", "sub", "mul", "min", "max", "neg", "abs", "div", "mod", "rem", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "bitAnd", "bitOr", "bitXor", "bitNot"]);

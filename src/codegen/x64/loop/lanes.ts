@@ -8,7 +8,7 @@
 import { type DType, UnsupportedError } from "../../../base/index.ts";
 import type { FunctionBuilder, Mem, VReg } from "../function.ts";
 import { VectorMath } from "../math.ts";
-import { type ReduceOp, type ScalarOp, type ScalarType, scalarTypeOf } from "./ir.ts";
+import { type ReduceOp, type ScalarOp, type ScalarType, scalarTypeOf } from "../../loop-ir.ts";
 import { constantBits } from "./constant-bits.ts";
 import { LaneMemory } from "./lane-memory.ts";
 import { isWide } from "./storage.ts";

@@ -8,7 +8,7 @@
  */
 import type { VReg } from "../function.ts";
 import type { ExprEmitter } from "./emitter.ts";
-import { affineOf, type Axis, type Expr, freeAxes, i64, reduceIdentity, substituteAxes, visitExpr } from "./ir.ts";
+import { affineOf, type Axis, type Expr, freeAxes, i64, reduceIdentity, substituteAxes, visitExpr } from "../../loop-ir.ts";
 import type { Vector } from "./lanes.ts";
 import { childScope, type Gp, isUniform, type Scope } from "./scope.ts";
 

@@ -4,8 +4,9 @@
  * Axes on which a reduction depends come first, so that it is computed once outside the rest. A prefix of the axes, as
  * one linear row number, is divided into tiles; a kernel with little outside its lane axis divides that axis into chunks.
  */
-import { type Axis, affineOf, childrenOf, type Dim, dimAdd, dimCeilDiv, dimFloorDiv, dimMax, dimMul, type Expr, freeAxes, type ScalarOp, visitExpr } from "./ir.ts";
-import type { FlatKernel } from "./flatten.ts";
+import { type Axis, affineOf, childrenOf, type Dim, dimAdd, dimCeilDiv, dimFloorDiv, dimMax, dimMul, type Expr, freeAxes, type ScalarOp, visitExpr } from "../../loop-ir.ts";
+import type { FlatKernel } from "../../flatten.ts";
+import { reducesOf, workWithin } from "../../loop-cost.ts";
 import { laneScore } from "./reducer.ts";
 
 export interface LoopSchedule {
@@ -31,12 +32,6 @@ export interface LoopSchedule {
 
 /** Simple element operations that make a tile worth its overhead. */
 const TILE_WORK = 65536;
-
-function reducesOf(kernel: FlatKernel): Extract<Expr, { kind: "reduce" }>[] {
-  const found: Extract<Expr, { kind: "reduce" }>[] = [];
-  for (const { value } of kernel.outputs) visitExpr(value, (e) => { if (e.kind === "reduce") found.push(e); });
-  return found;
-}
 
 const staticExtent = (dim: Dim, otherwise: number): number => (typeof dim === "number" ? dim : otherwise);
 
@@ -82,38 +77,6 @@ function axesInside(kernel: FlatKernel, lane: Axis | undefined): readonly Axis[]
   if (!lane || !free.some((axes) => axes.has(lane))) return [];
   return kernel.axes.filter((axis) => axis !== lane && !free.some((axes) => axes.has(axis)));
 }
-
-const COSTS: Readonly<Partial<Record<ScalarOp, number>>> = {
-  exp: 8, sigmoid: 10, tanh: 16, erf: 20, log: 12, pow: 60, sin: 40, cos: 40, tan: 50, div: 3, sqrt: 3, rsqrt: 5, mod: 12, rem: 12,
-};
-
-/** Rough operations for one value, reductions inside it apart. */
-function localWork(expr: Expr): number {
-  let work = 1;
-  const seen = new Set<Expr>();
-  const count = (e: Expr): void => {
-    if (seen.has(e) || e.kind === "reduce") return;
-    seen.add(e);
-    if (e.kind === "op") work += COSTS[e.op] ?? 1;
-    childrenOf(e).forEach(count);
-  };
-  count(expr);
-  return work;
-}
-
-/** Operations of all elements that the axes `inner` hold; reductions that depend on none of them run once. */
-function workWithin(kernel: FlatKernel, inner: readonly Axis[]): Dim {
-  const parts: Dim[] = [dimMul(...inner.map((axis) => axis.extent), kernel.outputs.reduce((sum, { value }) => sum + localWork(value), 0))];
-  for (const reduce of reducesOf(kernel)) {
-    const free = freeAxes(reduce);
-    const outer = inner.filter((axis) => free.has(axis)).map((axis) => axis.extent);
-    parts.push(dimMul(...reduce.axes.map((axis) => axis.extent), ...outer, localWork(reduce.body)));
-  }
-  return dimAdd(...parts);
-}
-
-/** Operations of the whole kernel. */
-export const totalWork = (kernel: FlatKernel): Dim => workWithin(kernel, kernel.axes);
 
 /** The first load of 32-bit elements, outside reductions, that is gathered along lanes but contiguous along another axis. */
 function findTransposed(kernel: FlatKernel, lane: Axis | undefined): LoopSchedule["transposed"] {

@@ -3,8 +3,8 @@
  * already in registers. A value emitted in a scope may be used in the scopes inside it, which its code dominates.
  */
 import type { VReg } from "../function.ts";
-import type { Axis, Expr } from "./ir.ts";
-import { freeAxes } from "./ir.ts";
+import type { Axis, Expr } from "../../loop-ir.ts";
+import { freeAxes } from "../../loop-ir.ts";
 
 /** A general register or a number known when code is generated. */
 export type Gp = VReg | number;

@@ -1,6 +1,6 @@
 /** What elements take: in memory by storage type, in registers by the type they are computed with. */
 import { DTYPE_BITS, type DType } from "../../../base/index.ts";
-import type { ScalarType } from "./ir.ts";
+import type { ScalarType } from "../../loop-ir.ts";
 
 export function elementBytes(dtype: DType): number {
   return DTYPE_BITS[dtype] / 8;

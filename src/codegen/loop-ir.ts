@@ -3,5 +3,5 @@ export {
   addAffine, affineOf, axisIndex, childrenOf, constant, dimEqual, dimKey, dimValue, freeAxes, fromAffine, i64, indexBounds, isFloatType, isNonNegative, isStatic, loadElement,
   op, reduceIdentity, rewrite, sameExpr, scalarTypeOf, select, substituteAxes, visitExpr, castTo, asDim,
   add as dimAdd, ceilDiv as dimCeilDiv, floorDiv as dimFloorDiv, max as dimMax, min as dimMin, mul as dimMul, sub as dimSub,
-} from "../../../ir/index.ts";
-export type { Affine, Axis, Buffer, CompiledKernel, Dim, Epilogue, Expr, LoopKernel, Param, ReduceOp, ScalarOp, ScalarType } from "../../../ir/index.ts";
+} from "../ir/index.ts";
+export type { Affine, Axis, Buffer, CompiledKernel, Dim, Epilogue, Expr, LoopKernel, Param, ReduceOp, ScalarOp, ScalarType } from "../ir/index.ts";

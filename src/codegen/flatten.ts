@@ -8,7 +8,7 @@
  */
 import {
   addAffine, type Affine, affineOf, type Axis, axisIndex, type Buffer, childrenOf, type Dim, dimEqual, dimMul, dimValue, dimFloorDiv, type Expr, fromAffine, indexBounds, isNonNegative, type LoopKernel, op, rewrite, dimSub, visitExpr, i64,
-} from "./ir.ts";
+} from "./loop-ir.ts";
 
 export interface FlatOutput {
   readonly buffer: Buffer;

@@ -1,0 +1,293 @@
+/**
+ * A GPU through the CUDA driver. All threads of the process share the device's primary context; each makes it current
+ * before it calls. One `CudaGpu` per thread and device, kept for the life of the process and made anew after a fault.
+ * Sources: CUDA Driver API 13.0, sections 6.8 (primary contexts), 6.18 (streams), 6.23 (launches), 6.24 (graphs), 6.30 (tensor maps).
+ */
+import { assert, type SinterError, UnsupportedError } from "../../base/index.ts";
+import { viewMemory } from "../koffi.ts";
+import { NativeMemory } from "../memory.ts";
+import { CUDA_STATUS, CudaDriver, isFault, versionText } from "./driver.ts";
+import type { Gpu, GpuDescription, GpuEvent, GpuGraph, GpuKernel, GpuLaunch, GpuModule, GpuStream, HostMemory, TensorMapValues } from "./gpu.ts";
+import { LaunchBlock } from "./launch-block.ts";
+import { Waiter } from "./waiter.ts";
+
+const ATTRIBUTE = { multiprocessors: 16, capabilityMajor: 75, capabilityMinor: 76, sharedBytesPerBlock: 97 } as const;
+const MAX_DYNAMIC_SHARED_BYTES = 8;
+const STREAM_NON_BLOCKING = 1;
+const CAPTURE_THREAD_LOCAL = 1;
+const EVENT = { timing: 0, blockingWithoutTiming: 3 } as const;
+const STATIC_SHARED_LIMIT = 49152;
+
+const opened = new Map<number, CudaGpu>();
+
+/**
+ * The GPU that this process uses: number SINTER_GPU of those the driver shows, the first by default.
+ * @throws UnsupportedError "no-gpu"
+ */
+export function openGpu(env: Readonly<Record<string, string | undefined>> = process.env): Gpu {
+  const driver = CudaDriver.open();
+  const ordinal = Number(env["SINTER_GPU"] ?? 0);
+  driver.call("cuDeviceGetCount", driver.out);
+  const count = driver.int32();
+  if (!Number.isInteger(ordinal) || ordinal < 0 || ordinal >= count) throw new UnsupportedError("no-gpu", `SINTER_GPU is "${env["SINTER_GPU"] ?? ""}"; this machine shows ${count} GPU${count === 1 ? "" : "s"}, counted from 0.`);
+  const known = opened.get(ordinal);
+  if (known && !known.isLost) return known;
+  const gpu = new CudaGpu(driver, ordinal, known !== undefined);
+  opened.set(ordinal, gpu);
+  return gpu;
+}
+
+class CudaGpu implements Gpu {
+  readonly description: GpuDescription;
+  readonly driver: CudaDriver;
+  readonly context: number;
+  readonly launches: LaunchBlock;
+  #isLost = false;
+
+  /** @param afterFault the device's context was lost: it is destroyed first, with all that was made in it */
+  constructor(driver: CudaDriver, ordinal: number, afterFault: boolean) {
+    this.driver = driver;
+    driver.call("cuDeviceGet", driver.out, ordinal);
+    const device = driver.int32();
+    if (afterFault) driver.call("cuDevicePrimaryCtxReset_v2", device);
+    this.context = driver.make("cuDevicePrimaryCtxRetain", device);
+    driver.call("cuCtxSetCurrent", this.context);
+    const attribute = (number: number): number => {
+      driver.call("cuDeviceGetAttribute", driver.out, number, device);
+      return driver.int32();
+    };
+    driver.call("cuDeviceGetName", driver.out, 256, device);
+    this.description = {
+      name: driver.text(),
+      capability: 10 * attribute(ATTRIBUTE.capabilityMajor) + attribute(ATTRIBUTE.capabilityMinor),
+      multiprocessors: attribute(ATTRIBUTE.multiprocessors),
+      sharedBytesPerBlock: attribute(ATTRIBUTE.sharedBytesPerBlock),
+      memoryBytes: driver.make("cuDeviceTotalMem_v2", device),
+      driver: versionText(driver.version),
+    };
+    this.launches = new LaunchBlock(driver);
+  }
+
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  /** For the parts below: a status that is not 0 becomes an error; a fault ends this object. */
+  check(status: number, what: string): void {
+    if (status !== 0) throw this.failed(status, what);
+  }
+
+  failed(status: number, what: string): SinterError {
+    if (isFault(status)) this.#isLost = true;
+    return this.driver.error(status, what);
+  }
+
+  /** Frees a handle; after a fault there is none. */
+  release(name: "cuMemFree_v2" | "cuMemFreeHost" | "cuModuleUnload" | "cuStreamDestroy_v2" | "cuGraphExecDestroy" | "cuEventDestroy_v2", handle: number): void {
+    if (!this.#isLost) this.check(this.driver.status(name, handle), name);
+  }
+
+  allocate(sizeBytes: number): number {
+    const status = this.driver.status("cuMemAlloc_v2", this.driver.out, Math.max(256, sizeBytes));
+    const address = this.driver.handle();
+    if (status === CUDA_STATUS.outOfMemory) {
+      const { freeBytes, totalBytes } = this.memory();
+      throw this.driver.error(status, `an allocation of ${sizeBytes} bytes, with ${freeBytes} of ${totalBytes} free,`);
+    }
+    this.check(status, `an allocation of ${sizeBytes} bytes`);
+    return address;
+  }
+
+  free(address: number): void {
+    this.release("cuMemFree_v2", address);
+  }
+
+  allocateHost(sizeBytes: number): HostMemory {
+    return new PinnedMemory(this, Math.max(64, sizeBytes));
+  }
+
+  upload(to: number, from: number | bigint, sizeBytes: number): void {
+    if (sizeBytes > 0) this.check(this.driver.status("cuMemcpyHtoD_v2", to, Number(from), sizeBytes), `a copy of ${sizeBytes} bytes to the device`);
+  }
+
+  download(to: number | bigint, from: number, sizeBytes: number): void {
+    if (sizeBytes > 0) this.check(this.driver.status("cuMemcpyDtoH_v2", Number(to), from, sizeBytes), `a copy of ${sizeBytes} bytes from the device`);
+  }
+
+  zero(address: number, sizeBytes: number): void {
+    if (sizeBytes > 0) this.check(this.driver.status("cuMemsetD8_v2", address, 0, sizeBytes), `clearing ${sizeBytes} bytes`);
+  }
+
+  loadModule(image: Uint8Array): GpuModule {
+    return new CudaModule(this, image);
+  }
+
+  createStream(): GpuStream {
+    return new CudaStream(this);
+  }
+
+  memory(): { readonly freeBytes: number; readonly totalBytes: number } {
+    const { driver } = this;
+    this.check(driver.status("cuMemGetInfo_v2", driver.out, driver.out + 8), "asking for free memory");
+    return { freeBytes: driver.handle(0), totalBytes: driver.handle(8) };
+  }
+}
+
+class PinnedMemory implements HostMemory {
+  readonly address: bigint;
+  readonly sizeBytes: number;
+  readonly #gpu: CudaGpu;
+  #buffer: ArrayBuffer | undefined;
+  #disposed = false;
+
+  constructor(gpu: CudaGpu, sizeBytes: number) {
+    this.#gpu = gpu;
+    gpu.check(gpu.driver.status("cuMemHostAlloc", gpu.driver.out, sizeBytes, 0), `an allocation of ${sizeBytes} bytes of pinned memory`);
+    this.address = BigInt(gpu.driver.handle());
+    this.sizeBytes = sizeBytes;
+  }
+
+  view(offset = 0, length = this.sizeBytes - offset): Uint8Array<ArrayBuffer> {
+    assert(!this.#disposed && offset >= 0 && length >= 0 && offset + length <= this.sizeBytes, `view [${offset}, ${offset + length}) of ${this.sizeBytes} pinned bytes`);
+    this.#buffer ??= viewMemory(this.address, this.sizeBytes);
+    return new Uint8Array(this.#buffer, offset, length);
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#buffer = undefined;
+    this.#gpu.release("cuMemFreeHost", Number(this.address));
+  }
+}
+
+class CudaModule implements GpuModule {
+  readonly #gpu: CudaGpu;
+  readonly #handle: number;
+
+  constructor(gpu: CudaGpu, image: Uint8Array) {
+    this.#gpu = gpu;
+    // PTX is text that ends with a zero byte; a cubin knows its length.
+    using copy = NativeMemory.allocate(image.byteLength + 1);
+    copy.view().set(image);
+    const status = gpu.driver.status("cuModuleLoadData", gpu.driver.out, Number(copy.address));
+    if (status !== 0 && !isFault(status) && status !== CUDA_STATUS.outOfMemory) {
+      throw new UnsupportedError("engine-incompatible", `The engine's code does not load on ${gpu.description.name}: ${gpu.driver.error(status, "loading a module").message} Build the model again on this machine.`);
+    }
+    gpu.check(status, "loading a module");
+    this.#handle = gpu.driver.handle();
+  }
+
+  kernel(entry: string, sharedBytes: number): GpuKernel {
+    const { driver } = this.#gpu;
+    this.#gpu.check(driver.status("cuModuleGetFunction", driver.out, this.#handle, entry), `finding kernel ${entry}`);
+    const handle = driver.handle();
+    if (sharedBytes > STATIC_SHARED_LIMIT) this.#gpu.check(driver.status("cuFuncSetAttribute", handle, MAX_DYNAMIC_SHARED_BYTES, sharedBytes), `asking for ${sharedBytes} bytes of shared memory for ${entry}`);
+    return { handle };
+  }
+
+  dispose(): void {
+    this.#gpu.release("cuModuleUnload", this.#handle);
+  }
+}
+
+class CudaStream implements GpuStream {
+  readonly #gpu: CudaGpu;
+  readonly #handle: number;
+  readonly #end: number;
+  #waiter: Waiter | undefined;
+
+  constructor(gpu: CudaGpu) {
+    this.#gpu = gpu;
+    this.#handle = gpu.driver.make("cuStreamCreate", STREAM_NON_BLOCKING);
+    this.#end = gpu.driver.make("cuEventCreate", EVENT.blockingWithoutTiming);
+  }
+
+  launch(launch: GpuLaunch): void {
+    this.#gpu.check(this.#gpu.launches.launch(launch, this.#handle), "a kernel launch");
+  }
+
+  copyIn(to: number, from: number, sizeBytes: number): void {
+    if (sizeBytes > 0) this.#call("cuMemcpyHtoDAsync_v2", to, from, sizeBytes, this.#handle);
+  }
+
+  copyOut(to: number, from: number, sizeBytes: number): void {
+    if (sizeBytes > 0) this.#call("cuMemcpyDtoHAsync_v2", to, from, sizeBytes, this.#handle);
+  }
+
+  capture(record: () => void): GpuGraph {
+    const { driver } = this.#gpu;
+    this.#call("cuStreamBeginCapture_v2", this.#handle, CAPTURE_THREAD_LOCAL);
+    try {
+      record();
+    } catch (error) {
+      driver.status("cuStreamEndCapture", this.#handle, driver.out);
+      throw error;
+    }
+    this.#call("cuStreamEndCapture", this.#handle, driver.out);
+    const graph = driver.handle();
+    const status = driver.status("cuGraphInstantiateWithFlags", driver.out, graph, 0);
+    const handle = driver.handle();
+    driver.status("cuGraphDestroy", graph);
+    this.#gpu.check(status, "making a graph");
+    return { handle, dispose: () => this.#gpu.release("cuGraphExecDestroy", handle) };
+  }
+
+  launchGraph(graph: GpuGraph): void {
+    this.#call("cuGraphLaunch", graph.handle, this.#handle);
+  }
+
+  event(): GpuEvent {
+    return new CudaEvent(this.#gpu, this.#handle);
+  }
+
+  synchronize(): void {
+    this.#call("cuStreamSynchronize", this.#handle);
+  }
+
+  async finished(): Promise<void> {
+    this.#call("cuEventRecord", this.#end, this.#handle);
+    this.#waiter ??= Waiter.take(this.#gpu.driver);
+    const status = await this.#waiter.wait(this.#gpu.context, this.#end);
+    if (status !== 0) throw this.#gpu.failed(status, "a run");
+  }
+
+  dispose(): void {
+    this.#waiter?.release();
+    this.#waiter = undefined;
+    this.#gpu.release("cuEventDestroy_v2", this.#end);
+    this.#gpu.release("cuStreamDestroy_v2", this.#handle);
+  }
+
+  #call(name: Parameters<CudaDriver["status"]>[0], ...args: readonly number[]): void {
+    this.#gpu.check(this.#gpu.driver.status(name, ...args), name);
+  }
+}
+
+class CudaEvent implements GpuEvent {
+  readonly handle: number;
+  readonly #gpu: CudaGpu;
+  readonly #stream: number;
+
+  constructor(gpu: CudaGpu, stream: number) {
+    this.#gpu = gpu;
+    this.#stream = stream;
+    this.handle = gpu.driver.make("cuEventCreate", EVENT.timing);
+  }
+
+  record(): void {
+    this.#gpu.check(this.#gpu.driver.status("cuEventRecord", this.handle, this.#stream), "recording an event");
+  }
+
+  since(earlier: GpuEvent): number {
+    const { driver } = this.#gpu;
+    this.#gpu.check(driver.status("cuEventElapsedTime", driver.out, (earlier as CudaEvent).handle, this.handle), "reading an event");
+    return driver.float32();
+  }
+
+  dispose(): void {
+    this.#gpu.release("cuEventDestroy_v2", this.handle);
+  }
+}
+
+export type { TensorMapValues };

@@ -1,0 +1,3 @@
+export { openGpu } from "./cuda-gpu.ts";
+export * from "./gpu.ts";
+export { type CudaCompiler, openCudaCompiler } from "./nvrtc.ts";

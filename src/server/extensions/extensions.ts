@@ -1,0 +1,28 @@
+/** State that both front ends share: settings and regions are the server's, not a protocol's. */
+import type { Logger } from "pino";
+import { LogSettings } from "./log-settings.ts";
+import { SharedMemoryRegions } from "./shared-memory.ts";
+import { type TraceSetting, TraceSettings } from "./trace-settings.ts";
+
+export interface ExtensionOptions {
+  readonly logger?: Logger;
+  /** Whether clients may name shared memory; off by default. */
+  readonly allowClientSharedMemory?: boolean;
+  readonly trace?: Partial<TraceSetting>;
+}
+
+export class Extensions {
+  readonly log: LogSettings;
+  readonly trace: TraceSettings;
+  readonly regions: SharedMemoryRegions;
+
+  constructor(options: ExtensionOptions = {}) {
+    this.log = new LogSettings(options.logger);
+    this.trace = new TraceSettings(options.trace);
+    this.regions = new SharedMemoryRegions(options.allowClientSharedMemory ?? false);
+  }
+
+  close(): void {
+    this.regions.close();
+  }
+}

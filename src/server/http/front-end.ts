@@ -1,0 +1,177 @@
+/**
+ * KServe v2 over HTTP/1.1: a listening socket, a router and handlers. Every size and every wait has a bound.
+ *
+ * Draining: `drain` stops accepting, tells keep-alive clients to go with their next reply, waits for what is in flight,
+ * and then closes what is left.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import type { InferenceServer } from "../contract.ts";
+import { Extensions } from "../extensions/extensions.ts";
+import { BodyPool } from "../wire/body-pool.ts";
+import type { ServerIdentity } from "../wire/documents.ts";
+import type { HttpContext } from "./context.ts";
+import * as control from "./control.ts";
+import { Exchange } from "./exchange.ts";
+import { generate, generateStream } from "./generate.ts";
+import { infer } from "./infer.ts";
+import { JsonWorker } from "./json-worker.ts";
+import { Router, type RouteKind } from "./router.ts";
+
+export interface HttpOptions {
+  readonly host?: string;
+  /** 0: any free one. */
+  readonly port: number;
+  readonly identity?: ServerIdentity;
+  readonly extensions?: Extensions;
+  /** Of a request's JSON, of one tensor, and of what a compressed body inflates to; 64 MiB. */
+  readonly maxInputBytes?: number;
+  readonly maxHeaderBytes?: number;
+  readonly maxConnections?: number;
+  readonly headersTimeoutMs?: number;
+  /** For a whole request to arrive. */
+  readonly requestTimeoutMs?: number;
+  /** For a client to take some of its reply. */
+  readonly replyTimeoutMs?: number;
+  readonly keepAliveTimeoutMs?: number;
+}
+
+type Method = "GET" | "POST";
+const ROUTES: Readonly<Record<RouteKind, { readonly methods: readonly Method[]; readonly handle: control.Handler }>> = {
+  live: { methods: ["GET"], handle: control.live },
+  ready: { methods: ["GET"], handle: control.ready },
+  server: { methods: ["GET"], handle: control.server },
+  metadata: { methods: ["GET"], handle: control.metadata },
+  modelReady: { methods: ["GET"], handle: control.modelReady },
+  config: { methods: ["GET"], handle: control.config },
+  statistics: { methods: ["GET"], handle: control.statistics },
+  infer: { methods: ["POST"], handle: infer },
+  generate: { methods: ["POST"], handle: generate },
+  generateStream: { methods: ["POST"], handle: generateStream },
+  trace: { methods: ["GET", "POST"], handle: control.trace },
+  logging: { methods: ["GET", "POST"], handle: control.logging },
+  index: { methods: ["POST"], handle: control.index },
+  load: { methods: ["POST"], handle: control.load },
+  unload: { methods: ["POST"], handle: control.unload },
+  systemStatus: { methods: ["GET"], handle: control.systemStatus },
+  systemRegister: { methods: ["POST"], handle: control.systemRegister },
+  systemUnregister: { methods: ["POST"], handle: control.systemUnregister },
+  cudaStatus: { methods: ["GET"], handle: control.cudaStatus },
+  cudaRegister: { methods: ["POST"], handle: control.cudaRegister },
+  cudaUnregister: { methods: ["POST"], handle: control.cudaUnregister },
+};
+
+export const DEFAULT_IDENTITY: ServerIdentity = { name: "triton", version: "2.71.0" };
+const MIB = 2 ** 20;
+
+export class HttpFrontEnd {
+  readonly port: number;
+  readonly #server: Server;
+  readonly #context: HttpContext;
+  readonly #router = new Router();
+  #inFlight = 0;
+  #draining = false;
+  #idle: (() => void) | undefined;
+
+  private constructor(server: Server, context: HttpContext) {
+    this.#server = server;
+    this.#context = context;
+    this.port = (server.address() as AddressInfo).port;
+    server.on("request", (request, response) => this.#handle(request, response));
+    server.on("checkContinue", (request, response) => this.#handle(request, response));
+    server.on("clientError", refuseClient);
+  }
+
+  /** @throws when the address is taken */
+  static async listen(server: InferenceServer, options: HttpOptions): Promise<HttpFrontEnd> {
+    const extensions = options.extensions ?? new Extensions();
+    const listener = createServer({
+      maxHeaderSize: options.maxHeaderBytes ?? 16 * 1024,
+      headersTimeout: options.headersTimeoutMs ?? 10_000,
+      requestTimeout: options.requestTimeoutMs ?? 120_000,
+      keepAliveTimeout: options.keepAliveTimeoutMs ?? 75_000,
+      connectionsCheckingInterval: Math.min(5000, options.headersTimeoutMs ?? 5000, options.requestTimeoutMs ?? 5000),
+      noDelay: true,
+    });
+    listener.maxConnections = options.maxConnections ?? 10_000;
+    await new Promise<void>((resolve, reject) => {
+      listener.once("error", reject);
+      listener.listen(options.port, options.host ?? "127.0.0.1", resolve);
+    });
+    return new HttpFrontEnd(listener, {
+      server,
+      identity: options.identity ?? DEFAULT_IDENTITY,
+      pool: new BodyPool(),
+      json: new JsonWorker(),
+      regions: extensions.regions,
+      log: extensions.log,
+      trace: extensions.trace,
+      maxInputBytes: options.maxInputBytes ?? 64 * MIB,
+      replyTimeoutMs: options.replyTimeoutMs ?? 60_000,
+    });
+  }
+
+  /** Requests whose reply is not complete. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Finishes what was accepted, for at most `mostMs`. @returns how many requests were cut off */
+  async drain(mostMs: number): Promise<number> {
+    this.#draining = true;
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeIdleConnections();
+    let timer: NodeJS.Timeout | undefined;
+    if (this.#inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+        timer = setTimeout(resolve, mostMs);
+      });
+    }
+    clearTimeout(timer);
+    const cutOff = this.#inFlight;
+    this.#server.closeAllConnections();
+    await closed;
+    await this.#context.json.close();
+    if (cutOff === 0) this.#context.pool.close();
+    return cutOff;
+  }
+
+  #handle(request: IncomingMessage, response: ServerResponse): void {
+    this.#inFlight++;
+    const exchange = new Exchange(request, response, this.#context);
+    response.once("close", () => {
+      this.#inFlight--;
+      if (this.#inFlight === 0) this.#idle?.();
+    });
+    if (this.#draining) response.shouldKeepAlive = false;
+    const route = this.#router.route(request.url ?? "");
+    if (route === undefined) {
+      exchange.errorText(404, "Not Found");
+      return;
+    }
+    const { methods, handle } = ROUTES[route.kind];
+    if (!methods.includes(request.method as Method)) {
+      exchange.errorText(405, "Method Not Allowed");
+      return;
+    }
+    try {
+      handle(exchange, route)?.catch((error: unknown) => exchange.error(error));
+    } catch (error) {
+      exchange.error(error);
+    }
+  }
+}
+
+/** What a client gets that does not speak HTTP, sends too many headers, or takes too long over them. */
+function refuseClient(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (!socket.writable || error.code === "ECONNRESET") {
+    socket.destroy();
+    return;
+  }
+  const [status, text] = error.code === "HPE_HEADER_OVERFLOW" ? ["431 Request Header Fields Too Large", "request headers are too large"]
+    : error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? ["408 Request Timeout", "the request did not arrive in time"]
+      : ["400 Bad Request", "malformed HTTP request"];
+  const body = JSON.stringify({ error: text });
+  socket.end(`HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`);
+}

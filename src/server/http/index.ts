@@ -1,0 +1,1 @@
+export { HttpFrontEnd, type HttpOptions } from "./front-end.ts";
