@@ -3,7 +3,7 @@
  */
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
-import { Tensor, UnsupportedError, UserError } from "./base/index.ts";
+import { type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { writeEngine } from "./engine/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Graph, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
 import { link, type ManifestIdentity } from "./link/index.ts";
@@ -34,8 +34,11 @@ export interface BuildProgress {
 export interface BuildOptions extends TargetOptions {
   /** Engine file to write; replaced by rename. */
   readonly output: string;
-  /** fp32 keeps every layer as the model has it; int8 quantizes float layers by `quantization`. Models that come quantized stay so in either. */
-  readonly precision?: "fp32" | "int8";
+  /**
+   * fp32 keeps every layer as the model has it; bf16 computes products of bfloat16 with float32 sums, where the processor
+   * has AVX512-BF16; int8 quantizes float layers by `quantization`. Models that come quantized stay so in each.
+   */
+  readonly precision?: Precision;
   /** With int8: what to do to each layer. Without it, matrix products get a scale per row as they run, and convolutions stay. */
   readonly quantization?: QuantizationPlan;
   /** Shapes the engine must serve; a dimension that no profile names gets a documented default range. */
@@ -55,7 +58,7 @@ export interface BuildOptions extends TargetOptions {
 /** What the build did to one step of the program. */
 export interface StepReport {
   readonly name: string;
-  readonly kind: "loop" | "matmul" | "conv" | "attention" | "reference" | "jump" | "fail";
+  readonly kind: "loop" | "matmul" | "conv" | "attention" | "sequential" | "size" | "reference" | "jump" | "fail";
   readonly description: string;
   readonly tactics: readonly TacticReport[];
 }
@@ -94,6 +97,7 @@ export function dynamicPlan(layers: readonly Layer[]): QuantizationPlan {
 export async function buildQuantized(model: string | Uint8Array, options: BuildOptions, quantization: Quantization | undefined): Promise<BuildResult> {
   const started = performance.now();
   const target = openTarget(options);
+  target.requirePrecision(options.precision ?? "fp32");
   const progress = new Progress(options, started);
   await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
   using spill = new SpillFile(dirname(options.output));
@@ -107,9 +111,9 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     assumeProfiles(graph, profiles);
     inferTypes(graph);
     const quantized = quantization && withReport(quantization);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...(quantized ? { quantization: quantized.quantization } : {}) });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), bfloat16: options.precision === "bf16", ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
-    const plan = schedule(graph);
+    const plan = schedule(graph, target.kernels);
     refuseReferences(plan, options);
     const compiled = await compileKernels(plan, profiles[0]!, target, options, progress);
     const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
@@ -212,6 +216,7 @@ function reportOf(step: Exclude<Step, KernelStep>): StepReport {
   switch (step.kind) {
     case "reference": return { name: step.graph.name, kind: "reference", description: step.reason, tactics: [] };
     case "jump": return { name: step.inputs.length > 0 ? "branch" : "end of branch", kind: "jump", description: `goes on at step ${step.target}${step.inputs.length > 0 ? " when the condition is false" : ""}`, tactics: [] };
+    case "size": return { name: "size", kind: "size", description: `reads how large the results of ${step.operators.join("+")} are`, tactics: [] };
     case "fail": return { name: "no such branch", kind: "fail", description: step.message, tactics: [] };
   }
 }

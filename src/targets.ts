@@ -2,12 +2,13 @@
  * What the compiler can build for: this processor, this machine's GPU, or a GPU that is elsewhere. A target names itself
  * for the engine, proposes tactics for a kernel, and times them.
  */
-import { assert, UserError } from "./base/index.ts";
-import { archName, attentionTactics, compileLoop, convTactics, type CudaArch, type CudaKernel, cudaTactics, HOPPER, type Isa, isaOf, matmulTactics, PRELUDE } from "./codegen/index.ts";
+import { assert, type Precision, UnsupportedError, UserError } from "./base/index.ts";
+import { archName, attentionTactics, compileLoop, compileSequential, convTactics, type CudaArch, type CudaKernel, cudaTactics, HOPPER, type Isa, isaOf, matmulTactics, PRELUDE } from "./codegen/index.ts";
 import type { ManifestTarget } from "./engine/index.ts";
 import type { Bindings, CompiledKernel, ConstantLookup, Kernel, Tactic } from "./ir/index.ts";
 import { mul } from "./ir/index.ts";
-import { type CudaCompiler, detectCpu, type Gpu, openCudaCompiler, openGpu, requireCpu } from "./native/index.ts";
+import { type Cpu, type CudaCompiler, detectCpu, type Gpu, openCudaCompiler, openGpu, requireCpu } from "./native/index.ts";
+import { PROCESSOR_KERNELS, type TargetKernels } from "./schedule/index.ts";
 import { CpuDevice, GpuDevice, type TuneDevice, type TuneLevel } from "./tune/index.ts";
 
 export interface TargetOptions {
@@ -37,6 +38,10 @@ export interface Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
+  /** What it has kernels for. */
+  readonly kernels: TargetKernels;
+  /** @throws UnsupportedError when the device does not multiply in the precision */
+  requirePrecision(precision: Precision): void;
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[];
 }
 
@@ -54,25 +59,39 @@ class X64Target implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
+  readonly kernels: TargetKernels;
+  readonly #cpu: Cpu;
   readonly #isa: Isa;
+  readonly #isLimited: boolean;
   readonly #fastConvolution: boolean;
 
   constructor(options: TargetOptions) {
-    const cpu = detectCpu(options.env ?? process.env);
+    const env = options.env ?? process.env;
+    const cpu = detectCpu(env);
     requireCpu(cpu);
     const isa = isaOf(cpu.features);
     assert(isa, "a processor without AVX2 that was not refused");
+    this.#cpu = cpu;
     this.#isa = isa;
+    this.#isLimited = Boolean(env["SINTER_CPU"]);
+    this.kernels = { ...PROCESSOR_KERNELS, bfloat16: isa.bf16 };
     this.#fastConvolution = options.fastConvolution ?? false;
     this.level = options.level ?? DEFAULT_LEVEL;
     this.identity = { arch: "x64", isa: isa.name, cpu: cpu.id, features: [...cpu.features] };
     this.device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
   }
 
+  requirePrecision(precision: Precision): void {
+    const isa = this.#isa;
+    if (precision !== "bf16" || isa.bf16) return;
+    throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${this.#isLimited ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
+  }
+
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {
     const isa = this.#isa;
     switch (kernel.kind) {
       case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
+      case "sequential": return [{ name: "sequential", estimate: 0, compile: () => compileSequential(kernel, isa) }];
       case "matmul": return matmulTactics(kernel, isa, constants, bindings);
       case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution: this.#fastConvolution });
       case "attention": return attentionTactics(kernel, isa, constants, bindings);
@@ -84,6 +103,7 @@ class CudaTarget implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
+  readonly kernels: TargetKernels = { bfloat16: false, integers: false, sequential: false };
   readonly #arch: CudaArch;
   readonly #compiler: CudaCompiler;
   readonly #form: "cubin" | "ptx";
@@ -112,6 +132,10 @@ class CudaTarget implements Target {
     const compiler = options.cudaCompiler ?? openCudaCompiler(options.env);
     const absent: TuneDevice = { identity: `sm_${capability}`, prepare: () => { throw new Error("Bug in sinter: a kernel timed on a GPU that is elsewhere"); } };
     return new CudaTarget({ ...HOPPER, capability, ownInstructions: !options.compatibility }, compiler, { name: `a GPU of sm_${capability}`, driver: "unknown" }, absent, 0, options.compatibility ? "ptx" : "cubin");
+  }
+
+  requirePrecision(precision: Precision): void {
+    if (precision !== "fp32") throw new UnsupportedError("unsupported", `Precision ${precision} is not there for GPUs; build with --precision fp32.`);
   }
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {

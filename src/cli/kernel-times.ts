@@ -45,11 +45,17 @@ function median(values: readonly number[]): number {
 export function kernelTable(kernels: readonly KernelTime[], peaks: Peaks): string {
   const rows = [...kernels].sort((a, b) => b.ms - a.ms).map((kernel) => [
     kernel.name, milliseconds(kernel.ms), percent(kernel.share),
-    kernel.gflops.toFixed(1), percent(kernel.gflops / peaks.gflops), kernel.gbps.toFixed(1), percent(kernel.gbps / peaks.gbps),
+    kernel.gflops.toFixed(1), kernel.gbps.toFixed(1), reached(kernel, peaks),
     kernel.tactic, some(kernel.nodes, 3),
   ]);
   const title = `Peaks measured on ${peaks.threads} thread${peaks.threads === 1 ? "" : "s"}: ${peaks.gflops.toFixed(0)} GFLOP/s, ${peaks.gbps.toFixed(1)} GB/s to and from memory (caches are faster).`;
-  return `${title}\n${table(["kernel", "ms", "share", "GFLOP/s", "of peak", "GB/s", "of peak", "tactic", "nodes"], rows)}`;
+  return `${title}\n${table(["kernel", "ms", "share", "GFLOP/s", "GB/s", "of the peak that binds", "tactic", "nodes"], rows)}`;
+}
+
+/** The share of the limit that the kernel is nearer to: the other one has room left whatever is done. */
+function reached({ gflops, gbps }: KernelTime, peaks: Peaks): string {
+  const [arithmetic, memory] = [gflops / peaks.gflops, gbps / peaks.gbps];
+  return arithmetic >= memory ? `${percent(arithmetic)} arithmetic` : `${percent(memory)} memory`;
 }
 
 function percent(share: number): string {

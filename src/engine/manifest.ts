@@ -2,7 +2,7 @@
  * What an engine says about itself: the program as tables of numbers, its inputs and outputs, its profiles, and what it
  * was made from and for. Everything here depends on model, options, processor and tuning cache alone.
  */
-import type { DType } from "../base/index.ts";
+import type { DType, Precision } from "../base/index.ts";
 import type { GraphJson, Launch, PixelTile, TensorMap } from "../ir/index.ts";
 import type { DimIndex, DimRow } from "./dim-table.ts";
 
@@ -100,7 +100,20 @@ export interface ManifestFail {
   readonly label: ManifestLabel;
 }
 
-export type ManifestStep = ManifestKernel | ManifestReference | ManifestJump | ManifestFail;
+/** A size that only the data decide becomes known: it is the number in memory, or another size. */
+export interface ManifestSize {
+  readonly kind: "size";
+  /** A row that is a symbol. */
+  readonly symbol: DimIndex;
+  /** One int64; none when `given` is there. */
+  readonly inputs: readonly ManifestSource[];
+  readonly given?: DimIndex;
+  /** None. */
+  readonly outputs: readonly ManifestValue[];
+  readonly label: ManifestLabel;
+}
+
+export type ManifestStep = ManifestKernel | ManifestReference | ManifestJump | ManifestFail | ManifestSize;
 
 export interface SymbolRange {
   readonly min: number;
@@ -126,7 +139,7 @@ export interface Manifest {
   readonly version: string;
   readonly model: { readonly name: string; readonly producer: string; readonly opset: number; readonly digest: string; readonly metadata: Readonly<Record<string, string>> };
   readonly target: ManifestTarget;
-  readonly precision: "fp32" | "int8";
+  readonly precision: Precision;
   readonly level: number;
   readonly inputs: readonly ManifestValue[];
   readonly outputs: readonly ManifestValue[];
