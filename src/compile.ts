@@ -182,7 +182,7 @@ interface CompiledPlan {
 async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, options: BuildOptions, progress: Progress): Promise<CompiledPlan> {
   const isa = targetOf(cpu);
   const cache = options.timingCache ? TimingCache.load(options.timingCache) : new TimingCache();
-  const device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
+  using device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
   const bindings = optimumOf(profile, plan.graph);
   const alternatives = otherShapes(profile.symbols, bindings);
   const constants = (buffer: Buffer): Uint8Array | undefined => {
