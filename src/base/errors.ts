@@ -31,6 +31,12 @@ export const ERRORS = {
   "aborted": { exit: 130, meaning: "The work was cancelled." },
   "disposed": { exit: 2, meaning: "An engine or context was used after it was disposed." },
   "limit-exceeded": { exit: 6, meaning: "A stated bound was reached." },
+  "config-invalid": { exit: 3, meaning: "A model's configuration has a field, value or bracket that the schema does not allow." },
+  "config-mismatch": { exit: 3, meaning: "A model's configuration does not fit the model." },
+  "model-missing": { exit: 3, meaning: "A model repository lacks the model, its versions or its file." },
+  "model-changing": { exit: 5, meaning: "A model's files changed while they were read; it is read again when they rest." },
+  "engine-untrusted": { exit: 4, meaning: "An engine is not signed by a key that this machine trusts." },
+  "backend-failed": { exit: 6, meaning: "The process that runs or compiles a model ended or did not answer." },
   "mismatch": { exit: 1, meaning: "A comparison found a difference above its tolerance." },
 } as const;
 

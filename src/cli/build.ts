@@ -1,13 +1,14 @@
 /** `sinter build`: an ONNX model to an engine file. */
 import { dirname, resolve } from "node:path";
 import { type Command as CommandType, Command, Option } from "commander";
-import { SinterError, UserError } from "../base/index.ts";
+import { type Precision, PRECISIONS, SinterError, UserError } from "../base/index.ts";
 import { build, type BuildOptions, type BuildResult } from "../compile.ts";
 import { openData } from "../data/index.ts";
 import { EngineFile } from "../engine/index.ts";
 import { buildInt8, type Int8Options, type Int8Result } from "../mixed-precision.ts";
 import { type AccuracyReport, type Calibrator, CALIBRATORS, metricNamed, type MetricName, METRICS, type Scheme, SCHEMES } from "../quantize/index.ts";
 import { accuracyText } from "./accuracy-text.ts";
+import { keyFolder, signEngine } from "../trust/index.ts";
 import { checkWritable } from "./folders.ts";
 import { withInterrupt } from "./interrupt.ts";
 import { modelInputs } from "./model-inputs.ts";
@@ -21,7 +22,7 @@ interface BuildCommandOptions extends ShapeOptions, BuildTuning, Int8CommandOpti
 }
 
 export interface Int8CommandOptions {
-  readonly precision: "fp32" | "int8";
+  readonly precision: Precision;
   readonly calibration?: string;
   readonly calibrator: Calibrator;
   readonly scheme: Scheme;
@@ -38,7 +39,7 @@ export interface Int8CommandOptions {
 /** Options of int8 builds. */
 function int8Options(command: CommandType): CommandType {
   return command
-    .addOption(new Option("--precision <type>", "int8 quantizes convolutions and matrix products").choices(["fp32", "int8"]).default("fp32"))
+    .addOption(new Option("--precision <type>", "what products are computed in: int8 quantizes convolutions and matrix products").choices(PRECISIONS).default("fp32"))
     .option("--calibration <file>", "with int8: a cache of sinter calibrate; without one, matrix products get a scale per row as they run")
     .addOption(new Option("--calibrator <name>", "which of the cache's ranges to use").choices(CALIBRATORS).default("entropy"))
     .addOption(new Option("--scheme <name>", "bytes with a zero point, or about zero").choices(SCHEMES).default("asymmetric"))
@@ -86,14 +87,14 @@ async function run(model: string, options: BuildCommandOptions): Promise<void> {
   try {
     const result = await withInterrupt((signal): Promise<Int8Result> => {
       const common: BuildOptions = {
-        output, profiles: parseProfile(options), signal, ...tuningOf(options),
+        output, precision: options.precision, profiles: parseProfile(options), signal, ...tuningOf(options),
         ...(options.strict ? { strict: true } : {}),
         onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
       };
       return options.precision === "int8" ? buildInt8(model, { ...common, ...measured(model, options), onMeasure: (text) => line.show(`measuring: ${text}`, "measure") }) : build(model, common);
     });
     line.clear();
-    report(result, options.json === true);
+    report(result, signEngine(output, keyFolder(process.env)), options.json === true);
     if (result.accuracy) reportAccuracy(result.accuracy, options.json === true);
   } finally {
     line.clear();
@@ -118,15 +119,15 @@ function reportAccuracy(accuracy: AccuracyReport, asJson: boolean): void {
   if (!accuracy.reached) throw new SinterError("accuracy-target", `No mix of precisions reached ${accuracy.target} of the float model's ${accuracy.metric}; the best found, ${accuracy.retained.toFixed(4)}, was kept.`);
 }
 
-function report({ output, elapsedMs, accuracy, report: { nodesBefore, nodesAfter, steps, referenceSteps, quantization } }: BuildResult & { readonly accuracy?: AccuracyReport }, asJson: boolean): void {
+function report({ output, elapsedMs, accuracy, report: { nodesBefore, nodesAfter, steps, referenceSteps, quantization } }: BuildResult & { readonly accuracy?: AccuracyReport }, key: string, asJson: boolean): void {
   const file = EngineFile.open(output);
   const { sizeBytes } = file;
   file.close();
   if (asJson) {
-    printJson({ output, elapsedMs, sizeBytes, nodesBefore, nodesAfter, steps: steps.length, referenceSteps, ...(quantization ? { quantization } : {}), ...(accuracy ? { accuracy } : {}) });
+    printJson({ output, elapsedMs, sizeBytes, nodesBefore, nodesAfter, steps: steps.length, referenceSteps, signedBy: key, ...(quantization ? { quantization } : {}), ...(accuracy ? { accuracy } : {}) });
     return;
   }
-  console.log(`${output}: ${bytes(sizeBytes)}, ${nodesBefore} nodes became ${steps.length} steps, in ${(elapsedMs / 1000).toFixed(1)} s`);
+  console.log(`${output}: ${bytes(sizeBytes)}, ${nodesBefore} nodes became ${steps.length} steps, in ${(elapsedMs / 1000).toFixed(1)} s; signed by this machine's key ${key}`);
   if (quantization) {
     const int8 = Object.values(quantization.layers).filter(({ precision }) => precision === "int8");
     console.log(`${int8.length} of ${Object.keys(quantization.layers).length} layers in int8; their weights ${bytes(quantization.bytes)} instead of ${bytes(quantization.floatBytes)}`);

@@ -1,12 +1,13 @@
 /**
  * The kernel IR: what one step of a program computes, before a target turns it into code.
  *
- * A kernel is a loop kernel, a contraction (matmul, convolution, attention) or a reference step. All sizes are `Dim`s:
+ * A kernel is a loop kernel, a contraction (matmul, convolution, attention), a sequential kernel or a reference step. All sizes are `Dim`s:
  * a kernel is generated once and handles every shape of the profile; static sizes are specialised.
  */
 import type { DType } from "../base/index.ts";
 import type { Dim } from "./dim.ts";
 import type { Axis, Buffer, Expr, LoopKernel } from "./loop.ts";
+import type { SequentialKernel } from "./sequential.ts";
 
 /**
  * What happens to a contraction's results on their way to memory: `value` is an expression over `accumulator`, the
@@ -125,7 +126,7 @@ export interface StridedOperand {
   readonly offset?: Dim;
 }
 
-export type Kernel = LoopKernel | MatmulKernel | ConvKernel | AttentionKernel;
+export type Kernel = LoopKernel | MatmulKernel | ConvKernel | AttentionKernel | SequentialKernel;
 
 /**
  * One 64-bit slot of a kernel's parameters: an address, or a size. Filled by the runtime when a shape is bound.
@@ -207,6 +208,8 @@ export interface Launch {
 export interface TensorMap {
   /** Index into `params` of the pointer or packed data where the tensor begins (16-byte aligned). */
   readonly param: number;
+  /** Bytes from there to the tensor's first element, a multiple of 16. */
+  readonly offsetBytes?: Dim;
   readonly element: "float32" | "float16" | "bfloat16" | "uint8" | "tf32";
   /** Elements per dimension, innermost first; 1 to 5 dimensions. */
   readonly dims: readonly Dim[];
@@ -217,6 +220,18 @@ export interface TensorMap {
   readonly swizzle: "none" | "32B" | "64B" | "128B";
   /** How much of L2's line a fetch promotes to; 128B by default. */
   readonly promotion?: "none" | "64B" | "128B" | "256B";
+  /** A tile is pixels under one tap of a convolution (cuTensorMapEncodeIm2col); dims are [channel, column, row, image]. */
+  readonly pixels?: PixelTile;
+}
+
+/** Pairs are [horizontal, vertical]. */
+export interface PixelTile {
+  /** Channels and pixels of a tile; `box` holds the strides of the convolution per dimension instead. */
+  readonly channels: number;
+  readonly count: number;
+  /** Where the first tap of the first pixel lies, and how far before the image's end that of the last one may. */
+  readonly lower: readonly [number, number];
+  readonly upper: readonly [Dim, Dim];
 }
 
 /** Gives the elements of a constant buffer, for packing; undefined when the buffer is not a constant. */

@@ -9,6 +9,8 @@ export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly Ho
 
 export interface PassOptions {
   readonly evaluate: Evaluate;
+  /** Computes products of bfloat16. */
+  readonly bfloat16?: boolean;
   /** Quantizes float layers by a plan, behind the float passes. */
   readonly quantization?: Quantization;
 }

@@ -4,26 +4,27 @@
  */
 import type { DType } from "../base/index.ts";
 import { accumulatorOf, type Dim, isStatic, type Node, type Value } from "../ir/index.ts";
+import type { TargetKernels } from "./target-kernels.ts";
 import { isNativeTransposedConv } from "./transposed-conv.ts";
 
-export function isContraction(node: Node): boolean {
+export function isContraction(node: Node, { bfloat16, integers }: TargetKernels): boolean {
   if (node.domain === "sinter" && node.op === "Attention") return haveTypes(node.inputs.slice(0, 3), ["float32"]) && haveTypes(node.outputs, ["float32"]) && maskIsFloat(node);
   if (node.domain !== "") return false;
   switch (node.op) {
-    case "MatMul": return isFloatProduct(node);
-    case "Conv": return isFloatProduct(node) && isNativeConv(node);
+    case "MatMul": return isFloatProduct(node, bfloat16);
+    case "Conv": return isFloatProduct(node, bfloat16) && isNativeConv(node);
     case "ConvTranspose": return haveTypes([...node.inputs, ...node.outputs], ["float32"]) && isNativeTransposedConv(node);
-    case "MatMulInteger": return isIntegerProduct(node) && hasOneElement(node.inputs[2]) && isColumnZero(node.inputs[3], node.inputs[1]!);
-    case "ConvInteger": return isIntegerProduct(node) && isNativeConv(node) && hasOneElement(node.inputs[2]) && isFilterZero(node.inputs[3]);
+    case "MatMulInteger": return integers && isIntegerProduct(node) && hasOneElement(node.inputs[2]) && isColumnZero(node.inputs[3], node.inputs[1]!);
+    case "ConvInteger": return integers && isIntegerProduct(node) && isNativeConv(node) && hasOneElement(node.inputs[2]) && isFilterZero(node.inputs[3]);
     default: return false;
   }
 }
 
 /** Operands, bias and result of one floating-point type; a bfloat16 product may have float32 bias and results. */
-function isFloatProduct(node: Node): boolean {
+function isFloatProduct(node: Node, bfloat16: boolean): boolean {
   const operands = node.inputs.slice(0, 2);
   if (haveTypes([...node.inputs, ...node.outputs], ["float32"])) return true;
-  return haveTypes(operands, ["bfloat16"]) && haveTypes([...node.inputs.slice(2), ...node.outputs], ["bfloat16", "float32"]);
+  return bfloat16 && haveTypes(operands, ["bfloat16"]) && haveTypes([...node.inputs.slice(2), ...node.outputs], ["bfloat16", "float32"]);
 }
 
 function isIntegerProduct(node: Node): boolean {

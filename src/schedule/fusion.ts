@@ -5,12 +5,14 @@
  * every element once (or a few times, when it is cheap), and nobody else needs it. Everything else gets memory.
  */
 import type { DType } from "../base/index.ts";
-import { type Dim, dimsEqual, type Graph, isLoopType, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
-import { isDataDependent, lowerings, opKey } from "../ops/index.ts";
+import { type Dim, dimsEqual, type Graph, isLoopType, isStatic, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
+import { isDataDependent, lowerings, opKey, sequentials } from "../ops/index.ts";
 import { isContraction } from "./contractions.ts";
+import type { TargetKernels } from "./target-kernels.ts";
+import { isNativeTransposedConv } from "./transposed-conv.ts";
 
 /** shape: small integers whose elements are dimension expressions, computed when a shape is bound. */
-export type Role = "contraction" | "loop" | "shape" | "reference" | "dead";
+export type Role = "contraction" | "loop" | "sequential" | "shape" | "reference" | "dead";
 
 /** Most operators one kernel may hold, and most buffers it may read: past these, code and registers grow for nothing. */
 const MAX_OPERATORS = 48;
@@ -50,11 +52,11 @@ export interface Fusion {
   readonly chains: ReadonlyMap<Node, readonly Node[]>;
 }
 
-export function decideFusion(graph: Graph): Fusion {
+export function decideFusion(graph: Graph, kernels: TargetKernels): Fusion {
   const users = usersOf(graph);
   const outputs = new Set(graph.outputs);
   const order = new Map(graph.nodes.map((node, i) => [node, i]));
-  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs)]));
+  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs, kernels)]));
   const decider = new Decider(roles, users, outputs, order);
   for (const node of [...graph.nodes].reverse()) if (roles.get(node) === "contraction") decider.claimChain(node);
   for (const node of graph.nodes) if (roles.get(node) === "loop") decider.decideInline(node);
@@ -69,11 +71,17 @@ export function isPointwise(node: Node): boolean {
   return lowerings.get(opKey(node))?.kind === "pointwise";
 }
 
-function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>): Role {
+function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>, kernels: TargetKernels): Role {
   if (!node.outputs.some((value) => value && (users.has(value) || outputs.has(value)))) return "dead";
-  if (isContraction(node)) return "contraction";
+  if (isContraction(node, kernels)) return "contraction";
   if (node.outputs.every((value) => value?.elements && !outputs.has(value))) return "shape";
+  if (kernels.sequential && isSequential(node)) return "sequential";
   return hasLowering(node) ? "loop" : "reference";
+}
+
+function isSequential(node: Node): boolean {
+  const values = [...node.inputs, ...node.outputs].filter((value) => value !== undefined);
+  return (sequentials.get(opKey(node))?.supports(node) ?? false) && values.every((value) => value.kind === "tensor" && value.dims && value.dtype && isLoopType(value.dtype));
 }
 
 function hasLowering(node: Node): boolean {
@@ -92,10 +100,6 @@ function decidesSizes(node: Node): boolean {
   const known = new Set(node.inputs.flatMap((value) => [...(value?.dims ?? []), ...(value?.elements ?? [])]).flatMap((dim) => [...symbolsOf(dim)]));
   const made = node.outputs.flatMap((value) => [...(value?.dims ?? [])]).filter((dim) => isDataDependent(dim)).flatMap((dim) => [...symbolsOf(dim)]);
   return made.some((name) => isDataDependent(symbol(name)) && !known.has(name));
-}
-
-function isAttention(node: Node): boolean {
-  return node.domain === "sinter" && node.op === "Attention" && isContraction(node);
 }
 
 class Decider {
@@ -248,7 +252,7 @@ class Decider {
 
   /** A mask that one attention reads, and that costs little more than a load, is computed there: it may be as large as the scores. */
   private ridesOnScores(user: Node, value: Value, kind: "pointwise" | "view" | "reduction"): boolean {
-    return isAttention(user) && user.inputs.indexOf(value) === 3 && kind !== "reduction" && this.operators.get(value)! <= MAX_MASK_OPERATORS && this.loads.get(value)! <= 2;
+    return user.op === "Attention" && this.roles.get(user) === "contraction" && user.inputs.indexOf(value) === 3 && kind !== "reduction" && this.operators.get(value)! <= MAX_MASK_OPERATORS && this.loads.get(value)! <= 2;
   }
 
   private accepts(user: Node, value: Value, producer: Node, kind: "pointwise" | "view" | "reduction"): boolean {

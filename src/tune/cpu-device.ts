@@ -42,8 +42,7 @@ export class CpuDevice implements TuneDevice {
     };
   }
 
-  /** Frees the memory kept for weights; after the last prepared kernel was disposed. */
-  [Symbol.dispose](): void {
+  release(): void {
     this.#weights.dispose();
   }
 }

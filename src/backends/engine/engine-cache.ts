@@ -1,0 +1,72 @@
+/**
+ * The server's own engines, by content: `<digest>.engine` for files that were copied in, `<key>.engine` for what was
+ * compiled here. Only files in this folder are mapped, so that nobody else can cut one short under a running server.
+ * Files appear by rename and are never rewritten.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, statSync, unlinkSync } from "node:fs";
+import { open, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { UserError } from "../../base/index.ts";
+
+const CHUNK_BYTES = 1 << 20;
+/** Temporary files older than that are left from a process that was killed. */
+const STALE_MS = 60 * 60 * 1000;
+
+export class EngineCache {
+  readonly folder: string;
+
+  /** @throws UserError "file-io" */
+  constructor(folder: string) {
+    this.folder = folder;
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+    } catch (cause) {
+      throw new UserError("file-io", `${folder}: ${(cause as Error).message}.`, { cause });
+    }
+    this.#removeStale();
+  }
+
+  /** Copies a file in, unless its content is there. @returns where it is and its SHA-256 */
+  async adopt(file: string): Promise<{ readonly path: string; readonly digest: string }> {
+    const temporary = join(this.folder, `.adopt.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`);
+    try {
+      const digest = await copyAndHash(file, temporary);
+      const path = join(this.folder, `${digest}.engine`);
+      if (!(await exists(path))) await rename(temporary, path);
+      return { path, digest };
+    } catch (cause) {
+      throw new UserError("file-io", `${file}: could not be copied to ${this.folder}: ${(cause as Error).message}.`, { cause });
+    } finally {
+      await rm(temporary, { force: true });
+    }
+  }
+
+  #removeStale(): void {
+    for (const name of readdirSync(this.folder).filter((entry) => entry.endsWith(".tmp"))) {
+      const path = join(this.folder, name);
+      const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+      if (age > STALE_MS) unlinkSync(path);
+    }
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(() => true, () => false);
+}
+
+/** One pass over the file, chunk by chunk, so that the event loop gets its turns. */
+async function copyAndHash(from: string, to: string): Promise<string> {
+  const hash = createHash("sha256");
+  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  await using source = await open(from, "r");
+  await using target = await open(to, "wx", 0o600);
+  for (;;) {
+    const { bytesRead } = await source.read(chunk, 0, CHUNK_BYTES);
+    if (bytesRead === 0) break;
+    hash.update(chunk.subarray(0, bytesRead));
+    await target.write(chunk, 0, bytesRead);
+  }
+  await target.sync();
+  return hash.digest("hex");
+}

@@ -1,0 +1,28 @@
+/** What a server asks of the process that compiles models for it, and what it hears. */
+import type { ModelDescription } from "./complete.ts";
+import type { ModelConfig } from "./config.ts";
+
+export interface CompileRequest {
+  /** The ONNX file. */
+  readonly model: string;
+  readonly config: ModelConfig;
+  readonly defaultMaxBatch: number;
+  /** The folder engines are kept in. */
+  readonly cache: string;
+  /** Levels of tuning that will do, the best first; the last is made when none is there. */
+  readonly levels: readonly (0 | 1 | 2 | 3 | 4 | 5)[];
+  readonly threads: number;
+  /** Smallest, usual and largest shape by input. */
+  readonly profiles: Readonly<Record<string, readonly (readonly number[])[]>>;
+  /** Shapes the engine must admit beside those. */
+  readonly cover?: Readonly<Record<string, readonly number[]>>;
+}
+
+export interface CompileAnswer {
+  readonly engine: string;
+  readonly description: ModelDescription;
+  readonly level: number;
+  /** 0 when the engine was there. */
+  readonly builtMs: number;
+  readonly referenceSteps: number;
+}

@@ -1,0 +1,117 @@
+/**
+ * The dynamic batcher: a queue, a policy and the places where batches run. Pure logic over a clock: it is told what
+ * comes and which place is free, and says which batch goes where. It never waits and never throws.
+ */
+import type { Clock } from "./clock.ts";
+import type { BatchingPolicy } from "./policy.ts";
+import type { Queued, RequestQueue } from "./queue.ts";
+
+export interface BatcherOptions<T extends Queued> {
+  readonly queue: RequestQueue<T>;
+  readonly policy: BatchingPolicy;
+  readonly clock: Clock;
+  /** Places where batches can run at the same time. */
+  readonly slots: number;
+  dispatch(batch: T[], slot: number): void;
+}
+
+export class Batcher<T extends Queued> {
+  readonly policy: BatchingPolicy;
+  readonly #options: BatcherOptions<T>;
+  readonly #idle: number[];
+  #pumpAsked = false;
+  #alarmNs = Number.POSITIVE_INFINITY;
+  #forgetAlarm: (() => void) | undefined;
+
+  constructor(options: BatcherOptions<T>) {
+    this.#options = options;
+    this.policy = options.policy;
+    this.#idle = Array.from({ length: options.slots }, (_, i) => options.slots - 1 - i);
+  }
+
+  get size(): number {
+    return this.#options.queue.size;
+  }
+
+  get bytes(): number {
+    return this.#options.queue.bytes;
+  }
+
+  /** Batches that are running. */
+  get running(): number {
+    return this.#options.slots - this.#idle.length;
+  }
+
+  hasRoom(priority: number, bytes: number): boolean {
+    return this.#options.queue.hasRoom(priority, bytes);
+  }
+
+  /** @returns false when the queue is full */
+  submit(item: T): boolean {
+    const { queue, clock } = this.#options;
+    if (!queue.push(item, clock.nowNs())) return false;
+    if (this.#idle.length > 0) this.#askPump();
+    else this.#setAlarm(queue.nextDeadlineNs);
+    return true;
+  }
+
+  /** The batch in that place has ended. */
+  release(slot: number): void {
+    this.#idle.push(slot);
+    this.#pump();
+  }
+
+  /** Everything that waits, taken out. */
+  drain(): T[] {
+    this.#setAlarm(Number.POSITIVE_INFINITY);
+    return this.#options.queue.drain();
+  }
+
+  /** Requests that arrive together go together: batches are made after all of them have been taken in. */
+  #askPump(): void {
+    if (this.#pumpAsked) return;
+    this.#pumpAsked = true;
+    this.#options.clock.soon(() => {
+      this.#pumpAsked = false;
+      this.#pump();
+    });
+  }
+
+  #pump(): void {
+    const { queue, clock, dispatch } = this.#options;
+    const nowNs = clock.nowNs();
+    let waitUntilNs = Number.POSITIVE_INFINITY;
+    while (this.#idle.length > 0) {
+      const candidates = queue.candidates(nowNs, this.policy.maxRows);
+      if (!candidates) break;
+      const decision = this.policy.decide(candidates, nowNs);
+      if ("waitUntilNs" in decision) {
+        waitUntilNs = decision.waitUntilNs;
+        break;
+      }
+      const batch = queue.take(nowNs, decision.rows);
+      if (batch.length === 0) break;
+      dispatch(batch, this.#idle.pop()!);
+    }
+    this.#setAlarm(Math.min(waitUntilNs, queue.nextDeadlineNs));
+  }
+
+  #setAlarm(timeNs: number): void {
+    if (timeNs === this.#alarmNs) return;
+    this.#forgetAlarm?.();
+    this.#forgetAlarm = undefined;
+    this.#alarmNs = timeNs;
+    if (timeNs === Number.POSITIVE_INFINITY) return;
+    this.#forgetAlarm = this.#options.clock.at(timeNs, () => {
+      this.#alarmNs = Number.POSITIVE_INFINITY;
+      this.#forgetAlarm = undefined;
+      this.#expireAndPump();
+    });
+  }
+
+  #expireAndPump(): void {
+    // With every place taken, `candidates` still drops what is late.
+    if (this.#idle.length === 0) this.#options.queue.candidates(this.#options.clock.nowNs(), 1);
+    this.#pump();
+  }
+}
