@@ -63,7 +63,9 @@ export function readBody(request: IncomingMessage, pool: BodyPool, reservation: 
       resolve(body);
     });
     request.on("error", fail);
-    request.on("close", () => fail(new ServingError("CANCELLED", "the client went away while sending its request")));
+    request.on("close", () => {
+      if (!settled) fail(new ServingError("CANCELLED", "the client went away while sending its request"));
+    });
   });
 }
 
