@@ -13,11 +13,7 @@ import { type HostValue, interpret } from "../reference/index.ts";
 import type { LoadedEngine, Segment } from "./loaded-engine.ts";
 import { nativeAddress } from "./native-tensors.ts";
 import { chooseProfile, describe } from "./shapes.ts";
-
-export type Feeds = Readonly<Record<string, HostValue>>;
-export type Results = Record<string, HostValue>;
-/** Memory for an output whose size is known before the run: a tensor of that type and those dims, or undefined for a fresh copy. */
-export type AllocateOutput = (name: string, type: DType, dims: readonly number[]) => Tensor | undefined;
+import { type AllocateOutput, checkFeed, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, sameDims, type StepTiming, unknownInputs } from "./execution.ts";
 
 /** Shapes kept per context; the least recently used goes first. */
 const MAX_SHAPES = 256;
@@ -51,22 +47,6 @@ const TIMED_RUNS = 4;
 /** What one core does at least, for that prediction: operations and bytes per nanosecond, and nanoseconds per kernel. */
 const PREDICTION = { opsPerNs: 40, bytesPerNs: 10, perKernelNs: 150 };
 
-export interface StepTiming {
-  readonly label: ManifestLabel;
-  readonly ns: number;
-  readonly flops: number;
-  readonly bytes: number;
-  /** When which thread was busy with it, in nanoseconds of the monotonic clock; only when asked for. */
-  readonly spans?: readonly ThreadSpan[];
-}
-
-export interface ThreadSpan {
-  /** 0 is the calling thread. */
-  readonly thread: number;
-  readonly beginNs: number;
-  readonly endNs: number;
-}
-
 /** One run in the making. */
 interface Run {
   /** Kept so that memory of the caller's tensors stays while it is read. */
@@ -91,9 +71,10 @@ interface Shape {
   readonly bound: Map<number, BoundSegment>;
 }
 
-export class Executor {
+export class Executor implements Execution {
   private readonly engine: LoadedEngine;
   private readonly threads: number;
+  private readonly codeAddress: number;
   private readonly arena: NativeMemory;
   private readonly arenaAddress: number;
   private readonly weightsAddress: number;
@@ -107,7 +88,9 @@ export class Executor {
 
   constructor(engine: LoadedEngine, threads: number) {
     this.engine = engine;
+    assert(engine.code, "an engine without code for the processor");
     this.threads = threads;
+    this.codeAddress = Number(engine.code.address);
     this.inputNames = new Set(engine.manifest.inputs.map((input) => input.name));
     this.arena = NativeMemory.allocate(engine.arenaBytes);
     this.arenaAddress = Number(this.arena.address);
@@ -199,6 +182,9 @@ export class Executor {
     }
     return this.results(run);
   }
+
+  /** Memory of the host is not lost. */
+  readonly isLost = false;
 
   /** Bytes of arena, staging and data-dependent values this context holds. */
   get memoryBytes(): number {
@@ -396,7 +382,7 @@ export class Executor {
 
   private bindSegment(segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {
     const program = new Program(segment.kernels.map((kernel) => ({
-      code: Number(this.engine.code.address) + kernel.code, params: kernel.params.length, tiles: run.values[kernel.tiles]!, scratchBytes: kernel.scratchBytes,
+      code: this.codeAddress + kernel.code, params: kernel.params.length, tiles: run.values[kernel.tiles]!, scratchBytes: kernel.scratchBytes,
     })));
     const patches: Patch[] = [];
     const open: number[] = [];
@@ -507,13 +493,6 @@ export class Executor {
   }
 }
 
-/** A host-only value may hold on to tensors over memory that the next step or run overwrites: it gets copies. */
-function detached(value: HostValue): HostValue {
-  if (value === undefined) return undefined;
-  if (value instanceof Tensor) return Array.isArray(value.data) ? value : new Tensor(value.type, value.data.slice(), value.dims);
-  return { sequence: value.sequence.map(detached) };
-}
-
 function predictedNs(kernels: readonly ManifestKernel[], values: Float64Array): number {
   let ns = 0;
   for (const kernel of kernels) ns += PREDICTION.perKernelNs + Math.max(values[kernel.flops]! / PREDICTION.opsPerNs, values[kernel.bytes]! / PREDICTION.bytesPerNs);
@@ -548,12 +527,6 @@ function release(shape: Shape): void {
   for (const { program } of shape.bound.values()) program.dispose();
 }
 
-function sameDims(a: readonly number[], b: readonly number[]): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
-}
-
 const views = new WeakMap<NativeMemory, Uint8Array>();
 
 /** All bytes of a memory that is used again and again: making a view costs more than a small run. */
@@ -563,33 +536,7 @@ function viewOf(memory: NativeMemory): Uint8Array {
   return view;
 }
 
-function unknownInputs(feeds: Feeds, inputs: readonly ManifestValue[], table: DimTable): UserError {
-  const names = inputs.map((input) => input.name);
-  const unknown = Object.keys(feeds).filter((name) => !names.includes(name));
-  return new UserError("input-invalid", `No input is called "${unknown.join('", "')}"; the model's inputs are ${inputs.map((input) => `"${input.name}" ${describe(input, table)}`).join(", ")}.`);
-}
-
 /** Of the monotonic clock. */
 function nowNs(): number {
   return Number(process.hrtime.bigint());
-}
-
-/** @returns the dims of a tensor input */
-function checkFeed(input: ManifestValue, value: HostValue, table: DimTable): readonly number[] {
-  if (input.storage === undefined) return value instanceof Tensor ? value.dims : [];
-  if (value === undefined) throw new UserError("input-invalid", `Input "${input.name}" is missing; the model takes ${describe(input, table)}.`);
-  if (!(value instanceof Tensor)) throw new UserError("input-invalid", `Input "${input.name}" is not a Tensor; the model takes ${describe(input, table)}.`);
-  if (value.type !== input.dtype || !isArrayOf(input.dtype, value.data)) throw new UserError("input-invalid", `Input "${input.name}" has type ${value.type}; the model takes ${describe(input, table)}.`);
-  if (input.shape && value.dims.length !== input.shape.length) throw new UserError("input-invalid", `Input "${input.name}" has rank ${value.dims.length} (shape [${value.dims}]); the model takes ${describe(input, table)}.`);
-  return value.dims;
-}
-
-function checkGiven(output: ManifestValue, given: Tensor, dims: readonly number[]): void {
-  if (given.type === output.dtype && given.dims.length === dims.length && given.dims.every((dim, i) => dim === dims[i])) return;
-  throw new UserError("input-invalid", `Output "${output.name}": the tensor given is ${given.type}[${given.dims}]; this run makes ${output.dtype}[${dims}].`);
-}
-
-function dimsTensor(value: ManifestValue, values: Float64Array): Tensor {
-  const items = value.elements!.map((index) => values[index]!);
-  return new Tensor(value.dtype, items, value.shape?.length === 0 ? [] : [items.length]);
 }
