@@ -5,3 +5,4 @@ export { EngineBackend, type EngineBackendOptions } from "./engine/engine-backen
 export { EngineCache } from "./engine/engine-cache.ts";
 export { NativePool } from "./engine/native-pool.ts";
 export { encodeStrings, stringEnds } from "./strings.ts";
+export { OnnxruntimeBackend } from "./onnxruntime/onnxruntime-backend.ts";

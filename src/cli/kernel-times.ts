@@ -46,12 +46,12 @@ function median(values: readonly number[]): number {
 export function kernelTable(kernels: readonly KernelTime[], peaks: Peaks): string {
   const rows = [...kernels].sort((a, b) => b.ms - a.ms).map((kernel) => [
     kernel.name, milliseconds(kernel.ms), percent(kernel.share),
-    kernel.gflops.toFixed(1), percent(kernel.gflops / peakOf(kernel, peaks)), kernel.gbps.toFixed(1), percent(kernel.gbps / peaks.gbps),
+    kernel.gflops.toFixed(1), kernel.gbps.toFixed(1), reached(kernel, peaks),
     kernel.tactic, some(kernel.nodes, 3),
   ]);
   const others = PRODUCTS.flatMap(([name, text]) => (peaks.products[name] === undefined || !kernels.some(({ tactic }) => productOf(tactic) === name) ? [] : [`, ${peaks.products[name].toFixed(0)} of ${text}`]));
   const title = `Peaks measured on ${peaks.threads} thread${peaks.threads === 1 ? "" : "s"}: ${peaks.gflops.toFixed(0)} GFLOP/s${others.join("")}, ${peaks.gbps.toFixed(1)} GB/s to and from memory (caches are faster).`;
-  return `${title}\n${contractionShares(kernels)}${table(["kernel", "ms", "share", "GFLOP/s", "of peak", "GB/s", "of peak", "tactic", "nodes"], rows)}`;
+  return `${title}\n${contractionShares(kernels)}${table(["kernel", "ms", "share", "GFLOP/s", "GB/s", "of the peak that binds", "tactic", "nodes"], rows)}`;
 }
 
 const PRODUCTS: readonly (readonly [ProductName, string])[] = [["bfloat", "bfloat16"], ["bytes", "bytes"], ["pairs", "16-bit pairs"]];
@@ -65,6 +65,12 @@ function productOf(tactic: string): ProductName | undefined {
 function peakOf({ tactic }: KernelTime, peaks: Peaks): number {
   const product = productOf(tactic);
   return (product && peaks.products[product]) ?? peaks.gflops;
+}
+
+/** The share of the limit that the kernel is nearer to: the other one has room left whatever is done. */
+function reached(kernel: KernelTime, peaks: Peaks): string {
+  const [arithmetic, memory] = [kernel.gflops / peakOf(kernel, peaks), kernel.gbps / peaks.gbps];
+  return arithmetic >= memory ? `${percent(arithmetic)} arithmetic` : `${percent(memory)} memory`;
 }
 
 /** How the time of contractions divides among what they multiply, when that is not all float32. */

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { build } from "../compile.ts";
-import { mlp, nonZeroModel } from "../testing/small-models.ts";
+import { mlp, uniqueModel } from "../testing/small-models.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sinter-lifetime-"));
 const path = join(folder, "mlp.engine");
@@ -14,7 +14,7 @@ const nonZero = join(folder, "nonzero.engine");
 
 before(async () => {
   await build(mlp(), { output: path, level: 0, profiles: [{ x: { min: [1, 16], opt: [4, 16], max: [4096, 16] } }] });
-  await build(nonZeroModel(), { output: nonZero, level: 0, profiles: [{ x: { min: [0], opt: [8], max: [100_000] } }] });
+  await build(uniqueModel(), { output: nonZero, level: 0, profiles: [{ x: { min: [0], opt: [8], max: [100_000] } }] });
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 

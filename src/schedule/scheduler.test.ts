@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { Tensor } from "../base/index.ts";
 import { makeModel, type NodeDescription } from "../onnx/index.ts";
 import { planOf } from "../testing/plan-of.ts";
-import { floats, nonZeroModel } from "../testing/small-models.ts";
+import { floats, nonZeroModel, uniqueModel } from "../testing/small-models.ts";
 
 const weights = (...dims: number[]): Tensor => new Tensor("float32", floats(dims.reduce((a, b) => a * b, 1)), dims);
 
@@ -90,9 +90,13 @@ test("a transposed convolution is one convolution per remainder of its stride, e
 });
 
 test("what decides a size runs on the reference, the rest does not", () => {
-  const { steps } = planOf(nonZeroModel());
-  assert.equal(steps[0], "reference NonZero");
+  const { steps } = planOf(uniqueModel());
+  assert.equal(steps[0], "reference Unique");
   assert.deepEqual(steps.slice(1).map((step) => step.split(" ")[0]), ["loop"]);
+});
+
+test("what is counted first runs natively, its size told between", () => {
+  assert.deepEqual(planOf(nonZeroModel()).steps.map((step) => step.split(" ")[0]), ["sequential", "size", "sequential", "loop"]);
 });
 
 test("results that reshapes lead to an output are written there; an input that they lead there is copied", () => {

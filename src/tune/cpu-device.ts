@@ -1,5 +1,8 @@
 /**
  * Timing on the processor this runs on: the kernel's tiles on one thread, on memory with harmless contents.
+ *
+ * In a model's run all other kernels' weights have passed through the caches since a kernel's own were used last; so
+ * its weights lie here in several copies, which are used in turn and are too large together for the caches.
  */
 import { cpus } from "node:os";
 import type { Bindings, CompiledKernel, PackedData } from "../ir/index.ts";
@@ -9,12 +12,16 @@ import type { PreparedKernel, TuneDevice } from "./tune.ts";
 
 /** A sample lasts at least this long, so that the clock's steps do not matter. */
 const SAMPLE_NS = 400_000;
+/** More than a core's share of the caches holds. */
+const COLD_BYTES = 48 * 2 ** 20;
+/** Smaller weights are not worth many copies: fetching them takes little of a kernel's time. */
+const MOST_COPIES = 128;
 
 export class CpuDevice implements TuneDevice {
   readonly identity: string;
   readonly #threads: number;
   /** Packed constants of the kernels prepared now, by key: the tactics of a kernel share them. */
-  readonly #packed = new Map<string, { readonly memory: NativeMemory; users: number }>();
+  readonly #packed = new Map<string, { readonly copies: readonly NativeMemory[]; users: number }>();
 
   constructor(isa: string, threads: number) {
     this.identity = `${isa}, ${cpus()[0]?.model.trim() ?? "unknown processor"}, ${threads} threads`;
@@ -43,22 +50,33 @@ export class CpuDevice implements TuneDevice {
     };
   }
 
-  #pack(data: PackedData): NativeMemory {
+  #pack(data: PackedData): readonly NativeMemory[] {
     let entry = this.#packed.get(data.key);
     if (!entry) {
-      entry = { memory: packInto(NativeMemory.allocate(packedBytes(data)), data), users: 0 };
+      entry = { copies: copiesOf(data), users: 0 };
       this.#packed.set(data.key, entry);
     }
     entry.users++;
-    return entry.memory;
+    return entry.copies;
   }
 
   #unpack(key: string): void {
     const entry = this.#packed.get(key)!;
     if (--entry.users > 0) return;
-    entry.memory.dispose();
+    for (const memory of entry.copies) memory.dispose();
     this.#packed.delete(key);
   }
+}
+
+function copiesOf(data: PackedData): NativeMemory[] {
+  const first = packInto(NativeMemory.allocate(packedBytes(data)), data);
+  const count = Math.min(MOST_COPIES, Math.ceil(COLD_BYTES / packedBytes(data)));
+  const others = Array.from({ length: count - 1 }, () => {
+    const copy = NativeMemory.allocate(packedBytes(data));
+    copy.view().set(first.view());
+    return copy;
+  });
+  return [first, ...others];
 }
 
 /** The longest thread's share of the work when tiles are handed out one by one. */

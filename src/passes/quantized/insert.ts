@@ -65,13 +65,15 @@ class Inserter {
     this.layers = layers;
     this.plan = plan;
     this.switches = switches;
+    // Scales per channel are for depthwise readers alone: where another layer reads the value, its one scale holds.
+    const others = new Set([...layers.values()].filter(({ depthwise }) => !depthwise).map(({ input }) => input));
     for (const { name, input } of layers.values()) {
       const how = this.planOf(name).input;
-      if (how !== "dynamic") this.activations.set(input, how);
+      if (how !== "dynamic") this.activations.set(input, others.has(input) ? withoutChannels(how) : how);
     }
     const users = usersOf(graph);
     const canShare = (value: Value): boolean => !graph.outputs.includes(value) && !graph.inputs.includes(value) && (users.get(value) ?? []).every((user) => layers.get(user)?.input === value || (user.domain === "" && READERS.has(user.op)));
-    if (!switches) for (const value of this.activations.keys()) if (canShare(value)) this.shared.add(value);
+    if (!switches) for (const value of this.activations.keys()) if (canShare(value) && !this.activations.get(value)!.scales) this.shared.add(value);
   }
 
   visit(node: Node, editor: Editor): boolean {
@@ -90,13 +92,18 @@ class Inserter {
     return this.plan.layers[name] as Extract<LayerPlan, { precision: "int8" }>;
   }
 
-  private quantizeLayer({ name, node, input, weights, channelAxis, kind }: Layer, editor: Editor): boolean {
+  private quantizeLayer(layer: Layer, editor: Editor): boolean {
+    const { name, node, input, weights, channelAxis, kind } = layer;
     const quantized = this.planOf(name).input === "dynamic" ? this.rowsOf(input, editor) : this.bytesOf(input, editor);
     const { inputLayout, ...attributes } = node.attributes;
     const rank = input.dims!.length;
     const bytes = kind === "Conv" && inputLayout === "NCHW" ? editor.emit("Transpose", [quantized.bytes], { perm: [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1] }) : quantized.bytes;
-    const inputs = [dequantized(editor, { ...quantized, bytes }), quantizedWeights(editor, weights, channelAxis), ...node.inputs.slice(2)];
-    const result = editor.emit(node.op, inputs, attributes, { origins: node.origins });
+    const how = this.planOf(name);
+    const shift = "inputMeans" in how && how.inputMeans ? meanShift(layer, how.inputMeans) : undefined;
+    const bias = kind === "Conv" ? shiftedBias(editor, node.inputs[2], shift) : undefined;
+    const inputs = [dequantized(editor, { ...quantized, bytes }), quantizedWeights(editor, weights, channelAxis), bias];
+    const product = editor.emit(node.op, inputs, attributes, { origins: node.origins });
+    const result = kind === "MatMul" && shift ? editor.emit("Add", [product, float32Constant(shift)], {}, { origins: node.origins }) : product;
     if (!this.switches) return editor.replaceNode(node, result);
     const kept = editor.emit(node.op, node.inputs, node.attributes, { origins: node.origins });
     const chosen = editor.emit("Gather", [this.switches, int64Constant([this.count++], [])], { axis: 0 });
@@ -107,9 +114,19 @@ class Inserter {
   private bytesOf(value: Value, editor: Editor): Quantized {
     const before = this.made.get(value);
     if (before) return before;
-    const { type, scale, zeroPoint } = this.activations.get(value)!;
+    const { type, scale, zeroPoint, scales } = this.activations.get(value)!;
+    if (scales) return this.channelsOf(value, type, scales, editor);
     const parameters = [float32Constant([scale], []), constantValue(type, [], type === "uint8" ? Uint8Array.of(zeroPoint) : new Uint8Array(Int8Array.of(zeroPoint).buffer))];
     const made: Quantized = { bytes: editor.emit("QuantizeLinear", [value, ...parameters]), parameters, attributes: {} };
+    this.made.set(value, made);
+    return made;
+  }
+
+  /** A scale per channel, channels last. */
+  private channelsOf(value: Value, type: ActivationPlan["type"], scales: readonly number[], editor: Editor): Quantized {
+    const attributes = { axis: value.dims!.length - 1 };
+    const parameters = [float32Constant(scales)];
+    const made: Quantized = { bytes: editor.emit("QuantizeLinear", [value, ...parameters], { ...attributes, output_dtype: dataTypeOf(type) }), parameters, attributes };
     this.made.set(value, made);
     return made;
   }
@@ -129,6 +146,9 @@ class Inserter {
   }
 }
 
+/** Of a value with scales per channel: zero point 0, and the widest scale. */
+const withoutChannels = ({ type, scale, zeroPoint }: ActivationPlan): ActivationPlan => ({ type, scale, zeroPoint });
+
 const dequantized = (editor: Editor, { bytes, parameters, attributes }: Quantized): Value => editor.emit("DequantizeLinear", [bytes, ...parameters], { ...attributes });
 
 /** One scale per channel, symmetric: the largest absolute value of a channel becomes 127. */
@@ -147,4 +167,31 @@ export function channelScales(data: Float32Array, dims: readonly number[], axis:
     largest[channel] = Math.max(largest[channel]!, Math.abs(data[i]!));
   }
   return largest.map((value) => (value > 0 ? value / 127 : 1));
+}
+
+/** What rounding the weights takes from each output channel on average: sum over inputs of (w - rounded w) * mean. */
+function meanShift({ weights, channelAxis, depthwise }: Layer, means: readonly number[]): Float32Array {
+  const dims = weights.dims as readonly number[];
+  const data = asTensor(weights)!.data as Float32Array;
+  const scales = channelScales(data, dims, channelAxis);
+  const shift = new Float32Array(scales.length);
+  const [channels, taps] = channelAxis === 0 ? [dims[0]!, elementCount(dims.slice(2))] : [dims[1]!, 1];
+  for (let i = 0; i < data.length; i++) {
+    const channel = channelAxis === 0 ? Math.floor(i / (data.length / channels)) : i % channels;
+    const source = channelAxis === 1 ? Math.floor(i / channels) : depthwise ? channel : inputChannel(i, dims, taps, channel, means.length);
+    const rounded = Math.min(127, Math.max(-127, Math.round(data[i]! / scales[channel]!))) * scales[channel]!;
+    shift[channel]! += (data[i]! - rounded) * means[source]!;
+  }
+  return shift;
+}
+
+/** Of weight `i`, the input channel it multiplies: groups take theirs in order. */
+function inputChannel(i: number, [outputs = 1, perGroup = 1]: readonly number[], taps: number, channel: number, inputs: number): number {
+  const group = Math.floor(channel / (outputs / (inputs / perGroup)));
+  return group * perGroup + (Math.floor(i / taps) % perGroup);
+}
+
+function shiftedBias(editor: Editor, bias: Value | undefined, shift: Float32Array | undefined): Value | undefined {
+  if (!shift) return bias;
+  return bias ? editor.emit("Add", [bias, float32Constant(shift)]) : float32Constant(shift);
 }

@@ -1,0 +1,1 @@
+export { GrpcFrontEnd, type GrpcOptions } from "./front-end.ts";
