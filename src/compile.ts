@@ -3,18 +3,18 @@
  */
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
-import { assert, type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
-import { attentionTactics, compileLoop, convTactics, type Isa, isaOf, matmulTactics } from "./codegen/index.ts";
+import { type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { writeEngine } from "./engine/index.ts";
-import { type Bindings, type Buffer, type CompiledKernel, type Graph, type Kernel, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
+import { type Bindings, type Buffer, type CompiledKernel, type Graph, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
 import { link, type ManifestIdentity } from "./link/index.ts";
-import { type Cpu, detectCpu, MappedFile, requireCpu, SpillFile } from "./native/index.ts";
+import { MappedFile, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes, isDataDependent } from "./ops/index.ts";
 import { type Evaluate, type Layer, type LayerPlan, type Quantization, type QuantizationPlan, runPasses } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
-import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type SymbolProfile } from "./schedule/index.ts";
-import { CpuDevice, limitExtraWeights, otherShapes, type TacticReport, TimingCache, tune, type Tuned, type TuneLevel, type WeightChoice } from "./tune/index.ts";
+import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type Step, type SymbolProfile } from "./schedule/index.ts";
+import { openTarget, type Target, type TargetOptions } from "./targets.ts";
+import { limitExtraWeights, otherShapes, type TacticReport, TimingCache, tune, type Tuned, type TuneLevel, type WeightChoice } from "./tune/index.ts";
 import { VERSION } from "./version.ts";
 
 export type BuildStage = "import" | "optimize" | "plan" | "tune" | "write";
@@ -31,7 +31,7 @@ export interface BuildProgress {
   readonly remainingMs?: number;
 }
 
-export interface BuildOptions {
+export interface BuildOptions extends TargetOptions {
   /** Engine file to write; replaced by rename. */
   readonly output: string;
   /**
@@ -47,27 +47,18 @@ export interface BuildOptions {
   readonly level?: TuneLevel;
   /** Most scratch memory one kernel may take per thread, in bytes. */
   readonly workspaceBytes?: number;
-  /**
-   * Offer fast convolutions (Winograd): less work for larger weights. The engine's weight section may then be up to one
-   * and a half times the model's weights. Off by default.
-   */
-  readonly fastConvolution?: boolean;
-  /** Threads that runs will mostly use: tactics are judged by the longest share of that many; 1 by default. */
-  readonly threads?: number;
   /** File of measured times, read and updated. */
   readonly timingCache?: string;
   /** Refuse a model that needs a reference step; by default it is built and the report says so. */
   readonly strict?: boolean;
   readonly onProgress?: (progress: BuildProgress) => void;
   readonly signal?: AbortSignal;
-  /** Environment variables; SINTER_CPU limits the instruction set. */
-  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 /** What the build did to one step of the program. */
 export interface StepReport {
   readonly name: string;
-  readonly kind: "loop" | "matmul" | "conv" | "attention" | "reference" | "jump" | "fail";
+  readonly kind: "loop" | "matmul" | "conv" | "attention" | "sequential" | "size" | "reference" | "jump" | "fail";
   readonly description: string;
   readonly tactics: readonly TacticReport[];
 }
@@ -89,7 +80,7 @@ export interface BuildResult {
 }
 
 /**
- * Compiles an ONNX model into an engine file for this processor.
+ * Compiles an ONNX model into an engine file for this processor, or for an NVIDIA GPU.
  * @param model path of the model, or its bytes
  * @throws UserError for a broken model or profile and when aborted; UnsupportedError for what Sinter does not have
  */
@@ -105,9 +96,8 @@ export function dynamicPlan(layers: readonly Layer[]): QuantizationPlan {
 /** The same with quantization as the caller wants it, for measuring: values observed, layers switched. */
 export async function buildQuantized(model: string | Uint8Array, options: BuildOptions, quantization: Quantization | undefined): Promise<BuildResult> {
   const started = performance.now();
-  const cpu = detectCpu(options.env ?? process.env);
-  requireCpu(cpu);
-  requirePrecision(cpu, options.precision ?? "fp32");
+  const target = openTarget(options);
+  target.requirePrecision(options.precision ?? "fp32");
   const progress = new Progress(options, started);
   await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
   using spill = new SpillFile(dirname(options.output));
@@ -115,7 +105,7 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
   try {
     const { graph } = imported;
     const nodesBefore = graph.nodes.length;
-    const identity = identityOf(imported, model, cpu, options);
+    const identity = identityOf(imported, model, target, options);
     await progress.report("optimize", 0, 1, `${nodesBefore} nodes`);
     const profiles = resolveProfiles(graph, options.profiles ?? []);
     assumeProfiles(graph, profiles);
@@ -123,9 +113,9 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     const quantized = quantization && withReport(quantization);
     const passes = runPasses(graph, { evaluate: evaluateInto(spill), bfloat16: options.precision === "bf16", ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
-    const plan = schedule(graph, { bfloat16: targetOf(cpu).bf16 });
+    const plan = schedule(graph, target.kernels);
     refuseReferences(plan, options);
-    const compiled = await compileKernels(plan, profiles[0]!, cpu, options, progress);
+    const compiled = await compileKernels(plan, profiles[0]!, target, options, progress).finally(() => target.device.release?.());
     const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
     await progress.report("write", 0, 1, options.output);
     writeEngine(options.output, link({ plan, kernels: compiled.kernels, profiles, identity, report }));
@@ -183,10 +173,8 @@ interface CompiledPlan {
   readonly reports: StepReport[];
 }
 
-async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, options: BuildOptions, progress: Progress): Promise<CompiledPlan> {
-  const isa = targetOf(cpu);
+async function compileKernels(plan: Plan, profile: SymbolProfile, target: Target, options: BuildOptions, progress: Progress): Promise<CompiledPlan> {
   const cache = options.timingCache ? TimingCache.load(options.timingCache) : new TimingCache();
-  const device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
   const bindings = optimumOf(profile, plan.graph);
   const alternatives = otherShapes(profile.symbols, bindings);
   const constants = (buffer: Buffer): Uint8Array | undefined => {
@@ -197,26 +185,16 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
   const reports: StepReport[] = [];
   const weighty: (WeightChoice & { readonly index: number })[] = [];
   for (const [index, step] of plan.steps.entries()) {
-    if (step.kind === "reference") {
+    if (step.kind !== "kernel") {
       kernels.push(undefined);
-      reports.push({ name: step.graph.name, kind: "reference", description: step.reason, tactics: [] });
-      continue;
-    }
-    if (step.kind === "jump") {
-      kernels.push(undefined);
-      reports.push({ name: step.inputs.length > 0 ? "branch" : "end of branch", kind: "jump", description: `goes on at step ${step.target}${step.inputs.length > 0 ? " when the condition is false" : ""}`, tactics: [] });
-      continue;
-    }
-    if (step.kind === "fail") {
-      kernels.push(undefined);
-      reports.push({ name: "no such branch", kind: "fail", description: step.message, tactics: [] });
+      reports.push(reportOf(step));
       continue;
     }
     await progress.report("tune", index, plan.steps.length, nameOf(step));
     const description = printKernel(step.kernel);
-    const tactics = tacticsFor(step.kernel, isa, constants, bindings, options);
+    const tactics = target.tactics(step.kernel, constants, bindings);
     const again = (some: readonly Tactic[]): Tuned => tune(description, some, bindings, {
-      device, cache, alternatives, level: options.level ?? 3,
+      device: target.device, cache, alternatives, level: target.level,
       ...(options.workspaceBytes === undefined ? {} : { workspaceBytes: options.workspaceBytes }),
       ...(options.signal ? { signal: options.signal } : {}),
     });
@@ -234,17 +212,13 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, cpu: Cpu, opti
   return { kernels, reports };
 }
 
-/** @throws UnsupportedError when the processor does not multiply in the precision */
-function requirePrecision(cpu: Cpu, precision: Precision): void {
-  const isa = targetOf(cpu);
-  if (precision !== "bf16" || isa.bf16) return;
-  throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${cpu.brand || cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${process.env["SINTER_CPU"] ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
-}
-
-function targetOf(cpu: Cpu): Isa {
-  const isa = isaOf(cpu.features);
-  assert(isa, "a processor without AVX2 that was not refused");
-  return isa;
+function reportOf(step: Exclude<Step, KernelStep>): StepReport {
+  switch (step.kind) {
+    case "reference": return { name: step.graph.name, kind: "reference", description: step.reason, tactics: [] };
+    case "jump": return { name: step.inputs.length > 0 ? "branch" : "end of branch", kind: "jump", description: `goes on at step ${step.target}${step.inputs.length > 0 ? " when the condition is false" : ""}`, tactics: [] };
+    case "size": return { name: "size", kind: "size", description: `reads how large the results of ${step.operators.join("+")} are`, tactics: [] };
+    case "fail": return { name: "no such branch", kind: "fail", description: step.message, tactics: [] };
+  }
 }
 
 function nameOf(step: KernelStep): string {
@@ -253,15 +227,6 @@ function nameOf(step: KernelStep): string {
 
 /** Bytes that fast convolutions may add, as a share of the model's weights. */
 const EXTRA_WEIGHTS = 0.45;
-
-function tacticsFor(kernel: Kernel, isa: Isa, constants: (buffer: Buffer) => Uint8Array | undefined, bindings: Bindings, { fastConvolution = false }: BuildOptions): Tactic[] {
-  switch (kernel.kind) {
-    case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
-    case "matmul": return matmulTactics(kernel, isa, constants, bindings);
-    case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution });
-    case "attention": return attentionTactics(kernel, isa, constants, bindings);
-  }
-}
 
 /** What kernels are tuned for: a profile's optimum; sizes that data decides are taken for this. */
 const EXPECTED_DATA_SIZE = 64;
@@ -272,12 +237,12 @@ function optimumOf(profile: SymbolProfile, graph: Graph): Map<string, number> {
   return new Map([...decidedByData.map((name) => [name, EXPECTED_DATA_SIZE] as const), ...Object.entries(profile.symbols).map(([name, range]) => [name, range.opt] as const)]);
 }
 
-function identityOf(imported: ImportedModel, model: string | Uint8Array, cpu: Cpu, options: BuildOptions): ManifestIdentity {
+function identityOf(imported: ImportedModel, model: string | Uint8Array, target: Target, options: BuildOptions): ManifestIdentity {
   const { metadata, graph } = imported;
   return {
-    version: VERSION, precision: options.precision ?? "fp32", level: options.level ?? 3,
+    version: VERSION, precision: options.precision ?? "fp32", level: target.level,
     model: { name: graph.name, producer: metadata.producer, opset: metadata.opsets[""] ?? 0, digest: digestOf(model), metadata: metadata.metadataProps },
-    target: { arch: "x64", isa: targetOf(cpu).name, cpu: cpu.id, features: [...cpu.features] },
+    target: target.identity,
     modelWeightBytes: weightBytesOf(graph),
   };
 }

@@ -1,12 +1,13 @@
 /**
  * The kernel IR: what one step of a program computes, before a target turns it into code.
  *
- * A kernel is a loop kernel, a contraction (matmul, convolution, attention) or a reference step. All sizes are `Dim`s:
+ * A kernel is a loop kernel, a contraction (matmul, convolution, attention), a sequential kernel or a reference step. All sizes are `Dim`s:
  * a kernel is generated once and handles every shape of the profile; static sizes are specialised.
  */
 import type { DType } from "../base/index.ts";
 import type { Dim } from "./dim.ts";
 import type { Axis, Buffer, Expr, LoopKernel } from "./loop.ts";
+import type { SequentialKernel } from "./sequential.ts";
 
 /**
  * What happens to a contraction's results on their way to memory: `value` is an expression over `accumulator`, the
@@ -130,7 +131,7 @@ export interface StridedOperand {
   readonly offset?: Dim;
 }
 
-export type Kernel = LoopKernel | MatmulKernel | ConvKernel | AttentionKernel;
+export type Kernel = LoopKernel | MatmulKernel | ConvKernel | AttentionKernel | SequentialKernel;
 
 /**
  * One 64-bit slot of a kernel's parameters: an address, or a size. Filled by the runtime when a shape is bound.

@@ -5,7 +5,7 @@ import { type Graph, printKernel } from "../ir/index.ts";
 import { importModel, makeModel, type NodeDescription } from "../onnx/index.ts";
 import { inferTypes } from "../ops/index.ts";
 import { evaluateNode } from "../reference/index.ts";
-import { schedule } from "../schedule/index.ts";
+import { PROCESSOR_KERNELS, schedule } from "../schedule/index.ts";
 import { numbered } from "./pass-case.ts";
 import { runPasses } from "./index.ts";
 
@@ -19,7 +19,7 @@ function narrowed(nodes: readonly NodeDescription[], x: readonly number[], const
   }));
   inferTypes(graph);
   runPasses(graph, { evaluate: evaluateNode, bfloat16: true });
-  const steps = schedule(graph, { bfloat16: true }).steps.map((step) => (step.kind === "kernel" ? printKernel(step.kernel) : step.kind));
+  const steps = schedule(graph, { ...PROCESSOR_KERNELS, bfloat16: true }).steps.map((step) => (step.kind === "kernel" ? printKernel(step.kernel) : step.kind));
   return { graph, steps };
 }
 

@@ -4,8 +4,11 @@
  */
 import { type DType, type Tensor, UserError } from "../base/index.ts";
 import type { DimTable, Manifest, ManifestValue } from "../engine/index.ts";
-import { availableThreads, detectCpu } from "../native/index.ts";
-import { type AllocateOutput, Executor, type Feeds, type Results, type StepTiming } from "./executor.ts";
+import { availableThreads, detectCpu, type Gpu, openGpu } from "../native/index.ts";
+import { Executor } from "./executor.ts";
+import { writePerfMap } from "./perf-map.ts";
+import type { AllocateOutput, Execution, Feeds, Results, StepTiming } from "./execution.ts";
+import { GpuExecutor } from "./gpu-executor.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
 import { ReferenceWorker } from "./reference-worker.ts";
@@ -13,7 +16,9 @@ import { ReferenceWorker } from "./reference-worker.ts";
 export interface EngineOptions {
   /** Native threads per run, 1 up to the processors this process may use; all of them by default. */
   readonly threads?: number;
-  /** Environment variables; SINTER_CPU limits the instruction set. */
+  /** Opens the GPU that engines for one run on, again after a fault; that of SINTER_GPU by default. */
+  readonly openGpu?: () => Gpu;
+  /** Environment variables; SINTER_CPU limits the instruction set, SINTER_GPU numbers the GPU. */
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
@@ -64,7 +69,9 @@ export class Engine {
     const threads = options.threads ?? most;
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new UserError("option-invalid", `threads is ${threads}; expected a whole number from 1 (this process may use ${most} processors).`);
     const env = options.env ?? process.env;
-    return new Engine(LoadedEngine.open(path, detectCpu(env)), threads, env);
+    const loaded = LoadedEngine.open(path, { cpu: detectCpu(env), openGpu: options.openGpu ?? (() => openGpu(env)) });
+    if (loaded.code) writePerfMap(loaded.manifest, loaded.code.address, loaded.code.sizeBytes, env);
+    return new Engine(loaded, threads, env);
   }
 
   /** What the engine was made from and for. */
@@ -131,7 +138,7 @@ export class ExecutionContext {
   /** Tells the engine that nothing of this context runs any more. */
   private readonly released: () => void;
   private readonly workerContext: number;
-  private executor: Executor | undefined;
+  private executor: Execution | undefined;
   /** Settles when the last run asked for has ended. */
   private last: Promise<unknown> | undefined;
   private disposed = false;
@@ -166,15 +173,24 @@ export class ExecutionContext {
     return this.own().runSync(feeds, options.outputs);
   }
 
-  /** Runs once, holding the calling thread, and times every step. */
-  profile(feeds: Feeds): StepTiming[] {
+  /** Runs once, holding the calling thread, and times every step: see `Executor.profile`. */
+  profile(feeds: Feeds, options: { readonly spans?: boolean } = {}): StepTiming[] {
     this.checkAlive();
     this.checkIdle();
-    return this.own().profile(feeds);
+    return this.own().profile(feeds, options);
+  }
+
+  /** Of an engine for a GPU: milliseconds on the device of `count` runs with the data there, holding the calling thread. */
+  deviceTimes(feeds: Feeds, count: number): number[] {
+    this.checkAlive();
+    this.checkIdle();
+    const executor = this.own();
+    if (!(executor instanceof GpuExecutor)) throw new UserError("option-invalid", `${this.loaded.path} is built for a processor; times on a device are those of engines for a GPU.`);
+    return executor.deviceTimes(feeds, count);
   }
 
   /** Runs once, holding the calling thread, and shows what each step wrote: see `Executor.trace`. */
-  trace(feeds: Feeds, onStep: Parameters<Executor["trace"]>[1]): Results {
+  trace(feeds: Feeds, onStep: Parameters<Execution["trace"]>[1]): Results {
     this.checkAlive();
     this.checkIdle();
     return this.own().trace(feeds, onStep);
@@ -211,9 +227,15 @@ export class ExecutionContext {
     return this.own().run(feeds, options.outputs, options.allocate);
   }
 
-  private own(): Executor {
-    this.executor ??= new Executor(this.loaded, this.threads);
+  private own(): Execution {
+    if (this.executor?.isLost) this.release();
+    this.executor ??= newExecutor(this.loaded, this.threads);
     return this.executor;
+  }
+
+  private release(): void {
+    this.executor?.dispose();
+    this.executor = undefined;
   }
 
   private checkIdle(): void {
@@ -223,6 +245,11 @@ export class ExecutionContext {
   private checkAlive(): void {
     if (this.disposed) throw new UserError("disposed", "The execution context was disposed.");
   }
+}
+
+/** The executor for the device that the engine's code is for. */
+export function newExecutor(engine: LoadedEngine, threads: number): Execution {
+  return engine.manifest.target.arch === "cuda" ? new GpuExecutor(engine, engine.residence()) : new Executor(engine, threads);
 }
 
 function valueInfo(value: ManifestValue, dims: DimTable): ValueInfo {

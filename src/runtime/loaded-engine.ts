@@ -1,8 +1,9 @@
 /** An engine in memory: its file mapped, its code executable, its tables parsed. Shared by all contexts; immutable. */
 import { UnsupportedError } from "../base/index.ts";
-import { DimTable, EngineFile, type Manifest, type ManifestKernel, type ManifestReference, type ManifestValue } from "../engine/index.ts";
+import { DimTable, EngineFile, type Manifest, type ManifestKernel, type ManifestReference, type ManifestSize, type ManifestTarget, type ManifestValue } from "../engine/index.ts";
 import { type Graph, graphFromJson } from "../ir/index.ts";
-import type { Cpu, NativeMemory } from "../native/index.ts";
+import type { Cpu, Gpu, NativeMemory } from "../native/index.ts";
+import { checkGpu, GpuResidence } from "./gpu-residence.ts";
 import { ShapeBinder } from "./shapes.ts";
 
 /** Steps between two exits to JavaScript, or one exit. A jump goes on at segment `target` unless its condition holds. */
@@ -10,13 +11,15 @@ export type Segment =
   | { readonly kind: "native"; readonly kernels: readonly ManifestKernel[]; readonly firstStep: number }
   | { readonly kind: "reference"; readonly step: ManifestReference; readonly graph: Graph }
   | { readonly kind: "jump"; readonly condition: ManifestValue | undefined; readonly target: number }
-  | { readonly kind: "fail"; readonly message: string };
+  | { readonly kind: "fail"; readonly message: string }
+  | { readonly kind: "size"; readonly step: ManifestSize };
 
 export class LoadedEngine {
   readonly path: string;
   readonly manifest: Manifest;
   readonly file: EngineFile;
-  readonly code: NativeMemory;
+  /** Executable code; of an engine for a GPU there is none on the host. */
+  readonly code: NativeMemory | undefined;
   readonly binder: ShapeBinder;
   readonly dims: DimTable;
   readonly segments: readonly Segment[];
@@ -24,11 +27,15 @@ export class LoadedEngine {
   readonly arenaBytes: number;
   readonly scratchBytes: number;
 
-  private constructor(path: string, file: EngineFile, manifest: Manifest) {
+  private readonly openGpu: () => Gpu;
+  private onGpu: GpuResidence | undefined;
+
+  private constructor(path: string, file: EngineFile, manifest: Manifest, openGpu: () => Gpu) {
     this.path = path;
     this.file = file;
     this.manifest = manifest;
-    this.code = file.executableCode();
+    this.openGpu = openGpu;
+    this.code = manifest.target.arch === "x64" ? file.executableCode() : undefined;
     this.dims = new DimTable(manifest.dims);
     this.binder = new ShapeBinder(manifest, this.dims);
     this.segments = segmentsOf(manifest, file);
@@ -36,13 +43,17 @@ export class LoadedEngine {
     this.scratchBytes = manifest.steps.reduce((most, step) => Math.max(most, step.kind === "kernel" ? step.scratchBytes : 0), 0);
   }
 
-  /** @throws UserError for a damaged file, UnsupportedError when this processor lacks what the engine's code uses */
-  static open(path: string, cpu: Cpu): LoadedEngine {
+  /**
+   * @param device what this machine has: the processor, and a GPU that is opened for engines that need one
+   * @throws UserError for a damaged file, UnsupportedError when the device lacks what the engine's code uses
+   */
+  static open(path: string, device: { readonly cpu: Cpu; openGpu(): Gpu }): LoadedEngine {
     const file = EngineFile.open(path);
     try {
       const manifest = file.manifest();
-      checkProcessor(path, manifest, cpu);
-      return new LoadedEngine(path, file, manifest);
+      if (manifest.target.arch === "cuda") checkGpu(path, manifest, device.openGpu().description);
+      else checkProcessor(path, manifest.target, device.cpu);
+      return new LoadedEngine(path, file, manifest, () => device.openGpu());
     } catch (error) {
       file.close();
       throw error;
@@ -53,15 +64,21 @@ export class LoadedEngine {
     return this.segments.some((segment) => segment.kind === "reference");
   }
 
+  /** The engine's weights and modules on its GPU: made when first asked for, and anew when the device has lost them. */
+  residence(): GpuResidence {
+    if (this.onGpu?.gpu.isLost) this.onGpu = undefined;
+    this.onGpu ??= new GpuResidence(this.openGpu(), this.file);
+    return this.onGpu;
+  }
+
   dispose(): void {
-    this.code.dispose();
+    this.code?.dispose();
+    this.onGpu?.dispose();
     this.file.close();
   }
 }
 
-function checkProcessor(path: string, manifest: Manifest, cpu: Cpu): void {
-  const { target } = manifest;
-  if (target.arch !== "x64") throw new UnsupportedError("engine-incompatible", `${path}: built for ${target.gpu}, not for processors.`);
+function checkProcessor(path: string, target: Extract<ManifestTarget, { arch: "x64" }>, cpu: Cpu): void {
   const features: ReadonlySet<string> = cpu.features;
   const needed = target.isa === "avx512" ? target.features.filter((name) => !/^(amx|avxvnni|avx512(fp16|vbmi))/.test(name)) : ["avx2", "fma", "f16c"];
   const missing = needed.filter((name) => !features.has(name));
@@ -91,6 +108,7 @@ function segmentsOf(manifest: Manifest, file: EngineFile): Segment[] {
     }
     flush();
     if (step.kind === "jump") segments.push({ kind: "jump", condition: step.inputs[0], target: step.target });
+    else if (step.kind === "size") segments.push({ kind: "size", step });
     else if (step.kind === "fail") segments.push({ kind: "fail", message: step.message });
     else segments.push({ kind: "reference", step, graph: graphFromJson(step.graph, (at, sizeBytes) => file.weights(at, sizeBytes)) });
   }

@@ -1,21 +1,23 @@
 /** The worker's side of `ReferenceWorker`: one engine, contexts by number, runs one after another. */
 import { parentPort, workerData } from "node:worker_threads";
 import { assert, SinterError } from "../base/index.ts";
-import { detectCpu } from "../native/index.ts";
-import { Executor } from "./executor.ts";
+import { detectCpu, openGpu } from "../native/index.ts";
+import { newExecutor } from "./engine.ts";
+import type { Execution } from "./execution.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { fromPlain, type PlainValue, type Reply, type Request, toPlain, type WorkerSetup } from "./reference-worker.ts";
 
 assert(parentPort, "the reference worker outside a worker thread");
 const port = parentPort;
 const setup = workerData as WorkerSetup;
-const engine = LoadedEngine.open(setup.path, detectCpu(setup.env));
-const contexts = new Map<number, Executor>();
+const engine = LoadedEngine.open(setup.path, { cpu: detectCpu(setup.env), openGpu: () => openGpu(setup.env) });
+const contexts = new Map<number, Execution>();
 
 function run(request: Extract<Request, { kind: "run" }>): Reply {
   let executor = contexts.get(request.context);
-  if (!executor) {
-    executor = new Executor(engine, setup.threads);
+  if (!executor || executor.isLost) {
+    executor?.dispose();
+    executor = newExecutor(engine, setup.threads);
     contexts.set(request.context, executor);
   }
   const feeds = Object.fromEntries(Object.entries(request.feeds).map(([name, value]) => [name, fromPlain(value)]));

@@ -6,7 +6,7 @@
 import { Worker } from "node:worker_threads";
 import { SinterError, Tensor, type TensorData, type DType, ERRORS, type ErrorCode, UserError } from "../base/index.ts";
 import type { HostValue } from "../reference/index.ts";
-import type { Feeds, Results } from "./executor.ts";
+import type { Feeds, Results } from "./execution.ts";
 
 /** A host value that survives the structured clone. */
 export type PlainValue = { readonly type: DType; readonly dims: readonly number[]; readonly data: TensorData } | { readonly sequence: readonly (PlainValue | null)[] };
@@ -46,7 +46,7 @@ export class ReferenceWorker {
   private drained: (() => void) | undefined;
 
   constructor(path: string, threads: number, env: Readonly<Record<string, string | undefined>> | undefined) {
-    this.setup = { path, threads, env: { SINTER_CPU: env?.["SINTER_CPU"] } };
+    this.setup = { path, threads, env: { SINTER_CPU: env?.["SINTER_CPU"], SINTER_GPU: env?.["SINTER_GPU"] } };
   }
 
   createContext(): number {

@@ -4,18 +4,18 @@
  */
 import type { DType } from "../base/index.ts";
 import { accumulatorOf, type Dim, isStatic, type Node, type Value } from "../ir/index.ts";
+import type { TargetKernels } from "./target-kernels.ts";
 import { isNativeTransposedConv } from "./transposed-conv.ts";
 
-/** @param bfloat16 whether the target has products of bfloat16 */
-export function isContraction(node: Node, bfloat16: boolean): boolean {
+export function isContraction(node: Node, { bfloat16, integers }: TargetKernels): boolean {
   if (node.domain === "sinter" && node.op === "Attention") return haveTypes(node.inputs.slice(0, 3), ["float32"]) && haveTypes(node.outputs, ["float32"]) && maskIsFloat(node);
   if (node.domain !== "") return false;
   switch (node.op) {
     case "MatMul": return isFloatProduct(node, bfloat16);
     case "Conv": return isFloatProduct(node, bfloat16) && isNativeConv(node);
     case "ConvTranspose": return haveTypes([...node.inputs, ...node.outputs], ["float32"]) && isNativeTransposedConv(node);
-    case "MatMulInteger": return isIntegerProduct(node) && hasOneElement(node.inputs[2]) && isColumnZero(node.inputs[3], node.inputs[1]!);
-    case "ConvInteger": return isIntegerProduct(node) && isNativeConv(node) && hasOneElement(node.inputs[2]) && isFilterZero(node.inputs[3]);
+    case "MatMulInteger": return integers && isIntegerProduct(node) && hasOneElement(node.inputs[2]) && isColumnZero(node.inputs[3], node.inputs[1]!);
+    case "ConvInteger": return integers && isIntegerProduct(node) && isNativeConv(node) && hasOneElement(node.inputs[2]) && isFilterZero(node.inputs[3]);
     default: return false;
   }
 }

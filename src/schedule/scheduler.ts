@@ -8,25 +8,20 @@
  * An If becomes its branches one after the other, with jumps around them; both write the If's results. What one branch
  * computes is unknown to the other and to what follows, so each has a scheduler of its own over shared memory.
  */
-import { assert, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
-import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, type Value, type ZeroPoint } from "../ir/index.ts";
-import { findProblem, lowerings, opKey } from "../ops/index.ts";
+import { assert, type DType, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
+import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimKey, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, symbolsOf, type Value, type ZeroPoint } from "../ir/index.ts";
+import { findProblem, isDataDependent, lowerings, opKey, type SequentialMemory, sequentials } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
 import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
 import { convInputs, convPads, sumType } from "./contractions.ts";
 import { decideFusion, type Fusion, isReshape } from "./fusion.ts";
 import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from "./plan.ts";
+import { PROCESSOR_KERNELS, type TargetKernels } from "./target-kernels.ts";
 import { convPhases } from "./transposed-conv.ts";
-import { contiguousView, expandView, isContiguous, reshapeView, sliceView, type Storage, transposeView, type View } from "./view.ts";
+import { alignmentOf, contiguousView, expandView, isContiguous, reshapeView, rowMajorStrides, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
-/** What the target has kernels for. */
-export interface ScheduleOptions {
-  /** Products of bfloat16; without them such products run as loops. */
-  readonly bfloat16?: boolean;
-}
-
-export function schedule(graph: Graph, options: ScheduleOptions = {}): Plan {
-  return new Scheduler(graph, options).run();
+export function schedule(graph: Graph, kernels: TargetKernels = PROCESSOR_KERNELS): Plan {
+  return new Scheduler(graph, kernels).run();
 }
 
 /** What the schedulers of a graph and its branches have in common. */
@@ -44,7 +39,7 @@ interface Shared {
 
 class Scheduler {
   private readonly graph: Graph;
-  private readonly options: ScheduleOptions;
+  private readonly kernels: TargetKernels;
   private readonly fusion: Fusion;
   private readonly shared: Shared;
   private readonly viewOfValue: Map<Value, View>;
@@ -57,12 +52,12 @@ class Scheduler {
   private readonly partsOfConcat = new Map<Node, readonly View[]>();
 
   /** @param outer of a branch: where it stands */
-  constructor(graph: Graph, options: ScheduleOptions, outer?: Scheduler) {
+  constructor(graph: Graph, kernels: TargetKernels, outer?: Scheduler) {
     this.graph = graph;
-    this.options = options;
+    this.kernels = kernels;
     this.shared = outer?.shared ?? { steps: [], bufferViews: new Map(), buffersByKey: new Map(), constants: new Map(), constantViews: new Map(), hostValues: new Set(), storages: 0 };
     this.viewOfValue = new Map(outer?.viewOfValue);
-    this.fusion = decideFusion(graph, options.bfloat16 ?? false);
+    this.fusion = decideFusion(graph, kernels);
     for (const [contraction, chain] of this.fusion.chains) this.emitAt.set(chain[chain.length - 1] ?? contraction, contraction);
   }
 
@@ -143,7 +138,7 @@ class Scheduler {
     const key = `${view.storage.name}|${view.dtype}|${view.dims.map(String)}|${view.strides.map(String)}|${view.offset}`;
     let buffer = this.shared.buffersByKey.get(key);
     if (!buffer) {
-      buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }) };
+      buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }), ...(view.offset === 0 ? {} : { alignment: alignmentOf(view) }) };
       this.shared.buffersByKey.set(key, buffer);
       this.shared.bufferViews.set(buffer, view);
     }
@@ -184,6 +179,7 @@ class Scheduler {
     if (contraction) return this.emitContraction(contraction, this.fusion.chains.get(contraction)!);
     const role = this.fusion.roles.get(node);
     if (role === "dead" || role === "shape" || role === "contraction") return;
+    if (role === "sequential") return this.emitSequential(node);
     if (role === "reference") return hasNativeBranch(node) ? this.emitBranches(node) : this.emitReference(node);
     for (const value of node.outputs) {
       if (!value || this.fusion.inlined.has(value) || !this.isRead(value) || this.narrowed.has(value)) continue;
@@ -284,6 +280,29 @@ class Scheduler {
     this.shared.steps.push({ kind: "kernel", kernel, origins: [...new Set(origins)], operators });
   }
 
+  /** Steps that depend on what came before: see `SequentialOperator`. */
+  private emitSequential(node: Node): void {
+    const views = node.outputs.map((value, i) => (value && this.isRead(value) ? this.newView(value) : this.scratch(`${node.name}.${i}`, value?.dtype ?? "int64", (value ?? node.outputs[0])!.dims!)));
+    const typed = (view: View, as: DType | undefined): Buffer => this.bufferOf(as ? { ...view, dtype: as } : view);
+    const memory: SequentialMemory = {
+      input: (index, as) => typed(this.materializeContiguous(node.inputs[index]!), as),
+      output: (index, as) => typed(views[index] ?? this.scratch(`${node.name}.${index}`, "int64", node.outputs[0]!.dims!), as),
+      temporary: (name, dtype, dims) => this.bufferOf(this.scratch(`${node.name}.${name}`, dtype, dims)),
+    };
+    for (const part of sequentials.get(opKey(node))!.parts(node, memory)) {
+      if (part.kind === "kernel") this.push(part.kernel, node.origins, [node.op]);
+      else if (part.kind === "copy") this.emitLoop(node.inputs[part.input]!, views[part.output]!, node.origins);
+      else this.shared.steps.push({ kind: "size", symbol: part.symbol, inputs: [{ kind: "view", view: this.shared.bufferViews.get(part.from)! }], outputs: [], origins: node.origins, operators: [node.op] });
+    }
+    node.outputs.forEach((value, i) => { if (value) this.viewOfValue.set(value, views[i]!); });
+  }
+
+  /** Memory that no value of the graph has. */
+  private scratch(name: string, dtype: DType, dims: readonly Dim[]): View {
+    const storage: Storage = { name: `${this.shared.storages++}:${name}`, place: "arena", sizeBytes: mul(product(dims), DTYPE_BITS[dtype] / 8) };
+    return contiguousView(storage, dtype, dims);
+  }
+
   private emitReference(node: Node): void {
     const graph = new Graph(node.name);
     graph.nodes = [node];
@@ -334,7 +353,7 @@ class Scheduler {
   }
 
   private emitBranch(node: Node, branch: Graph, results: readonly (View | undefined)[]): void {
-    if (givesResults(branch, node)) return new Scheduler(branch, this.options, this).runBranch(results);
+    if (givesResults(branch, node)) return new Scheduler(branch, this.kernels, this).runBranch(results);
     const problem = findProblem(branch);
     if (problem === undefined) return this.referenceBranch(node, branch, results);
     const message = `If "${node.name}" takes the branch "${branch.name}", which is wrong for these shapes: ${problem}`;
@@ -345,13 +364,23 @@ class Scheduler {
   private runBranch(results: readonly (View | undefined)[]): void {
     const own = new Set(this.graph.nodes);
     this.graph.outputs.forEach((value, i) => {
-      if (results[i] && value.producer && own.has(value.producer)) this.outputStorage.set(value, results[i].storage);
+      if (results[i] && value.producer && own.has(value.producer) && dimsEqual(value.dims!, results[i].dims)) this.outputStorage.set(value, results[i].storage);
     });
     for (const node of this.graph.nodes) this.emit(node);
     this.graph.outputs.forEach((value, i) => {
       const target = results[i];
-      if (target && this.viewOfValue.get(value)?.storage !== target.storage) this.emitLoop(value, target, value.producer?.origins ?? []);
+      if (!target || this.viewOfValue.get(value)?.storage === target.storage) return;
+      this.tellSizes(value, target);
+      this.emitLoop(value, { ...target, dims: value.dims!, strides: rowMajorStrides(value.dims!) }, value.producer?.origins ?? []);
     });
+  }
+
+  /** Sizes of an If's result that are those of the branch that was taken. */
+  private tellSizes(value: Value, result: View): void {
+    for (const [axis, symbol] of result.dims.entries()) {
+      const given = value.dims![axis]!;
+      if (!dimEqual(symbol, given)) this.shared.steps.push({ kind: "size", symbol, given, inputs: [], outputs: [], origins: value.producer?.origins ?? [], operators: ["If"] });
+    }
   }
 
   /** A branch whose results have other shapes, or none that are known, runs on the reference. */
@@ -618,8 +647,13 @@ function hasNativeBranch(node: Node): boolean {
 function givesResults(branch: Graph, node: Node): boolean {
   return branch.outputs.every((value, i) => {
     const result = node.outputs[i];
-    return !result || (isMemory(value) && value.dtype === result.dtype && dimsEqual(value.dims!, result.dims!));
+    return !result || (isMemory(value) && value.dtype === result.dtype && fitsSizes(value.dims!, result.dims!));
   });
+}
+
+/** Whether a branch's dims are those of the result, or tell what a symbol of the result is. */
+function fitsSizes(dims: readonly Dim[], result: readonly Dim[]): boolean {
+  return dims.length === result.length && dims.every((dim, i) => dimEqual(dim, result[i]!) || (isDataDependent(result[i]!) && symbolsOf(result[i]!).has(dimKey(result[i]!))));
 }
 
 function inverse(permutation: readonly number[]): number[] {

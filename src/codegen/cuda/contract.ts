@@ -20,15 +20,22 @@ export type CudaTactic = Tactic<CudaKernel>;
 export interface CudaArch {
   /** Compute capability without the dot, e.g. 90. */
   readonly capability: number;
+  /** Whether code may use instructions of that architecture alone (wgmma of "sm_90a"); then it runs on no other. */
+  readonly ownInstructions: boolean;
   readonly multiprocessors: number;
   /** Most dynamic shared memory of one block, in bytes. */
   readonly sharedBytesPerBlock: number;
 }
 
 /** An H100 or H200 with all its multiprocessors, for generating code where no GPU is. */
-export const HOPPER: CudaArch = { capability: 90, multiprocessors: 132, sharedBytesPerBlock: 232_448 };
+export const HOPPER: CudaArch = { capability: 90, ownInstructions: true, multiprocessors: 132, sharedBytesPerBlock: 232_448 };
 
 /** What NVRTC and nvcc call the architecture: the variant with its own instructions where there is one. */
-export function archName({ capability }: CudaArch): string {
-  return capability === 90 || capability >= 100 ? `sm_${capability}a` : `sm_${capability}`;
+export function archName({ capability, ownInstructions }: CudaArch): string {
+  return ownInstructions && capability >= 90 ? `sm_${capability}a` : `sm_${capability}`;
+}
+
+/** Whether code may use Hopper's warpgroup products and the copy engine with them. */
+export function hasWarpgroups({ capability, ownInstructions }: CudaArch): boolean {
+  return capability === 90 && ownInstructions;
 }

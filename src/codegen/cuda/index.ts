@@ -1,4 +1,4 @@
 /** CUDA C++ for NVIDIA GPUs: the contract of its kernels, and the generators. */
 export { archName, type CudaArch, type CudaKernel, type CudaTactic, HOPPER } from "./contract.ts";
-export { cudaLoop } from "./loop/index.ts";
 export { PRELUDE } from "./prelude.ts";
+export { cudaTactics } from "./tactics.ts";

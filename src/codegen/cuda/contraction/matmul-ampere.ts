@@ -38,8 +38,8 @@ export interface GatheredOperand {
   /** Statements that make what `at` needs of row `row` of the tile, in slot `i` of `count`. */
   declare(count: number): string;
   prepare(i: string, row: string): string;
-  /** Element `k` of the reduction, of the row in slot `i`. */
-  at(i: string, k: string): { readonly inside: string; readonly offset: string };
+  /** Element `k` of the reduction, of the row in slot `i`; after the statements `before`. */
+  at(i: string, k: string): { readonly before?: string; readonly inside: string; readonly offset: string };
 }
 
 /** B with its columns contiguous and chunks of eight columns aligned; 16-bit elements. */
@@ -122,7 +122,7 @@ function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands
   for (int s = 0; s < STAGES - 1; s++) load(s);
   const int warpRow = warp / ${p.warps[1]} * ${parts.rows * 16}, warpColumn = warp % ${p.warps[1]} * ${parts.columns * 8};
   const auto chunkAt = [](u32 from, int row, int chunk) -> u32 { return from + row * ${STEP_BYTES} + ((chunk ^ (row & 7)) << 4); };
-  for (int step = 0; step < steps; step++) {
+${isShort(problem, operands) ? "  #pragma unroll\n" : ""}  for (int step = 0; step < steps; step++) {
     copyWait<STAGES - 2>();
     __syncthreads();
     load(step + STAGES - 1);
@@ -144,11 +144,16 @@ function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands
     }
   }
   copyWait<0>();
-  ${outputText(text, output)}
+  ${outputText(text, problem)}
   #pragma unroll
   for (int i = 0; i < ${parts.rows}; i++)
-    storeFragment<${parts.columns}, ${isStoredWide(output)}, 0>(d[i], out, ${text.size64(output.rowStride)}, firstRow + warpRow + i * 16, firstColumn + warpColumn, rows, columns, finish);
+    storeFragment<${parts.columns}, ${isStoredWide(output)}, 0>(d[i], out, ${text.size64(output.rowStride)}, firstRow + warpRow + i * 16, firstColumn + warpColumn, rows, columns, fetch, finish);
 `;
+}
+
+/** Steps of which elements are gathered one by one are written out, so that where they lie is known to the compiler. */
+function isShort({ steps }: Problem, { a }: AmpereOperands): boolean {
+  return !a.wide && typeof steps === "number" && steps <= 4;
 }
 
 /** High and low parts of float32; the product of the low parts is below the precision. */
@@ -183,19 +188,19 @@ function gatherText(name: string, operand: GatheredOperand, problem: Problem, he
   const threads = 32 * p.warps[0] * p.warps[1];
   const count = (height * 8) / threads;
   const perChunk = 16 / bytes;
-  const rowOf = operand.rowsTouch ? `(thread + i * THREADS) % ${height}` : `(thread + i * THREADS) / 8`;
-  const chunkOf = operand.rowsTouch ? `(thread + i * THREADS) / ${height}` : "thread % 8";
+  const [rowOf, chunkOf] = !operand.rowsTouch ? ["(thread + i * THREADS) / 8", "thread % 8"]
+    : height === threads ? ["thread", "i"] : [`(thread + i * THREADS) % ${height}`, `(thread + i * THREADS) / ${height}`];
   const wide = (): string => {
-    const { inside, offset } = operand.at("i", "k");
-    return `const bool in = ${inside};
+    const { before = "", inside, offset } = operand.at("i", "k");
+    return `${before} const bool in = ${inside};
       copyAsync16(place, in ? (const void*)(${operand.pointer} + (${offset})) : (const void*)${operand.pointer}, in ? ${wholeChunks ? "16" : `min(16, (depth - k) * ${bytes})`} : 0);`;
   };
   const narrow = (): string => {
-    const { inside, offset } = operand.at("i", "(k + e)");
+    const { before = "", inside, offset } = operand.at("i", "at");
     const unsigned = { 1: "u8", 2: "u16", 4: "u32" }[bytes]!;
     return `${unsigned} values[${perChunk}];
       #pragma unroll
-      for (int e = 0; e < ${perChunk}; e++) values[e] = ${inside} ? ((const ${unsigned}*)${operand.pointer})[${offset}] : 0;
+      for (int e = 0; e < ${perChunk}; e++) { const int at = k + e; ${before} values[e] = ${inside} ? ((const ${unsigned}*)${operand.pointer})[${offset}] : 0; }
       asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" :: "r"(place), "r"(((const u32*)values)[0]), "r"(((const u32*)values)[1]), "r"(((const u32*)values)[2]), "r"(((const u32*)values)[3]) : "memory");`;
   };
   return `${operand.declare(count)}

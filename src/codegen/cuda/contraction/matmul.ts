@@ -6,13 +6,14 @@
  */
 import { DTYPE_BITS } from "../../../base/index.ts";
 import { add, ceilDiv, type ConstantLookup, type Dim, dimEqual, isStatic, type MatmulKernel, type MatmulOperand, mul } from "../../../ir/index.ts";
+import { mappedLoad } from "./mapped-load.ts";
 import { ELEMENTS, isMultiplied, type Multiplied } from "./elements.ts";
 import type { HopperLoads, LoadPlace } from "./matmul-hopper.ts";
 import type { KernelText } from "./kernel-text.ts";
 import { packColumns, type PackedMatrix } from "./packing.ts";
 import { type Problem, STEP_BYTES } from "./problem.ts";
 import { stridesOf } from "./strides.ts";
-import { isMappable } from "./tensor-map.ts";
+import { isAligned } from "./tensor-map.ts";
 
 /** Undefined when the product is not of a kind that the matrix units do. */
 export function matmulProblem(kernel: MatmulKernel): Problem | undefined {
@@ -49,44 +50,6 @@ export function packB(kernel: MatmulKernel, element: Multiplied, constants: Cons
   });
 }
 
-/** One operand for the copy engine: `inner` is the contiguous dimension. */
-interface MappedOperand {
-  readonly source: string;
-  readonly element: Multiplied;
-  readonly inner: Dim;
-  readonly outer: Dim;
-  readonly outerStride: Dim;
-  readonly batch: readonly Dim[];
-  readonly batchStrides: readonly Dim[];
-  readonly offset: Dim;
-  /** Elements of a box: inner, outer. */
-  readonly box: readonly [number, number];
-}
-
-/** Statement that loads a box at (inner, outer) of the current batch. */
-function mappedLoad(text: KernelText, operand: MappedOperand): (place: LoadPlace, inner: string, outer: string) => string {
-  const { bytes } = ELEMENTS[operand.element];
-  const kept = operand.batchStrides.flatMap((stride, i) => (stride === 0 ? [] : [i])).reverse();
-  const name = text.tensorMap(operand.source, {
-    ...(operand.offset !== 0 && { offsetBytes: mul(operand.offset, bytes) }),
-    element: mapElement(operand.element),
-    dims: [operand.inner, operand.outer, ...kept.map((i) => operand.batch[i]!)],
-    strideBytes: [operand.outerStride, ...kept.map((i) => operand.batchStrides[i]!)].map((stride) => mul(stride, bytes)),
-    box: [...operand.box, ...kept.map(() => 1)],
-    swizzle: "128B",
-    promotion: "256B",
-  });
-  return ({ to, barrier, mask }, inner, outer) => {
-    const place = [inner, outer, ...kept.map((i) => `b${i}`)];
-    return mask ? `loadTile${place.length}Multicast(${to}, &${name}, ${barrier}, ${mask}, ${place.join(", ")});` : `loadTile${place.length}(${to}, &${name}, ${barrier}, ${place.join(", ")});`;
-  };
-}
-
-function mapElement(element: Multiplied): "float16" | "bfloat16" | "tf32" | "uint8" {
-  if (element === "float32") return "tf32";
-  return element === "float16" || element === "bfloat16" ? element : "uint8";
-}
-
 export type FormOfB = "constant" | "rows" | "columns";
 
 /** How the copy engine can read B, undefined when it cannot. */
@@ -94,13 +57,13 @@ export function formOfB(kernel: MatmulKernel, element: Multiplied, packed: Packe
   const { b } = kernel;
   const { bytes } = ELEMENTS[element];
   if (packed) return "constant";
-  const mappable = (outer: Dim): boolean => isMappable([outer, ...b.batchStrides], b.offset ?? 0, bytes);
+  const mappable = (outer: Dim): boolean => isAligned(b.buffer, [outer, ...b.batchStrides, b.offset ?? 0], bytes);
   if (dimEqual(b.rowStride, 1) && mappable(b.columnStride)) return "columns";
   return bytes === 2 && dimEqual(b.columnStride, 1) && mappable(b.rowStride) ? "rows" : undefined;
 }
 
 export function isMappableA({ a }: MatmulKernel, element: Multiplied): boolean {
-  return dimEqual(a.columnStride, 1) && isMappable([a.rowStride, ...a.batchStrides], a.offset ?? 0, ELEMENTS[element].bytes);
+  return dimEqual(a.columnStride, 1) && isAligned(a.buffer, [a.rowStride, ...a.batchStrides, a.offset ?? 0], ELEMENTS[element].bytes);
 }
 
 /** @param tile rows of A and columns of B that one box brings */

@@ -4,9 +4,9 @@ import { fromBfloat16Bits, fromFloat16Bits, type NumericArray } from "../../../b
 import { type Axis, axisIndex, type Bindings, type Buffer, castTo, constant, type Dim, type Expr, i64, loadElement, type LoopKernel, op, reduceOver, scalarTypeOf, select, symbol } from "../../../ir/index.ts";
 import { inferNode, lowerings, opKey } from "../../../ops/index.ts";
 import { buildCase, OPERATOR_CASES, type OperatorCase } from "../../../ops/lower/cases.ts";
-import { spanOf } from "../../../tune/index.ts";
 import { type Contents, inputsOf, interpreted, randomElements, randomizer } from "../../x64/loop/testing.ts";
-import { assembled, hasHostCompiler, hasNvcc, HostKernels } from "../testing.ts";
+import { hasHostCompiler } from "../../../native/cuda/testing.ts";
+import { assembled, hasNvcc, hostLibraryOf, runOnHost } from "../testing.ts";
 import { cudaLoop } from "./index.ts";
 
 interface Case { readonly title: string; readonly kernel: LoopKernel; readonly bindings: Bindings; readonly contents: Contents }
@@ -85,12 +85,13 @@ function fixedCases(): Case[] {
 const cases = [...OPERATOR_CASES.map((operator, i) => operatorCase(operator, i + 1)), ...fixedCases()];
 
 test("loop kernels as host code agree with the interpreter", { skip: !hasHostCompiler && "no g++ here" }, async (t) => {
-  const host = new HostKernels(cases.map(({ kernel }) => cudaLoop(kernel)));
+  const kernels = cases.map(({ kernel }) => cudaLoop(kernel));
+  const library = hostLibraryOf(kernels);
   for (const [index, { title, kernel, bindings, contents }] of cases.entries()) {
     await t.test(title, () => {
       const expected = interpreted(kernel, bindings, contents);
       for (const edge of ["end", "start"] as const) {
-        const got = host.run(index, bindings, contents, (buffer) => spanOf(buffer, bindings), edge);
+        const got = runOnHost(library, kernels[index]!, `k${index}`, bindings, contents, edge);
         for (const { buffer } of kernel.outputs) {
           const want = numbers(buffer, expected.get(buffer)!);
           const narrow = buffer.dtype === "float16" || buffer.dtype === "bfloat16";

@@ -1,0 +1,150 @@
+/**
+ * What the compiler can build for: this processor, this machine's GPU, or a GPU that is elsewhere. A target names itself
+ * for the engine, proposes tactics for a kernel, and times them.
+ */
+import { assert, type Precision, UnsupportedError, UserError } from "./base/index.ts";
+import { archName, attentionTactics, compileLoop, compileSequential, convTactics, type CudaArch, type CudaKernel, cudaTactics, HOPPER, type Isa, isaOf, matmulTactics, PRELUDE } from "./codegen/index.ts";
+import type { ManifestTarget } from "./engine/index.ts";
+import type { Bindings, CompiledKernel, ConstantLookup, Kernel, Tactic } from "./ir/index.ts";
+import { mul } from "./ir/index.ts";
+import { type Cpu, type CudaCompiler, detectCpu, type Gpu, openCudaCompiler, openGpu, requireCpu } from "./native/index.ts";
+import { PROCESSOR_KERNELS, type TargetKernels } from "./schedule/index.ts";
+import { CpuDevice, GpuDevice, type TuneDevice, type TuneLevel } from "./tune/index.ts";
+
+export interface TargetOptions {
+  /** "x64" (this processor, the default), "cuda" (this machine's GPU), or "cuda:sm_90" and the like (a GPU elsewhere, at level 0). */
+  readonly target?: string;
+  /** Engines for GPUs: let newer GPUs run them too. Their code is PTX, which the driver translates when it loads it, without instructions of one architecture alone. */
+  readonly compatibility?: boolean;
+  /** How hard to tune. */
+  readonly level?: TuneLevel;
+  /**
+   * Offer fast convolutions (Winograd): less work for larger weights. The engine's weight section may then be up to one
+   * and a half times the model's weights. Off by default.
+   */
+  readonly fastConvolution?: boolean;
+  /** Threads that runs will mostly use: tactics are judged by the longest share of that many; 1 by default. */
+  readonly threads?: number;
+  /** The GPU and the compiler of CUDA C++ to build with; by default those that are found. */
+  readonly gpu?: Gpu;
+  readonly cudaCompiler?: CudaCompiler;
+  /** Environment variables: SINTER_CPU limits the instruction set, SINTER_GPU numbers the GPU, SINTER_NVRTC names the compiler. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+const DEFAULT_LEVEL: TuneLevel = 3;
+
+export interface Target {
+  readonly identity: ManifestTarget;
+  readonly device: TuneDevice;
+  readonly level: TuneLevel;
+  /** What it has kernels for. */
+  readonly kernels: TargetKernels;
+  /** @throws UnsupportedError when the device does not multiply in the precision */
+  requirePrecision(precision: Precision): void;
+  tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[];
+}
+
+/** @throws UserError for a target that is none, UnsupportedError when the machine lacks it */
+export function openTarget(options: TargetOptions): Target {
+  const name = options.target ?? "x64";
+  if (name === "x64") return new X64Target(options);
+  if (name === "cuda") return CudaTarget.here(options);
+  const elsewhere = /^cuda:sm_(\d+)$/.exec(name);
+  if (!elsewhere) throw new UserError("option-invalid", `target is "${name}"; expected x64, cuda, or cuda:sm_90 (a GPU elsewhere, by its compute capability).`);
+  return CudaTarget.elsewhere(Number(elsewhere[1]), options);
+}
+
+class X64Target implements Target {
+  readonly identity: ManifestTarget;
+  readonly device: TuneDevice;
+  readonly level: TuneLevel;
+  readonly kernels: TargetKernels;
+  readonly #cpu: Cpu;
+  readonly #isa: Isa;
+  readonly #isLimited: boolean;
+  readonly #fastConvolution: boolean;
+
+  constructor(options: TargetOptions) {
+    const env = options.env ?? process.env;
+    const cpu = detectCpu(env);
+    requireCpu(cpu);
+    const isa = isaOf(cpu.features);
+    assert(isa, "a processor without AVX2 that was not refused");
+    this.#cpu = cpu;
+    this.#isa = isa;
+    this.#isLimited = Boolean(env["SINTER_CPU"]);
+    this.kernels = { ...PROCESSOR_KERNELS, bfloat16: isa.bf16 };
+    this.#fastConvolution = options.fastConvolution ?? false;
+    this.level = options.level ?? DEFAULT_LEVEL;
+    this.identity = { arch: "x64", isa: isa.name, cpu: cpu.id, features: [...cpu.features] };
+    this.device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
+  }
+
+  requirePrecision(precision: Precision): void {
+    const isa = this.#isa;
+    if (precision !== "bf16" || isa.bf16) return;
+    throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${this.#isLimited ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
+  }
+
+  tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {
+    const isa = this.#isa;
+    switch (kernel.kind) {
+      case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
+      case "sequential": return [{ name: "sequential", estimate: 0, compile: () => compileSequential(kernel, isa) }];
+      case "matmul": return matmulTactics(kernel, isa, constants, bindings);
+      case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution: this.#fastConvolution });
+      case "attention": return attentionTactics(kernel, isa, constants, bindings);
+    }
+  }
+}
+
+class CudaTarget implements Target {
+  readonly identity: ManifestTarget;
+  readonly device: TuneDevice;
+  readonly level: TuneLevel;
+  readonly kernels: TargetKernels = { bfloat16: false, integers: false, sequential: false };
+  readonly #arch: CudaArch;
+  readonly #compiler: CudaCompiler;
+  readonly #form: "cubin" | "ptx";
+  /** Modules by source: the layers of a network are alike. */
+  readonly #compiled = new Map<string, Uint8Array>();
+
+  private constructor(arch: CudaArch, compiler: CudaCompiler, gpu: { readonly name: string; readonly driver: string }, device: TuneDevice, level: TuneLevel, form: "cubin" | "ptx") {
+    this.#arch = arch;
+    this.#compiler = compiler;
+    this.#form = form;
+    this.device = device;
+    this.level = level;
+    this.identity = { arch: "cuda", isa: archName(arch), gpu: gpu.name, multiprocessors: arch.multiprocessors, driver: gpu.driver, compiler: compiler.identity, ptx: form === "ptx" };
+  }
+
+  static here(options: TargetOptions): CudaTarget {
+    const gpu = options.gpu ?? openGpu(options.env);
+    const { capability, multiprocessors, sharedBytesPerBlock } = gpu.description;
+    const compiler = options.cudaCompiler ?? openCudaCompiler(options.env);
+    return new CudaTarget({ capability, multiprocessors, sharedBytesPerBlock, ownInstructions: !options.compatibility }, compiler, gpu.description, new GpuDevice(gpu, compiler.identity), options.level ?? DEFAULT_LEVEL, options.compatibility ? "ptx" : "cubin");
+  }
+
+  /** Nothing can be timed, so tactics are chosen by their estimates. */
+  static elsewhere(capability: number, options: TargetOptions): CudaTarget {
+    if ((options.level ?? 0) !== 0) throw new UserError("option-invalid", `A GPU elsewhere (sm_${capability}) cannot be measured here; build with --level 0, or on a machine that has it.`);
+    const compiler = options.cudaCompiler ?? openCudaCompiler(options.env);
+    const absent: TuneDevice = { identity: `sm_${capability}`, prepare: () => { throw new Error("Bug in sinter: a kernel timed on a GPU that is elsewhere"); } };
+    return new CudaTarget({ ...HOPPER, capability, ownInstructions: !options.compatibility }, compiler, { name: `a GPU of sm_${capability}`, driver: "unknown" }, absent, 0, options.compatibility ? "ptx" : "cubin");
+  }
+
+  requirePrecision(precision: Precision): void {
+    if (precision !== "fp32") throw new UnsupportedError("unsupported", `Precision ${precision} is not there for GPUs; build with --precision fp32.`);
+  }
+
+  tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {
+    return cudaTactics(kernel, this.#arch, constants, bindings).map(({ name, estimate, compile }) => ({ name, estimate, compile: () => this.#compile(compile()) }));
+  }
+
+  #compile({ source, ...kernel }: CudaKernel): CompiledKernel {
+    let code = this.#compiled.get(source);
+    if (!code) this.#compiled.set(source, (code = this.#compiler.compile(`${PRELUDE}\n${source}`, archName(this.#arch), this.#form)));
+    return { ...kernel, code, tiles: mul(...kernel.launch.grid) };
+  }
+}
