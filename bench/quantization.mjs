@@ -154,19 +154,21 @@ async function measureStrata() {
 
 // ---- sentences --------------------------------------------------------------------------------------------------------
 
-function texts(count) {
-  const at = unpacked("product-search.tar.xz");
-  const file = spawnSync("find", [at, "-type", "f"], { encoding: "utf8" }).stdout.trim().split("\n").find((path) => /product/i.test(path) && /\.(jsonl?|tsv|csv|ndjson)$/.test(path));
-  return { file, lines: readFileSync(file, "utf8").split("\n").filter(Boolean).slice(0, count) };
+/** Questions people asked, and other people's to find among. */
+function texts() {
+  const rows = readFileSync(join(unpacked("text-to-sql.tar.xz"), "text2sql-data/wikisql_pairs.jsonl"), "utf8").split("\n").filter(Boolean);
+  const questions = [...new Set(rows.map((row) => JSON.parse(row).question))];
+  // Far apart in the file, so that few are about the same table.
+  const spread = Array.from({ length: 1500 }, (_, i) => questions[Math.floor((i * questions.length) / 1500)]);
+  return { queries: spread.filter((_, i) => i % 3 === 0), passages: spread.filter((_, i) => i % 3 !== 0) };
 }
 
 async function measureEmbeddings() {
   const [model] = chooseModels(["minilm-l6"]);
   if (!model) return;
   const tokenize = wordPiece(join(model.path, "../../tokenizer.json"));
-  const { lines } = texts(2000);
-  const titles = [...new Set(lines.map(titleOf).filter((text) => text.length > 8))].slice(0, 1000);
-  const [queries, passages] = [titles.slice(0, 500), titles.slice(500)];
+  const { queries, passages } = texts();
+  const all = [...queries, ...passages];
   const [float, int8] = [join(folder, "minilm.engine"), join(folder, "minilm-int8.engine")];
   await build(model.path, quick(model, float));
   const { report } = await buildInt8(model.path, quick(model, int8));
@@ -177,7 +179,7 @@ async function measureEmbeddings() {
     engine.dispose();
     return vectors;
   };
-  const [a, b] = [await embed(float, titles), await embed(int8, titles)];
+  const [a, b] = [await embed(float, all), await embed(int8, all)];
   const cosines = a.map((vector, i) => dot(vector, b[i]));
   const mean = cosines.reduce((x, y) => x + y, 0) / cosines.length;
   const nearest = (own, others) => others.reduce((best, vector, i) => (dot(own, vector) > dot(own, others[best]) ? i : best), 0);
@@ -188,15 +190,6 @@ async function measureEmbeddings() {
   judge(`the same nearest neighbour for ${percent(same)} of the queries (at least 97 %)`, same >= 0.97);
   const { bytes, floatBytes } = report.quantization;
   judge(`bytes of the weights quantized, scales included: ${percent(bytes / floatBytes)} of fp32 (at most 26 %)`, bytes / floatBytes <= 0.26);
-}
-
-/** The title column of a product, whatever the file's form. */
-function titleOf(line) {
-  if (line.startsWith("{")) {
-    const row = JSON.parse(line);
-    return String(row.title ?? row.name ?? row.product_title ?? "");
-  }
-  return line.split("\t").find((cell) => /[a-z]{3,} /i.test(cell)) ?? "";
 }
 
 function feedsOf(ids) {

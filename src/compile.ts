@@ -115,7 +115,7 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
     const plan = schedule(graph, target.kernels);
     refuseReferences(plan, options);
-    const compiled = await compileKernels(plan, profiles[0]!, target, options, progress);
+    const compiled = await compileKernels(plan, profiles[0]!, target, options, progress).finally(() => target.device.release?.());
     const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
     await progress.report("write", 0, 1, options.output);
     writeEngine(options.output, link({ plan, kernels: compiled.kernels, profiles, identity, report }));

@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import { Compiler, EngineBackend, EngineCache, NativePool, OnnxruntimeBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
 import { openPool } from "./program/index.ts";
-import { type ControlMode, Extensions, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, ServerMetrics, Statistics, systemClock } from "./server/index.ts";
+import { type ControlMode, Extensions, GrpcFrontEnd, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, ServerMetrics, Statistics, systemClock } from "./server/index.ts";
 
 export interface ServeOptions {
   readonly repositories: readonly string[];
@@ -43,6 +43,7 @@ export interface RunningServer {
   readonly store: ModelStore;
   readonly registry: MetricsRegistry;
   readonly httpPort: number | undefined;
+  readonly grpcPort: number | undefined;
   readonly metricsPort: number | undefined;
   /** Drains and frees everything. @returns requests that were cut off */
   stop(): Promise<number>;
@@ -61,7 +62,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const metrics = new ServerMetrics(new MetricsRegistry());
   const repositories = new Repositories(options.repositories);
   const compiler = new Compiler();
-  const engine = new EngineBackend({ cache: new EngineCache(options.cache), compiler, pool: new NativePool(), keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch });
+  const engine = new EngineBackend({ cache: new EngineCache(options.cache), compiler, pool: new NativePool(), keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
   const counts = new Map<string, Statistics>();
   const store = new ModelStore({
     repositories, backends: [engine, new OnnxruntimeBackend()], log,
@@ -108,12 +109,12 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     }));
     if (failures.length > 0 && exitOnError) throw new SinterError("model-missing", `${failures.length} of ${names.length} models could not be loaded (--exit-on-error false serves the others):\n  ${failures.join("\n  ")}`);
     if (failures.length === 0) server.setReady();
-    log.info({ models: names.length - failures.length, http: fronts.ports.httpPort, metrics: fronts.ports.metricsPort }, failures.length === 0 ? "ready" : "serving, but not ready: a model of the start-up set is missing");
+    log.info({ models: names.length - failures.length, http: fronts.ports.httpPort, grpc: fronts.ports.grpcPort, metrics: fronts.ports.metricsPort }, failures.length === 0 ? "ready" : "serving, but not ready: a model of the start-up set is missing");
   }
 }
 
 interface FrontEnds {
-  readonly ports: { readonly httpPort: number | undefined; readonly metricsPort: number | undefined };
+  readonly ports: Pick<RunningServer, "httpPort" | "grpcPort" | "metricsPort">;
   /** Finishes what was accepted. @returns requests cut off */
   drain(mostMs: number): Promise<number>;
   close(): Promise<void>;
@@ -124,10 +125,11 @@ async function openFrontEnds(server: ModelServer, registry: MetricsRegistry, opt
   const host = options.host ?? "127.0.0.1";
   const identity = { name: options.id ?? "triton", version: options.version };
   const http = options.httpPort === undefined ? undefined : await HttpFrontEnd.listen(server, { host, port: options.httpPort, identity, extensions, ...(options.maxInputBytes === undefined ? {} : { maxInputBytes: options.maxInputBytes }) });
+  const grpc = options.grpcPort === undefined ? undefined : await GrpcFrontEnd.listen(server, { host, port: options.grpcPort, identity, extensions });
   const metrics = options.metricsPort === undefined ? undefined : await MetricsFrontEnd.listen(registry, { host, port: options.metricsPort });
   return {
-    ports: { httpPort: http?.port, metricsPort: metrics?.port },
-    drain: async (mostMs) => (await http?.drain(mostMs)) ?? 0,
+    ports: { httpPort: http?.port, grpcPort: grpc?.port, metricsPort: metrics?.port },
+    drain: async (mostMs) => (await Promise.all([http?.drain(mostMs), grpc?.drain(mostMs)])).reduce<number>((sum, cutOff) => sum + (cutOff ?? 0), 0),
     close: async () => {
       await metrics?.close();
       extensions.close();

@@ -24,6 +24,9 @@ export interface Epilogue {
  */
 export type ZeroPoint = number | Buffer;
 
+/** The float32 results once more, rounded to bfloat16: laid out as the output is, row-major without gaps. */
+export type NarrowCopy = Buffer;
+
 /**
  * C[batch, m, n] = epilogue(sum over k of A[batch, m, k] * B[batch, k, n]), zero points subtracted first.
  *
@@ -42,6 +45,7 @@ export interface MatmulKernel {
   readonly b: MatmulOperand;
   /** Dims: [...batch, m, n] (its `strides` may differ from row-major). */
   readonly output: Buffer;
+  readonly copy?: NarrowCopy;
   readonly epilogue?: Epilogue;
 }
 
@@ -78,6 +82,7 @@ export interface ConvKernel {
   readonly input: Buffer;
   readonly weights: Buffer;
   readonly output: Buffer;
+  readonly copy?: NarrowCopy;
   readonly groups: number;
   readonly kernel: readonly number[];
   readonly strides: readonly number[];

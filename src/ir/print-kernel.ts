@@ -24,9 +24,9 @@ class Printer {
       case "loop":
         return `loop ${kernel.axes.map((axis) => this.axis(axis)).join(", ")}: ${kernel.outputs.map((output) => `${this.buffer(output.buffer)}${output.index ? `[${output.index.map((item) => this.expr(item)).join(", ")}]` : ""} = ${this.expr(output.value)}`).join("; ")}`;
       case "matmul":
-        return `matmul batch ${list(kernel.batch)} m ${dimKey(kernel.m)} n ${dimKey(kernel.n)} k ${dimKey(kernel.k)} a ${this.operand(kernel.a)} b ${this.operand(kernel.b)} out ${this.buffer(kernel.output)}${this.epilogue(kernel.epilogue)}`;
+        return `matmul batch ${list(kernel.batch)} m ${dimKey(kernel.m)} n ${dimKey(kernel.n)} k ${dimKey(kernel.k)} a ${this.operand(kernel.a)} b ${this.operand(kernel.b)} out ${this.buffer(kernel.output)}${this.copy(kernel.copy)}${this.epilogue(kernel.epilogue)}`;
       case "conv":
-        return `conv ${this.buffer(kernel.input)} * ${this.buffer(kernel.weights)} out ${this.buffer(kernel.output)} groups ${kernel.groups} kernel ${list(kernel.kernel)} strides ${list(kernel.strides)} dilations ${list(kernel.dilations)} pads ${list(kernel.pads)}${kernel.inputChannelsFirst ? " channels-first" : ""}${this.zero("input", kernel.inputZero)}${this.zero("weights", kernel.weightsZero)}${this.epilogue(kernel.epilogue)}`;
+        return `conv ${this.buffer(kernel.input)} * ${this.buffer(kernel.weights)} out ${this.buffer(kernel.output)}${this.copy(kernel.copy)} groups ${kernel.groups} kernel ${list(kernel.kernel)} strides ${list(kernel.strides)} dilations ${list(kernel.dilations)} pads ${list(kernel.pads)}${kernel.inputChannelsFirst ? " channels-first" : ""}${this.zero("input", kernel.inputZero)}${this.zero("weights", kernel.weightsZero)}${this.epilogue(kernel.epilogue)}`;
       case "attention":
         return `attention batch ${dimKey(kernel.batch)} heads ${dimKey(kernel.heads)}/${kernel.headsPerKv} queries ${dimKey(kernel.queries)} keys ${dimKey(kernel.keys)} sizes ${dimKey(kernel.headSize)}/${dimKey(kernel.valueSize)} q ${this.strided(kernel.q)} k ${this.strided(kernel.k)} v ${this.strided(kernel.v)} out ${this.strided(kernel.output)} scale ${kernel.scale}${kernel.causalOffset === undefined ? "" : ` causal ${dimKey(kernel.causalOffset)}`}${this.epilogue(kernel.mask)}`;
       case "sequential":
@@ -63,6 +63,10 @@ class Printer {
 
   private operand(operand: MatmulOperand): string {
     return `${this.buffer(operand.buffer)} strides ${list([...operand.batchStrides, operand.rowStride, operand.columnStride])}${this.zero("its", operand.zero)}`;
+  }
+
+  private copy(copy: Buffer | undefined): string {
+    return copy ? ` and ${this.buffer(copy)}` : "";
   }
 
   private zero(whose: string, zero: ZeroPoint | undefined): string {

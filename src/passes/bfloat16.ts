@@ -1,10 +1,12 @@
 /**
- * Precision bf16: products of weights and activations take bfloat16 operands and keep float32 sums; what they read is stored in
- * bfloat16 once, for all its readers. Everything between stays float32: softmax, statistics of normalisations, sums of residual
- * streams. A last layer that is a small part of the work stays float32 whole.
+ * Precision bf16: products of weights and activations take bfloat16 operands and keep float32 sums. Everything between stays
+ * float32: softmax, statistics of normalisations, the residual streams of transformers, depthwise convolutions (they gain
+ * nothing), and the last products on the way to an output, as far as they are a small part of the work.
  *
  * A product in bfloat16 is followed by a Cast to float32. The plan applies what follows to the float32 sums, so that the Cast
- * rounds nothing where the two are one kernel; and a Cast to bfloat16 is how the kernel before stores its result.
+ * rounds nothing where the two are one kernel; and a Cast to bfloat16 is how the kernel before stores its result, beside
+ * the float32 one when that has readers too. Images are large, and are stored once: what a convolution reads in bfloat16
+ * is read so by the others, too.
  */
 import { type Bindings, evaluate, type Node, product, symbolsOf, type Value } from "../ir/index.ts";
 import { numberOf } from "./attributes.ts";
@@ -15,14 +17,13 @@ import type { Pass } from "./pass.ts";
 const FLOAT = 1;
 const BFLOAT16 = 16;
 
-/** Share of all products' work up to which a last layer stays float32. */
-const SMALL_SHARE = 0.05;
+/** Share of all products' work up to which the last ones stay float32. */
+const SMALL_SHARE = 0.02;
 /** What a size known only at run time is taken for when layers are weighed against each other. */
 const ASSUMED_SIZE = 64;
 
 const isCastTo = (node: Node | undefined, type: number): boolean => node?.op === "Cast" && node.domain === "" && numberOf(node, "to", 0) === type;
 
-/** In order; groups of `BFLOAT16_PASSES` may repeat. */
 export const BFLOAT16_PASSES: readonly Pass[] = [
   { name: "products in bfloat16", rule: (_, graph) => castProducts(keptNodes(graph.nodes, graph.outputs)) },
   { name: "casts above views", rule: () => castAboveView },
@@ -30,12 +31,16 @@ export const BFLOAT16_PASSES: readonly Pass[] = [
 ];
 
 /** Not to be repeated, nor followed by sharing of subexpressions: each reader has a Cast of its own, which costs nothing inside it. */
-export const BFLOAT16_STORAGE: Pass = { name: "activations stored in bfloat16", rule: () => storeOnce() };
+export const BFLOAT16_STORAGE: Pass = { name: "images stored in bfloat16", rule: () => storeOnce() };
 
 // ---- products
 
+/** Convolutions that are generated, unless each channel has its own filter. */
+const isConvolution = (node: Node): boolean =>
+  node.op === "Conv" && node.attributes["layout"] === "NHWC" && node.attributes["inputLayout"] === undefined && node.inputs[1]?.constant !== undefined && node.inputs[1].dims?.[1] !== 1;
+
 const isProduct = (node: Node): boolean =>
-  node.domain === "" && (node.op === "MatMul" || (node.op === "Conv" && node.attributes["layout"] === "NHWC" && node.attributes["inputLayout"] === undefined && node.inputs[1]?.constant !== undefined))
+  node.domain === "" && (node.op === "MatMul" || isConvolution(node))
   && [...node.inputs, ...node.outputs].every((value) => !value || (value.dtype === "float32" && value.dims !== undefined));
 
 /** @param kept products that stay float32 */
@@ -54,23 +59,28 @@ function castProducts(kept: ReadonlySet<Node>): Rule {
   };
 }
 
-const LAST = /^(Add|Mul|Cast|Reshape|Flatten|Squeeze|Unsqueeze|Transpose|Identity|Softmax|LogSoftmax|Sigmoid)$/;
+/** What may lie between a last product and an output, or another last product. */
+const LAST = /^(Add|Mul|Cast|Clip|Flatten|Gather|GlobalAveragePool|Identity|LogSoftmax|ReduceMean|Relu|Reshape|Sigmoid|Slice|Softmax|Squeeze|Tanh|Transpose|Unsqueeze)$/;
 
 /** Whether a node multiplies matrices or convolves, in float32 or in bfloat16 by now. */
 const isWork = (node: Node): boolean => node.domain === "" && (node.op === "MatMul" || node.op === "Conv") && node.inputs[0]?.dims !== undefined && node.inputs[1]?.dims !== undefined && node.outputs[0]?.dims !== undefined;
 
-/** Products whose results reach an output through little more than a bias, when they are a small part of the work. */
+/** The last products on the way to the outputs, from the end on, while together they are a small part of the work. */
 function keptNodes(nodes: readonly Node[], outputs: readonly Value[]): Set<Node> {
   const total = nodes.filter(isWork).reduce((sum, node) => sum + workOf(node), 0);
-  const last = new Set<Node>();
+  const kept = new Set<Node>();
+  let work = 0;
   const visit = (node: Node | undefined): void => {
-    if (!node || last.has(node)) return;
-    if (isProduct(node)) last.add(node);
-    else if (node.domain === "" && LAST.test(node.op)) visit(node.inputs.find((input) => input?.producer && !input.constant)?.producer);
+    if (!node || kept.has(node) || node.domain !== "") return;
+    if (isProduct(node)) {
+      work += workOf(node);
+      if (work > SMALL_SHARE * total) return;
+      kept.add(node);
+    } else if (!LAST.test(node.op)) return;
+    visit(node.inputs.find((input) => input?.producer && !input.constant)?.producer);
   };
   for (const value of outputs) visit(value.producer);
-  const work = [...last].reduce((sum, node) => sum + workOf(node), 0);
-  return work <= SMALL_SHARE * total ? last : new Set();
+  return kept;
 }
 
 function workOf(node: Node): number {
@@ -100,7 +110,7 @@ const undoCasts: Rule = (node, editor) => {
   return editor.replaceNode(node, source);
 };
 
-/** Readers of a value that is stored in bfloat16 for a product read that. */
+/** Readers of a value that is stored in bfloat16 for a convolution read that. */
 function storeOnce(): Rule {
   const stored = new Map<Value, Value>();
   return (node, editor) => {
@@ -124,5 +134,5 @@ function storeOnce(): Rule {
 
 function isNarrowed(value: Value, editor: Editor): boolean {
   return value.dtype === "float32" && value.producer !== undefined && !value.constant && !editor.isOutput(value) && !isCastTo(value.producer, FLOAT)
-    && editor.usersOf(value).some((user) => isCastTo(user, BFLOAT16));
+    && editor.usersOf(value).some((user) => isCastTo(user, BFLOAT16) && editor.usersOf(user.outputs[0]!).some(({ op }) => op === "Conv"));
 }

@@ -41,11 +41,11 @@ export function kernelBuffers(kernel: Kernel): Set<Buffer> {
       }
       break;
     case "matmul":
-      for (const buffer of [kernel.a.buffer, kernel.b.buffer, kernel.output, ...zeroBuffers(kernel.a.zero, kernel.b.zero)]) buffers.add(buffer);
+      for (const buffer of [kernel.a.buffer, kernel.b.buffer, kernel.output, ...(kernel.copy ? [kernel.copy] : []), ...zeroBuffers(kernel.a.zero, kernel.b.zero)]) buffers.add(buffer);
       if (kernel.epilogue) visit(kernel.epilogue.value);
       break;
     case "conv":
-      for (const buffer of [kernel.input, kernel.weights, kernel.output, ...zeroBuffers(kernel.inputZero, kernel.weightsZero)]) buffers.add(buffer);
+      for (const buffer of [kernel.input, kernel.weights, kernel.output, ...(kernel.copy ? [kernel.copy] : []), ...zeroBuffers(kernel.inputZero, kernel.weightsZero)]) buffers.add(buffer);
       if (kernel.epilogue) visit(kernel.epilogue.value);
       break;
     case "sequential":

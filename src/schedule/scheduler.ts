@@ -47,6 +47,8 @@ class Scheduler {
   private readonly emitAt = new Map<Node, Node>();
   /** Results of Concats that have memory, and where their inputs lie in it. */
   private readonly concatTargets = new Map<Value, View>();
+  /** Casts to bfloat16 that the kernel which made their input has written as well. */
+  private readonly narrowed = new Set<Value>();
   private readonly partsOfConcat = new Map<Node, readonly View[]>();
 
   /** @param outer of a branch: where it stands */
@@ -180,7 +182,7 @@ class Scheduler {
     if (role === "sequential") return this.emitSequential(node);
     if (role === "reference") return hasNativeBranch(node) ? this.emitBranches(node) : this.emitReference(node);
     for (const value of node.outputs) {
-      if (!value || this.fusion.inlined.has(value) || !this.isRead(value)) continue;
+      if (!value || this.fusion.inlined.has(value) || !this.isRead(value) || this.narrowed.has(value)) continue;
       if (value.elements && !this.outputStorage.has(value)) continue;
       if (this.makeAlias(node, value)) continue;
       if (node.op === "Concat" && node.domain === "") this.emitConcat(node, value);
@@ -204,16 +206,32 @@ class Scheduler {
 
   private writeLoop(value: Value): void {
     const view = this.place(value);
-    this.emitLoop(value, view, value.producer!.origins);
+    this.emitLoop(value, view, value.producer!.origins, this.placeNarrow(value));
     this.viewOfValue.set(value, view);
   }
 
-  /** A loop kernel that writes every element of `value` to `target`, whose dims are the value's. */
-  private emitLoop(value: Value, target: View, origins: readonly string[]): void {
+  /** Memory for the value rounded to bfloat16, when somebody reads that beside the value itself: one kernel writes both. */
+  private placeNarrow(value: Value): View | undefined {
+    const casts = (this.fusion.users.get(value) ?? []).filter((user) => user.op === "Cast" && user.outputs[0]?.dtype === "bfloat16" && this.fusion.roles.get(user) === "loop");
+    const narrow = casts[0]?.outputs[0];
+    if (value.dtype !== "float32" || !narrow || this.fusion.inlined.has(narrow) || this.graph.outputs.includes(narrow) || this.narrowed.has(narrow)) return undefined;
+    const view = this.newView(narrow);
+    this.viewOfValue.set(narrow, view);
+    this.narrowed.add(narrow);
+    return view;
+  }
+
+  /**
+   * A loop kernel that writes every element of `value` to `target`, whose dims are the value's.
+   * @param narrow where it is written in bfloat16 as well
+   */
+  private emitLoop(value: Value, target: View, origins: readonly string[], narrow?: View): void {
     const axes = axesOf(value.dims!);
     const trace = new InlineTrace();
     const context: ExpressionContext = { viewOf: this.viewOf, bufferOf: this.bufferOf, onInline: trace.note };
-    const kernel: LoopKernel = { kind: "loop", name: value.producer?.op ?? "Copy", axes, outputs: [{ buffer: this.bufferOf(target), value: elementOf(value, axes.map(axisExpr), context) }] };
+    const element = elementOf(value, axes.map(axisExpr), context);
+    const outputs = [target, ...(narrow ? [narrow] : [])].map((view) => ({ buffer: this.bufferOf(view), value: element }));
+    const kernel: LoopKernel = { kind: "loop", name: value.producer?.op ?? "Copy", axes, outputs };
     this.push(kernel, [...trace.origins, ...origins], trace.operators);
   }
 
@@ -460,7 +478,14 @@ class Scheduler {
 
   private finish(kernel: Kernel, node: Node, chain: readonly Node[], trace: InlineTrace, result: Value, written: View): void {
     this.viewOfValue.set(result, written);
-    this.push(kernel, [...node.origins, ...trace.origins, ...chain.flatMap((item) => item.origins)], [node.op, ...trace.operators]);
+    this.push(this.withNarrowCopy(kernel, result, written), [...node.origins, ...trace.origins, ...chain.flatMap((item) => item.origins)], [node.op, ...trace.operators]);
+  }
+
+  /** The kernel with its results once more in bfloat16, when both are read and lie alike. */
+  private withNarrowCopy(kernel: Kernel, result: Value, written: View): Kernel {
+    if ((kernel.kind !== "matmul" && kernel.kind !== "conv") || kernel.output.strides || !dimEqual(product(kernel.output.dims), product(written.dims))) return kernel;
+    const narrow = this.placeNarrow(result);
+    return narrow ? { ...kernel, copy: this.bufferOf(contiguousView(narrow.storage, narrow.dtype, kernel.output.dims)) } : kernel;
   }
 
   private emitConv(node: Node, chain: readonly Node[], trace: InlineTrace): void {

@@ -22,10 +22,10 @@ export interface BindOptions {
   /** Gives the memory of a size; `NativeMemory.allocate` when absent. Owned by the bound kernel. */
   readonly allocate?: (sizeBytes: number) => NativeMemory;
   /**
-   * Gives packed constants, and keeps them for as long as the kernel is bound; packed into memory of its own when
-   * absent. Several copies of one: runs use them in turn.
+   * Gives the address of packed constants and keeps them for as long as the kernel is bound; packed into memory of its
+   * own when absent. Several addresses are copies, which runs use in turn.
    */
-  readonly pack?: (data: PackedData) => readonly NativeMemory[];
+  readonly pack?: (data: PackedData) => readonly bigint[];
 }
 
 /** Constants as kernels read them, in whole cache lines. */
@@ -55,11 +55,11 @@ export class BoundKernel {
       return memory;
     };
     this.tiles = evaluate(kernel.tiles, bindings);
-    const pack = options.pack ?? ((data: PackedData) => [packInto(own(allocate(packedBytes(data))), data)]);
+    const pack = options.pack ?? ((data: PackedData) => [packInto(own(allocate(packedBytes(data))), data).address]);
     const packed = kernel.packed.map(pack);
     const valuesWith = (copy: number): bigint[] => kernel.params.map((param): bigint => {
       if (param.kind === "dim") return BigInt(evaluate(param.value, bindings));
-      if (param.kind === "packed") return packed[param.index]![copy % packed[param.index]!.length]!.address;
+      if (param.kind === "packed") return packed[param.index]![copy % packed[param.index]!.length]!;
       assert(param.kind === "pointer", `a parameter of kind ${param.kind} on a processor`);
       const known = this.#buffers.get(param.buffer);
       if (known) return known.address;

@@ -1,35 +1,27 @@
 /**
  * Timing on the processor this runs on: the kernel's tiles on one thread, on memory with harmless contents.
- *
- * In a model's run all other kernels' weights have passed through the caches since a kernel's own were used last; so
- * its weights lie here in several copies, which are used in turn and are too large together for the caches.
  */
 import { cpus } from "node:os";
-import type { Bindings, CompiledKernel, PackedData } from "../ir/index.ts";
-import { NativeMemory } from "../native/index.ts";
-import { BoundKernel, packedBytes, packInto } from "./bound-kernel.ts";
+import type { Bindings, CompiledKernel } from "../ir/index.ts";
+import { BoundKernel } from "./bound-kernel.ts";
+import { ColdWeights } from "./cold-weights.ts";
 import type { PreparedKernel, TuneDevice } from "./tune.ts";
 
 /** A sample lasts at least this long, so that the clock's steps do not matter. */
 const SAMPLE_NS = 400_000;
-/** More than a core's share of the caches holds. */
-const COLD_BYTES = 48 * 2 ** 20;
-/** Smaller weights are not worth many copies: fetching them takes little of a kernel's time. */
-const MOST_COPIES = 128;
 
 export class CpuDevice implements TuneDevice {
   readonly identity: string;
   readonly #threads: number;
-  /** Packed constants of the kernels prepared now, by key: the tactics of a kernel share them. */
-  readonly #packed = new Map<string, { readonly copies: readonly NativeMemory[]; users: number }>();
+  readonly #weights = new ColdWeights();
 
   constructor(isa: string, threads: number) {
-    this.identity = `${isa}, ${cpus()[0]?.model.trim() ?? "unknown processor"}, ${threads} threads`;
+    this.identity = `${isa}, ${cpus()[0]?.model.trim() ?? "unknown processor"}, ${threads} threads, weights from memory`;
     this.#threads = threads;
   }
 
   prepare(kernel: CompiledKernel, bindings: Bindings): PreparedKernel {
-    const bound = new BoundKernel(kernel, bindings, { pack: (data) => this.#pack(data) });
+    const bound = new BoundKernel(kernel, bindings, { pack: (data) => this.#weights.take(data) });
     for (const buffer of bound.buffers) {
       if (buffer.dtype === "float32") fill(bound.memory(buffer)!.view());
     }
@@ -45,38 +37,14 @@ export class CpuDevice implements TuneDevice {
       },
       dispose: () => {
         bound.dispose();
-        for (const { key } of kernel.packed) this.#unpack(key);
+        for (const data of kernel.packed) this.#weights.release(data);
       },
     };
   }
 
-  #pack(data: PackedData): readonly NativeMemory[] {
-    let entry = this.#packed.get(data.key);
-    if (!entry) {
-      entry = { copies: copiesOf(data), users: 0 };
-      this.#packed.set(data.key, entry);
-    }
-    entry.users++;
-    return entry.copies;
+  release(): void {
+    this.#weights.dispose();
   }
-
-  #unpack(key: string): void {
-    const entry = this.#packed.get(key)!;
-    if (--entry.users > 0) return;
-    for (const memory of entry.copies) memory.dispose();
-    this.#packed.delete(key);
-  }
-}
-
-function copiesOf(data: PackedData): NativeMemory[] {
-  const first = packInto(NativeMemory.allocate(packedBytes(data)), data);
-  const count = Math.min(MOST_COPIES, Math.ceil(COLD_BYTES / packedBytes(data)));
-  const others = Array.from({ length: count - 1 }, () => {
-    const copy = NativeMemory.allocate(packedBytes(data));
-    copy.view().set(first.view());
-    return copy;
-  });
-  return [first, ...others];
 }
 
 /** The longest thread's share of the work when tiles are handed out one by one. */

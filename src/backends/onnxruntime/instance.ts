@@ -120,7 +120,6 @@ export class OnnxruntimeInstance implements BackendInstance {
     };
     child.once("error", (error) => ended(error.message));
     child.once("exit", (code, signal) => ended(signal ?? `status ${code}`));
-    child.unref();
     const lines = new Lines((line) => this.#hear(JSON.parse(line) as FromChild));
     const socket = this.#socketOf(child);
     socket.setEncoding("utf8").on("data", (text: string) => lines.push(text)).on("error", () => undefined);

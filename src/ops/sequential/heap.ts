@@ -4,7 +4,7 @@ import { type Buffer, seq, type SequentialCode, type SequentialExpr, type Variab
 export interface Heap {
   readonly code: SequentialCode;
   /** The element's value by its position. */
-  readonly valueOf: (position: Variable) => SequentialExpr;
+  readonly itemAt: (position: Variable) => SequentialExpr;
   /** Where the heap's entry lies: int64 positions. */
   readonly entries: Buffer;
   readonly entryAt: (entry: Variable) => SequentialExpr;
@@ -16,9 +16,9 @@ export interface Heap {
 interface Element { readonly value: Variable; readonly position: Variable }
 
 /** The element whose position the heap holds at `entry`. */
-function elementAt({ code, entries, entryAt, valueOf }: Heap, entry: Variable): Element {
+function elementAt({ code, entries, entryAt, itemAt }: Heap, entry: Variable): Element {
   const position = code.let("position", seq.at(entries, entryAt(entry)));
-  return { position, value: code.let("value", valueOf(position)) };
+  return { position, value: code.let("value", itemAt(position)) };
 }
 
 /** 1 when element a belongs above element b. */
@@ -32,9 +32,9 @@ function isAbove(heap: Heap, a: Element, b: Element): Variable {
 
 /** Puts a position into the heap of `size` entries at entry `from`, or below it where it belongs. */
 export function siftDown(heap: Heap, from: Variable | number, size: Variable, position: Variable): void {
-  const { code, entries, entryAt, valueOf } = heap;
+  const { code, entries, entryAt, itemAt } = heap;
   const entry = code.let("entry", from);
-  const value = code.let("value", valueOf(position));
+  const value = code.let("value", itemAt(position));
   const going = code.let("going", 1);
   code.while(seq.eq(going, 1), () => {
     const child = code.let("child", seq.add(seq.mul(entry, 2), 1));

@@ -1,6 +1,7 @@
 /**
  * NonMaxSuppression: for each image and class, boxes leave a heap in order of their scores and are kept unless they
- * overlap a kept one too much. Images and classes run side by side; then the kept boxes are counted and listed.
+ * overlap a kept one too much. The corners of kept boxes lie side by side, and most pairs part at the first axis.
+ * Images and classes run side by side; then the kept boxes are counted and listed.
  * Source: ONNX NonMaxSuppression-11.
  */
 import { type Buffer, type Dim, mul, type Node, seq, type SequentialCode, type SequentialExpr, type Variable } from "../../ir/index.ts";
@@ -18,7 +19,8 @@ export const nonMaxSuppression: SequentialOperator = {
     const groups = mul(batch, classes);
     const found = outputDims(node)[0]!;
     const [order, kept, counts, total] = [memory.temporary("order", "int64", [groups, boxes]), memory.temporary("kept", "int64", [groups, boxes]), memory.temporary("counts", "int64", [groups]), memory.temporary("total", "int64", [1])];
-    const choose = kernelOf("NonMaxSuppression.choose", groups, [order, kept, counts], mul(groups, boxes, 64), (code) => chooseBoxes(code, node, memory, { order, kept, counts }));
+    const edges = memory.temporary("edges", "float32", [groups, boxes, 4]);
+    const choose = kernelOf("NonMaxSuppression.choose", groups, [order, kept, counts, edges], mul(groups, boxes, 64), (code) => chooseBoxes(code, node, memory, { order, kept, counts, edges }));
     const count = kernelOf("NonMaxSuppression.count", 1, [total], groups, (code) => {
       const sum = code.let("sum", 0);
       code.for(0, seq.size(groups), (group) => code.set(sum, seq.add(sum, seq.at(counts, group))));
@@ -39,9 +41,15 @@ export const nonMaxSuppression: SequentialOperator = {
   },
 };
 
-interface Lists { readonly order: Buffer; readonly kept: Buffer; readonly counts: Buffer }
+interface Lists {
+  readonly order: Buffer;
+  readonly kept: Buffer;
+  readonly counts: Buffer;
+  /** Of kept boxes: low and high of the first axis, low and high of the second. */
+  readonly edges: Buffer;
+}
 
-function chooseBoxes(code: SequentialCode, node: Node, memory: SequentialMemory, { order, kept, counts }: Lists): void {
+function chooseBoxes(code: SequentialCode, node: Node, memory: SequentialMemory, { order, kept, counts, edges }: Lists): void {
   const [, classes, boxes] = inputDims(node, 1);
   const [boxBuffer, scores] = [memory.input(0), memory.input(1)];
   const count = code.let("count", seq.size(boxes!));
@@ -49,24 +57,25 @@ function chooseBoxes(code: SequentialCode, node: Node, memory: SequentialMemory,
   const firstBox = code.let("firstBox", seq.mul(seq.div(seq.tile, seq.size(classes!)), count));
   const scoreOf = (box: Variable): SequentialExpr => seq.at(scores, seq.add(base, box));
   const candidates = candidatesOf(code, count, scoreOf, hasInput(node, 4) ? code.let("lowest", seq.at(memory.input(4), 0)) : undefined, (entry, box) => code.store(order, seq.add(base, entry), box));
-  const heap: Heap = { code, entries: order, entryAt: (entry) => seq.add(base, entry), valueOf: scoreOf, rootIsLargest: true, rootIsFirst: true };
+  const heap: Heap = { code, entries: order, entryAt: (entry) => seq.add(base, entry), itemAt: scoreOf, rootIsLargest: true, rootIsFirst: true };
   heapify(heap, candidates);
   const most = code.let("most", hasInput(node, 2) ? seq.at(memory.input(2), 0) : 0);
   const limit = code.let("limit", hasInput(node, 3) ? seq.at(memory.input(3), 0) : seq.number("f32", 0));
   const isCentred = numberAttribute(node, "center_point_box", 0) === 1;
-  const cornersOf = (box: Variable): Corners => readCorners(code, boxBuffer, seq.mul(seq.add(firstBox, box), 4), isCentred);
   const chosen = code.let("chosen", 0);
   code.while(seq.all(seq.gt(candidates, 0), seq.lt(chosen, most)), () => {
     const best = takeRoot(heap, candidates);
-    const corners = cornersOf(best);
+    const corners = readCorners(code, boxBuffer, seq.mul(seq.add(firstBox, best), 4), isCentred);
     const stands = code.let("stands", 1);
-    const other = code.let("other", 0);
-    code.while(seq.all(seq.lt(other, chosen), seq.eq(stands, 1)), () => {
-      suppress(code, corners, cornersOf(code.let("box", seq.at(kept, seq.add(base, other)))), limit, stands);
-      code.set(other, seq.add(other, 1));
+    const other = code.let("other", seq.mul(base, 4));
+    const end = code.let("end", seq.mul(seq.add(base, chosen), 4));
+    code.while(seq.all(seq.lt(other, end), seq.eq(stands, 1)), () => {
+      suppress(code, corners, edges, other, limit, stands);
+      code.set(other, seq.add(other, 4));
     });
     code.if(seq.eq(stands, 1), () => {
       code.store(kept, seq.add(base, chosen), best);
+      [corners.low[0], corners.high[0], corners.low[1], corners.high[1]].forEach((edge, i) => code.store(edges, seq.add(end, i), edge));
       code.set(chosen, seq.add(chosen, 1));
     });
   });
@@ -107,14 +116,20 @@ function readCorners(code: SequentialCode, boxes: Buffer, at: SequentialExpr, is
   return { low: pair(seq.min(a, c), seq.min(b, d)), high: pair(seq.max(a, c), seq.max(b, d)) };
 }
 
-/** Sets `stands` to 0 when the boxes' common area is more than `limit` of what they cover together. */
-function suppress(code: SequentialCode, p: Corners, q: Corners, limit: Variable, stands: Variable): void {
-  const side = (axis: 0 | 1): Variable => code.let("side", seq.sub(seq.min(p.high[axis], q.high[axis]), seq.max(p.low[axis], q.low[axis])));
-  const [height, width] = [side(0), side(1)];
-  code.if(seq.all(seq.gt(height, 0), seq.gt(width, 0)), () => {
-    const area = ({ low, high }: Corners): SequentialExpr => seq.mul(seq.sub(high[0], low[0]), seq.sub(high[1], low[1]));
-    const both = code.let("both", seq.mul(height, width));
-    const union = seq.sub(seq.add(area(p), area(q)), both);
-    code.if(seq.gt(seq.div(both, union), limit), () => code.set(stands, 0));
+/** Sets `stands` to 0 when the common area of a box and the kept one at `at` is more than `limit` of what they cover together. */
+function suppress(code: SequentialCode, box: Corners, edges: Buffer, at: Variable, limit: Variable, stands: Variable): void {
+  const edge = (which: number): Variable => code.let("edge", seq.at(edges, seq.add(at, which)));
+  const common = (axis: 0 | 1, low: Variable, high: Variable): Variable => code.let("side", seq.sub(seq.min(box.high[axis], high), seq.max(box.low[axis], low)));
+  const [low0, high0] = [edge(0), edge(1)];
+  const height = common(0, low0, high0);
+  code.if(seq.gt(height, 0), () => {
+    const [low1, high1] = [edge(2), edge(3)];
+    const width = common(1, low1, high1);
+    code.if(seq.gt(width, 0), () => {
+      const own = seq.mul(seq.sub(box.high[0], box.low[0]), seq.sub(box.high[1], box.low[1]));
+      const other = seq.mul(seq.sub(high0, low0), seq.sub(high1, low1));
+      const both = code.let("both", seq.mul(height, width));
+      code.if(seq.gt(seq.div(both, seq.sub(seq.add(own, other), both)), limit), () => code.set(stands, 0));
+    });
   });
 }

@@ -30,11 +30,11 @@ export const topK: SequentialOperator = {
       const base = code.let("base", seq.add(seq.mul(block, seq.size(mul(length, inner))), within));
       const target = code.let("target", seq.add(seq.mul(block, seq.size(mul(count, inner))), within));
       const placeOf = (start: Variable) => (index: Variable) => seq.add(start, inner === 1 ? index : seq.mul(index, step));
-      const heap: Heap = { code, entries: positions, entryAt: placeOf(target), valueOf: (position) => seq.at(x, placeOf(base)(position)), rootIsLargest: !isLargest, rootIsFirst: false };
+      const heap: Heap = { code, entries: positions, entryAt: placeOf(target), itemAt: (position) => seq.at(x, placeOf(base)(position)), rootIsLargest: !isLargest, rootIsFirst: false };
       const kept = code.let("kept", seq.min(seq.size(count), seq.size(length)));
       code.if(seq.gt(kept, 0), () => {
         select(heap, kept, code.let("length", seq.size(length)), isLargest);
-        code.for(0, kept, (i) => code.store(values, heap.entryAt(i), heap.valueOf(code.let("position", seq.at(positions, heap.entryAt(i))))));
+        code.for(0, kept, (i) => code.store(values, heap.entryAt(i), heap.itemAt(code.let("position", seq.at(positions, heap.entryAt(i))))));
       });
     });
     return [...sized, kernel];
@@ -43,12 +43,12 @@ export const topK: SequentialOperator = {
 
 /** Leaves the positions of the best in the heap's memory, the best first. */
 function select(heap: Heap, kept: Variable, length: Variable, isLargest: boolean): void {
-  const { code, entries, entryAt, valueOf } = heap;
+  const { code, entries, entryAt, itemAt } = heap;
   code.for(0, kept, (i) => code.store(entries, entryAt(i), i));
   heapify(heap, kept);
   const worst = worstOf(heap, code);
   code.for(kept, length, (i) => {
-    const value = code.let("value", valueOf(i));
+    const value = code.let("value", itemAt(i));
     code.if((isLargest ? seq.gt : seq.lt)(value, worst), () => {
       siftDown(heap, 0, kept, i);
       code.set(worst, worstOf(heap, code));
@@ -64,6 +64,6 @@ function select(heap: Heap, kept: Variable, length: Variable, isLargest: boolean
   });
 }
 
-function worstOf({ entries, entryAt, valueOf }: Heap, code: SequentialCode): Variable {
-  return code.let("worst", valueOf(code.let("position", seq.at(entries, entryAt(code.let("root", 0))))));
+function worstOf({ entries, entryAt, itemAt }: Heap, code: SequentialCode): Variable {
+  return code.let("worst", itemAt(code.let("position", seq.at(entries, entryAt(code.let("root", 0))))));
 }

@@ -2,7 +2,7 @@
 import { ProtoReader } from "../../base/index.ts";
 import { Call } from "./call.ts";
 import type { GrpcContext } from "./context.ts";
-import { FrameReader, inflateMessage } from "./framing.ts";
+import { FrameReader } from "./framing.ts";
 import { MESSAGE } from "./infer-codec.ts";
 import { HealthRequest, HealthResponse } from "./messages.ts";
 import type { Method } from "./methods.ts";
@@ -39,7 +39,7 @@ function receiveOne(context: GrpcContext, call: Call, type: Message, mostBytes: 
         return;
       }
       received = true;
-      const plain = compressed ? inflateMessage(body, call.headers["grpc-encoding"] as string | undefined, pool, mostBytes) : Promise.resolve(body);
+      const plain = compressed ? context.inflater.inflate(body, call.headers["grpc-encoding"] as string | undefined, pool, mostBytes) : Promise.resolve(body);
       plain.then(async (inflated) => {
         try {
           await handle(decode(new ProtoReader(inflated.filled(), MESSAGE), type));

@@ -95,28 +95,41 @@ export function writeFrameHead(first: Uint8Array, messageBytes: number): void {
 
 /** No deflated byte stands for more than this many. Source: zlib, "Maximum compression factor". */
 const MOST_INFLATION = 1032;
-/** What all messages that are being inflated may come to together: whose they are is only known afterwards. */
+/** What all messages that are being inflated may come to together. */
 const INFLATING_BYTES = 2 ** 30;
-let inflating = 0;
 
-/** Inflates a message on another thread. Gives the compressed one back. @throws GrpcFailure */
-export async function inflateMessage(body: Body, encoding: string | undefined, pool: BodyPool, mostBytes: number): Promise<Body> {
-  const claim = Math.min(MOST_INFLATION * body.length, mostBytes, INFLATING_BYTES);
-  const busy = inflating + claim > INFLATING_BYTES;
-  if (!busy) inflating += claim;
+/** Inflates messages. Whose they are is only known afterwards, so that they have a bound of their own, together. */
+export class Inflater {
+  #left = INFLATING_BYTES;
+
+  /** Inflates a message on another thread. Gives the compressed one back. @throws GrpcFailure */
+  async inflate(body: Body, encoding: string | undefined, pool: BodyPool, mostBytes: number): Promise<Body> {
+    const claim = Math.min(MOST_INFLATION * body.length, mostBytes, INFLATING_BYTES);
+    if (claim > this.#left) {
+      pool.give(body);
+      throw new GrpcFailure(CODE.unavailable, "too many compressed messages at a time");
+    }
+    this.#left -= claim;
+    try {
+      return await inflateMessage(body, encoding, pool, claim);
+    } finally {
+      this.#left += claim;
+    }
+  }
+}
+
+async function inflateMessage(body: Body, encoding: string | undefined, pool: BodyPool, mostBytes: number): Promise<Body> {
   try {
-    if (busy) throw new GrpcFailure(CODE.unavailable, "too many compressed messages at a time");
     if (encoding !== "gzip" && encoding !== "deflate") {
       throw encoding === undefined || encoding === "identity" ? new GrpcFailure(CODE.internal, "a compressed message without grpc-encoding") : new GrpcFailure(CODE.unimplemented, `grpc-encoding ${encoding} is not supported; use gzip, deflate or identity`);
     }
     const inflated = await new Promise<Buffer>((resolve, reject) => {
-      (encoding === "gzip" ? gunzip : inflate)(body.filled(), { maxOutputLength: claim }, (error, result) => (error === null ? resolve(result) : reject(inflationFailure(error, claim))));
+      (encoding === "gzip" ? gunzip : inflate)(body.filled(), { maxOutputLength: mostBytes }, (error, result) => (error === null ? resolve(result) : reject(inflationFailure(error, mostBytes))));
     });
     const result = pool.take(inflated.byteLength);
     result.append(inflated);
     return result;
   } finally {
-    if (!busy) inflating -= claim;
     pool.give(body);
   }
 }

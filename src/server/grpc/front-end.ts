@@ -13,6 +13,7 @@ import { DEFAULT_IDENTITY, type ServerIdentity } from "../wire/documents.ts";
 import { Call } from "./call.ts";
 import type { GrpcContext } from "./context.ts";
 import { callMethod, checkHealth, watchHealth } from "./control.ts";
+import { Inflater } from "./framing.ts";
 import { inferOnce, inferStreamed } from "./infer.ts";
 import { METHODS } from "./methods.ts";
 import { CODE } from "./status.ts";
@@ -96,6 +97,7 @@ export class GrpcFrontEnd {
       server,
       identity: options.identity ?? DEFAULT_IDENTITY,
       pool: new BodyPool(),
+      inflater: new Inflater(),
       extensions: options.extensions ?? new Extensions(),
       maxMessageBytes: options.maxMessageBytes ?? 2 ** 31 - 1,
       maxStreamRequests: options.maxStreamRequests ?? 256,

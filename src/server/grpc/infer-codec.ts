@@ -77,9 +77,13 @@ export function peekModel(bytes: Buffer, length: number, complete: boolean): { m
 function peekString(bytes: Buffer, at: number, length: number, key: number): { text: string; end: number } | undefined {
   if (at >= length) return undefined;
   if (bytes[at] !== key) return { text: "", end: at };
-  const size = bytes[at + 1]!;
-  if (at + 2 > length || size > 127 || at + 2 + size > length) return undefined;
-  return { text: bytes.toString("utf8", at + 2, at + 2 + size), end: at + 2 + size };
+  if (at + 3 > length) return at + 2 === length && bytes[at + 1] === 0 ? { text: "", end: length } : undefined;
+  // Names of up to 16383 bytes: the length takes one byte or two.
+  const wide = bytes[at + 1]! > 127;
+  const size = wide ? (bytes[at + 1]! & 127) + bytes[at + 2]! * 128 : bytes[at + 1]!;
+  const from = at + (wide ? 3 : 2);
+  if ((wide && bytes[at + 2]! > 127) || from + size > length) return undefined;
+  return { text: bytes.toString("utf8", from, from + size), end: from + size };
 }
 
 function addParameter(entry: ProtoReader, before: Parameters): Parameters {

@@ -10,7 +10,7 @@ import { splitParameters } from "../wire/parameters.ts";
 import { Reservation } from "../wire/reservation.ts";
 import { Call } from "./call.ts";
 import type { GrpcContext } from "./context.ts";
-import { FrameReader, inflateMessage } from "./framing.ts";
+import { FrameReader } from "./framing.ts";
 import { peekModel, readInferRequest, type WireOutput, type WireRequest, writeInferResponse, writeStreamError, writeStreamResponse } from "./infer-codec.ts";
 import { CODE, GrpcFailure, statusOf } from "./status.ts";
 
@@ -110,7 +110,7 @@ function giveBack(context: GrpcContext, { bodies, reservation }: Borrowed): void
 
 async function readMessage(context: GrpcContext, call: Call, borrowed: Borrowed, compressed: boolean): Promise<WireRequest> {
   if (compressed) {
-    const body = await inflateMessage(borrowed.bodies.pop()!, call.headers["grpc-encoding"] as string | undefined, context.pool, context.maxMessageBytes);
+    const body = await context.inflater.inflate(borrowed.bodies.pop()!, call.headers["grpc-encoding"] as string | undefined, context.pool, context.maxMessageBytes);
     borrowed.bodies.push(body);
     const { model, version } = peekModel(body.bytes, body.length, true)!;
     borrowed.reservation = new Reservation(context.server, model, version, body.length);

@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import { join } from "node:path";
 import { UserError } from "../../base/index.ts";
 import type { Backend, ModelSource } from "../../backends/index.ts";
-import { chooseVersions, type ModelConfig, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
+import { chooseVersions, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
 import { type ModelState, type RepositoryEntry, ServingError } from "../contract.ts";
 import { toServingError } from "./failure.ts";
 import { type Repositories, type Upload, writeUpload } from "./model-source.ts";

@@ -11,7 +11,7 @@ import { type InferenceRequest, type InferenceResponse, type ModelStatistics, Se
 import { type Clock, OneByOne } from "../scheduler/index.ts";
 import { padsRequests, padValues, policyFor, type QueueBounds, queueFor } from "./batching.ts";
 import { toServingError } from "./failure.ts";
-import { Lane, type LaneObserver, type LaneOptions } from "./lane.ts";
+import { Lane, type LaneObserver } from "./lane.ts";
 import type { ServerMetrics, VersionMetrics } from "./metrics.ts";
 import { OrderedReplies } from "./ordered-replies.ts";
 import { Pending } from "./pending.ts";
@@ -84,7 +84,7 @@ export class ServingVersion {
       const metrics = dependencies.metrics.version(source.name, String(source.version), () => made!.gauges());
       const instances = Math.min(MAX_INSTANCES, instancesOf(config) ?? model.defaultInstances);
       const lane = await Lane.open(model, {
-        context: scatterContext(source, signature), policy: policyFor(config, instances), queue: queueFor(config, dependencies.bounds), instances,
+        context: scatterContext(source, signature), policy: policyFor(config), queue: queueFor(config, dependencies.bounds), instances,
         pads: padValues(config), clock: dependencies.clock, observer: observe(statistics, metrics),
       });
       await warmUp(model, lane.instances, signature, { ...source, config });

@@ -128,7 +128,7 @@ class ConvGenerator {
     const across = ceilDiv(shape.outWidth, max(1, this.#block[1]));
     const columnBlocks = Math.ceil(this.#outputs / (this.#groupColumns * this.#p.blockGroups));
     const radices = [across, down, columnBlocks, shape.groups, shape.batch];
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, shape.outputStrides[3], this.#operands.product.accumulator);
+    const output = new OutputWriter(w, kernel, shape.outputStrides[3], this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [x, y, columnBlock, group, batch] = w.split(tile, radices);
       const block = this.#place(x!, y!, columnBlock!, group!, batch!);

@@ -126,7 +126,7 @@ class MatmulGenerator {
     const rowBlocks = ceilDiv(kernel.m, max(1, this.#blockRows));
     const columnBlocks = ceilDiv(kernel.n, this.#groupColumns * this.#p.blockGroups);
     const strides = stridesOf(kernel.output);
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, strides[strides.length - 1] ?? 1, this.#operands.product.accumulator);
+    const output = new OutputWriter(w, kernel, strides[strides.length - 1] ?? 1, this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [rowBlock, columnBlock, ...outer] = w.split(tile, [rowBlocks, columnBlocks, ...[...kernel.batch].reverse()]);
       this.#block(this.#place(rowBlock!, columnBlock!, outer.reverse(), strides), output);

@@ -130,7 +130,7 @@ export class WinogradGenerator {
     const kernel = this.#kernel;
     const tiles = product([shape.batch, this.#down, this.#across]);
     const radices = [Math.ceil(shape.outChannels / (this.#p.vectors * w.lanes * this.#p.blockGroups)), ceilDiv(tiles, this.#p.tiles)];
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, 1);
+    const output = new OutputWriter(w, kernel, 1, "f32");
     w.count(w.tileBegin, w.tileEnd, 1, (unit) => {
       const [columns, block] = w.split(unit, radices);
       const first = w.local(w.mul(w.value(block!), this.#p.tiles));

@@ -88,7 +88,6 @@ class StatementWriter {
   // ---- values: registers that the caller must not change --------------------------------------------------------
 
   private value(expr: SequentialExpr): VReg {
-    const { f } = this;
     switch (expr.kind) {
       case "number": return expr.type === "f32" ? this.float(expr.value) : this.integer(expr.value);
       case "size": return this.param(this.table.dim(expr.value));
