@@ -16,7 +16,7 @@ import { rowHeights } from "./matmul.ts";
 import { RegisterTile } from "./microkernel.ts";
 import { OutputWriter } from "./output.ts";
 import { copyPadded } from "./padded-copy.ts";
-import { PANEL_COLUMNS, PANEL_ROW_BYTES, panelCount } from "./panels.ts";
+import { PANEL_ROW_BYTES, panelCount } from "./panels.ts";
 import { FLOAT } from "./products.ts";
 import { WeightsAhead } from "./weights-ahead.ts";
 import { type WinogradSize, WinogradTransform } from "./winograd-transform.ts";
