@@ -25,7 +25,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   codegen: ["base", "ir"],
   tune: ["base", "ir", "native", "codegen"],
   link: ["base", "ir", "schedule", "engine"],
-  "targets.ts": ["base", "codegen", "engine", "ir", "native", "tune"],
+  "targets.ts": ["base", "codegen", "engine", "ir", "native", "schedule", "tune"],
   "compile.ts": ["base", "engine", "ir", "link", "native", "onnx", "ops", "passes", "reference", "schedule", "targets.ts", "tune", "version.ts"],
   "calibrate.ts": ["base", "compile.ts", "data", "passes", "quantize", "runtime", "schedule", "version.ts"],
   "mixed-precision.ts": ["base", "compile.ts", "data", "passes", "quantize", "runtime", "version.ts"],

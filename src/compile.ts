@@ -3,14 +3,14 @@
  */
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
-import { Tensor, UnsupportedError, UserError } from "./base/index.ts";
+import { type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { writeEngine } from "./engine/index.ts";
 import { type Bindings, type Buffer, type CompiledKernel, type Graph, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
 import { link, type ManifestIdentity } from "./link/index.ts";
 import { MappedFile, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes, isDataDependent } from "./ops/index.ts";
-import { type Evaluate, type Layer, type LayerPlan, type Quantization, type QuantizationPlan, runPasses } from "./passes/index.ts";
+import { type Evaluate, type Layer, type LayerPlan, type Narrow, type Quantization, type QuantizationPlan, runPasses } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type Step, type SymbolProfile } from "./schedule/index.ts";
 import { openTarget, type Target, type TargetOptions } from "./targets.ts";
@@ -34,8 +34,11 @@ export interface BuildProgress {
 export interface BuildOptions extends TargetOptions {
   /** Engine file to write; replaced by rename. */
   readonly output: string;
-  /** fp32 keeps every layer as the model has it; int8 quantizes float layers by `quantization`. Models that come quantized stay so in either. */
-  readonly precision?: "fp32" | "int8";
+  /**
+   * fp32 keeps every layer as the model has it; bf16 computes products of bfloat16 with float32 sums, where the processor
+   * has AVX512-BF16, and on GPUs; fp16 the same with float16, on GPUs; int8 quantizes float layers by `quantization`. Models that come quantized stay so in each.
+   */
+  readonly precision?: Precision;
   /** With int8: what to do to each layer. Without it, matrix products get a scale per row as they run, and convolutions stay. */
   readonly quantization?: QuantizationPlan;
   /** Shapes the engine must serve; a dimension that no profile names gets a documented default range. */
@@ -107,9 +110,9 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     assumeProfiles(graph, profiles);
     inferTypes(graph);
     const quantized = quantization && withReport(quantization);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...(quantized ? { quantization: quantized.quantization } : {}) });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...narrowing(options.precision, target), ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
-    const plan = schedule(graph);
+    const plan = schedule(graph, { narrow: target.narrow });
     refuseReferences(plan, options);
     const compiled = await compileKernels(plan, profiles[0]!, target, options, progress);
     const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
@@ -119,6 +122,14 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
   } finally {
     imported.close();
   }
+}
+
+/** @throws UnsupportedError when the target does not multiply in the precision */
+function narrowing(precision: Precision | undefined, target: Target): { readonly narrow?: Narrow } {
+  if (precision !== "bf16" && precision !== "fp16") return {};
+  const type = precision === "bf16" ? "bfloat16" : "float16";
+  if (!target.narrow.products.includes(type)) throw new UnsupportedError("unsupported-cpu", target.whyNot(precision));
+  return { narrow: { type, attention: target.narrow.attention.includes(type) } };
 }
 
 /** Notes the plan when it is made, and what it saves. */

@@ -7,7 +7,8 @@ import { archName, attentionTactics, compileLoop, convTactics, type CudaArch, ty
 import type { ManifestTarget } from "./engine/index.ts";
 import type { Bindings, CompiledKernel, ConstantLookup, Kernel, Tactic } from "./ir/index.ts";
 import { mul } from "./ir/index.ts";
-import { type CudaCompiler, detectCpu, type Gpu, openCudaCompiler, openGpu, requireCpu } from "./native/index.ts";
+import type { NarrowTypes } from "./schedule/index.ts";
+import { type Cpu, type CudaCompiler, detectCpu, type Gpu, openCudaCompiler, openGpu, requireCpu } from "./native/index.ts";
 import { CpuDevice, GpuDevice, type TuneDevice, type TuneLevel } from "./tune/index.ts";
 
 export interface TargetOptions {
@@ -37,6 +38,10 @@ export interface Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
+  /** Types of 16 bits that it multiplies. */
+  readonly narrow: NarrowTypes;
+  /** Says why there is no such precision here, and what works. */
+  whyNot(precision: "bf16" | "fp16"): string;
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[];
 }
 
@@ -54,7 +59,9 @@ class X64Target implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
+  readonly narrow: NarrowTypes;
   readonly #isa: Isa;
+  readonly #cpu: Cpu;
   readonly #fastConvolution: boolean;
 
   constructor(options: TargetOptions) {
@@ -63,10 +70,18 @@ class X64Target implements Target {
     const isa = isaOf(cpu.features);
     assert(isa, "a processor without AVX2 that was not refused");
     this.#isa = isa;
+    this.#cpu = cpu;
+    this.narrow = { products: isa.bf16 ? ["bfloat16"] : [], attention: [] };
     this.#fastConvolution = options.fastConvolution ?? false;
     this.level = options.level ?? DEFAULT_LEVEL;
     this.identity = { arch: "x64", isa: isa.name, cpu: cpu.id, features: [...cpu.features] };
     this.device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
+  }
+
+  whyNot(precision: "bf16" | "fp16"): string {
+    const isa = this.#isa;
+    if (precision === "fp16") return "Precision fp16 is one of GPUs (--target cuda); processors have bf16, with AVX512-BF16. Build with --precision fp32 or bf16.";
+    return `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${process.env["SINTER_CPU"] ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`;
   }
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {
@@ -84,6 +99,7 @@ class CudaTarget implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
+  readonly narrow: NarrowTypes = { products: ["bfloat16", "float16"], attention: ["bfloat16", "float16"] };
   readonly #arch: CudaArch;
   readonly #compiler: CudaCompiler;
   readonly #form: "cubin" | "ptx";
@@ -112,6 +128,10 @@ class CudaTarget implements Target {
     const compiler = options.cudaCompiler ?? openCudaCompiler(options.env);
     const absent: TuneDevice = { identity: `sm_${capability}`, prepare: () => { throw new Error("Bug in sinter: a kernel timed on a GPU that is elsewhere"); } };
     return new CudaTarget({ ...HOPPER, capability, ownInstructions: !options.compatibility }, compiler, { name: `a GPU of sm_${capability}`, driver: "unknown" }, absent, 0, options.compatibility ? "ptx" : "cubin");
+  }
+
+  whyNot(precision: "bf16" | "fp16"): string {
+    return `Precision ${precision} needs a GPU of compute capability 8.0 or later.`;
   }
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {

@@ -48,3 +48,14 @@ export function fromBfloat16Bits(bits: number): number {
   u32[0] = bits << 16;
   return f32[0]!;
 }
+
+/** Bits of the nearest bfloat16 of every element; NaN stays NaN. */
+export function toBfloat16Array(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const narrow = new Uint16Array(values.length);
+  for (let i = 0; i < narrow.length; i++) {
+    const value = bits[i]!;
+    narrow[i] = (value & 0x7fffffff) > 0x7f800000 ? (value >>> 16) | 0x40 : (value + 0x7fff + ((value >>> 16) & 1)) >>> 16;
+  }
+  return narrow;
+}

@@ -2,3 +2,4 @@ export * from "./dtype.ts";
 export * from "./errors.ts";
 export * from "./tensor.ts";
 export * from "./float.ts";
+export * from "./precision.ts";

@@ -1,6 +1,6 @@
 /** `sinter bench`: latency, throughput and what they are made of, beside a peer's in the same run. */
 import { Command, Option } from "commander";
-import { Tensor, UserError } from "../base/index.ts";
+import { type Precision, PRECISIONS, Tensor, UserError } from "../base/index.ts";
 import { isaOf } from "../codegen/index.ts";
 import { detectCpu } from "../native/index.ts";
 import type { Engine, ExecutionContext, Feeds, Results } from "../runtime/index.ts";
@@ -22,6 +22,7 @@ interface BenchOptions extends Pick<ShapeOptions, "shapes"> {
   readonly contexts: number;
   readonly seed: number;
   readonly level: string;
+  readonly precision: Precision;
   readonly fastConvolution?: boolean;
   readonly compare?: string;
   readonly model?: string;
@@ -60,7 +61,7 @@ export function benchCommand(): Command {
     .argument("<file>", "an engine, or an .onnx file, which is built first and kept in a cache")
     .option("--shapes <list>", "shapes of inputs, e.g. input_ids:1x128 (default: the profile's optimum)")
     .option("-i, --input <name=file>", "a .npy or .pb file instead of random numbers; again for each input", collect)
-    .addOption(new Option("--precision <type>", "what a model is built for").choices(["fp32"]).default("fp32"))
+    .addOption(new Option("--precision <type>", "what a model is built for").choices(PRECISIONS).default("fp32"))
     .addOption(levelOption())
     .addOption(fastConvolutionOption())
     .option("--threads <n>", "native threads per run (default: all that this process may use)", parseCount("threads"))
@@ -83,7 +84,7 @@ Examples:
 }
 
 async function run(path: string, options: BenchOptions): Promise<void> {
-  const opened = await openEngine(path, { profiles: parseProfile(options), level: Number(options.level) as TuneLevel, ...(options.fastConvolution ? { fastConvolution: true } : {}), ...(options.threads === undefined ? {} : { threads: options.threads }) });
+  const opened = await openEngine(path, { profiles: parseProfile(options), level: Number(options.level) as TuneLevel, precision: options.precision, ...(options.fastConvolution ? { fastConvolution: true } : {}), ...(options.threads === undefined ? {} : { threads: options.threads }) });
   const { engine } = opened;
   try {
     const feeds = makeFeeds(engine.inputs, { shapes: parseOptional(options.shapes), files: options.input ?? [], seed: options.seed }, optimumSizes(engine));

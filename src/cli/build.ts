@@ -1,7 +1,7 @@
 /** `sinter build`: an ONNX model to an engine file. */
 import { dirname, resolve } from "node:path";
 import { type Command as CommandType, Command, Option } from "commander";
-import { SinterError, UserError } from "../base/index.ts";
+import { type Precision, PRECISIONS, SinterError, UserError } from "../base/index.ts";
 import { build, type BuildOptions, type BuildResult } from "../compile.ts";
 import { openData } from "../data/index.ts";
 import { EngineFile } from "../engine/index.ts";
@@ -21,7 +21,7 @@ interface BuildCommandOptions extends ShapeOptions, BuildTuning, Int8CommandOpti
 }
 
 export interface Int8CommandOptions {
-  readonly precision: "fp32" | "int8";
+  readonly precision: Precision;
   readonly calibration?: string;
   readonly calibrator: Calibrator;
   readonly scheme: Scheme;
@@ -38,7 +38,7 @@ export interface Int8CommandOptions {
 /** Options of int8 builds. */
 function int8Options(command: CommandType): CommandType {
   return command
-    .addOption(new Option("--precision <type>", "int8 quantizes convolutions and matrix products").choices(["fp32", "int8"]).default("fp32"))
+    .addOption(new Option("--precision <type>", "what products are computed in: int8 quantizes convolutions and matrix products").choices(PRECISIONS).default("fp32"))
     .option("--calibration <file>", "with int8: a cache of sinter calibrate; without one, matrix products get a scale per row as they run")
     .addOption(new Option("--calibrator <name>", "which of the cache's ranges to use").choices(CALIBRATORS).default("entropy"))
     .addOption(new Option("--scheme <name>", "bytes with a zero point, or about zero").choices(SCHEMES).default("asymmetric"))
@@ -86,7 +86,7 @@ async function run(model: string, options: BuildCommandOptions): Promise<void> {
   try {
     const result = await withInterrupt((signal): Promise<Int8Result> => {
       const common: BuildOptions = {
-        output, profiles: parseProfile(options), signal, ...tuningOf(options),
+        output, precision: options.precision, profiles: parseProfile(options), signal, ...tuningOf(options),
         ...(options.strict ? { strict: true } : {}),
         onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
       };

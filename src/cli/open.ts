@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { UserError } from "../base/index.ts";
+import { type Precision, UserError } from "../base/index.ts";
 import { build } from "../compile.ts";
 import { EngineFile } from "../engine/index.ts";
 import { detectCpu, MappedFile } from "../native/index.ts";
@@ -20,6 +20,7 @@ export interface OpenOptions {
   readonly threads?: number;
   readonly profiles: readonly Profile[];
   readonly level?: TuneLevel;
+  readonly precision?: Precision;
   readonly fastConvolution?: boolean;
 }
 
@@ -65,13 +66,14 @@ export async function openEngine(path: string, options: OpenOptions): Promise<Op
 /** An engine of the model, built now or earlier, in `folder`. */
 export async function buildCached(model: string, options: OpenOptions, folder = cacheFolder()): Promise<{ readonly path: string; readonly buildMs: number | undefined }> {
   const level = options.level ?? 3;
-  const path = join(folder, `${keyOf(model, options, level)}.engine`);
+  const precision = options.precision ?? "fp32";
+  const path = join(folder, `${keyOf(model, { ...options, level, precision })}.engine`);
   if (existsSync(path)) return { path, buildMs: undefined };
   makeFolder(folder);
   const line = new ProgressLine();
   try {
     const { elapsedMs } = await withInterrupt((signal) => build(model, {
-      output: path, level, profiles: options.profiles, timingCache: join(folder, "timings.json"), signal,
+      output: path, level, precision, profiles: options.profiles, timingCache: join(folder, "timings.json"), signal,
       ...(options.threads === undefined ? {} : { threads: options.threads }),
       ...(options.fastConvolution ? { fastConvolution: true } : {}),
       onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
@@ -83,7 +85,7 @@ export async function buildCached(model: string, options: OpenOptions, folder = 
 }
 
 /** The model file by content, files of external weights by name, size and date, and all that a build depends on. */
-function keyOf(model: string, { profiles, threads, fastConvolution = false }: OpenOptions, level: number): string {
+function keyOf(model: string, { profiles, level, threads, precision, fastConvolution = false }: OpenOptions): string {
   const files: string[] = [];
   importModel(model, {
     mapFile: (path) => {
@@ -93,7 +95,7 @@ function keyOf(model: string, { profiles, threads, fastConvolution = false }: Op
   }).close();
   const external = files.slice(1).map((path) => [path, statSync(path).size, statSync(path).mtimeMs]);
   using file = MappedFile.open(model);
-  return createHash("sha256").update(file.bytes()).update(JSON.stringify([VERSION, detectCpu(process.env).id, profiles, level, threads ?? 0, fastConvolution, external])).digest("hex").slice(0, 32);
+  return createHash("sha256").update(file.bytes()).update(JSON.stringify([VERSION, detectCpu(process.env).id, profiles, level, threads ?? 0, precision, fastConvolution, external])).digest("hex").slice(0, 32);
 }
 
 /** Dimension sizes of the engine's first profile: what inputs get that no option names. */

@@ -2,7 +2,7 @@
  * What an engine says about itself: the program as tables of numbers, its inputs and outputs, its profiles, and what it
  * was made from and for. Everything here depends on model, options, processor and tuning cache alone.
  */
-import type { DType } from "../base/index.ts";
+import type { DType, Precision } from "../base/index.ts";
 import type { GraphJson, Launch, TensorMap } from "../ir/index.ts";
 import type { DimIndex, DimRow } from "./dim-table.ts";
 
@@ -124,7 +124,7 @@ export interface Manifest {
   readonly version: string;
   readonly model: { readonly name: string; readonly producer: string; readonly opset: number; readonly digest: string; readonly metadata: Readonly<Record<string, string>> };
   readonly target: ManifestTarget;
-  readonly precision: "fp32" | "int8";
+  readonly precision: Precision;
   readonly level: number;
   readonly inputs: readonly ManifestValue[];
   readonly outputs: readonly ManifestValue[];

@@ -3,7 +3,7 @@
  * Floats to integers truncate; integers wrap; anything but zero is true.
  * Source: ONNX Cast-25, CastLike-25, BitCast-26.
  */
-import { type DType, DTYPE_BITS, elementCount, isFloat, newArray, Tensor, UserError } from "../base/index.ts";
+import { type DType, DTYPE_BITS, elementCount, isFloat, newArray, Tensor, toBfloat16Array, UserError } from "../base/index.ts";
 import { intAttribute, stringAttribute } from "./arguments.ts";
 import type { ReferenceOperator, ReferenceTable } from "./contract.ts";
 import { typeAttribute } from "./data-type.ts";
@@ -20,6 +20,7 @@ export function cast(x: Tensor, type: DType, { saturate, rounding }: CastOptions
   if (type === "string") return new Tensor("string", textsOf(x), x.dims);
   if (x.type === "string") return fromTexts(x, type);
   if (x.type.startsWith("complex") || type.startsWith("complex")) return castComplex(x, type);
+  if (x.data instanceof Float32Array && type === "bfloat16") return new Tensor(type, toBfloat16Array(x.data), x.dims);
   if (isBig(x.type) && isBig(type)) {
     const to = newArray(type, x.size) as BigArray;
     to.set(bigsOf(x));

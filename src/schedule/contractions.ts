@@ -6,12 +6,20 @@ import type { DType } from "../base/index.ts";
 import { accumulatorOf, type Dim, isStatic, type Node, type Value } from "../ir/index.ts";
 import { isNativeTransposedConv } from "./transposed-conv.ts";
 
-export function isContraction(node: Node): boolean {
-  if (node.domain === "sinter" && node.op === "Attention") return haveTypes(node.inputs.slice(0, 3), ["float32"]) && haveTypes(node.outputs, ["float32"]) && maskIsFloat(node);
+/** What the target has kernels for, beside float32. */
+export interface NarrowTypes {
+  /** Operands of products. */
+  readonly products: readonly DType[];
+  /** Queries, keys, values and results of attention. */
+  readonly attention: readonly DType[];
+}
+
+export function isContraction(node: Node, narrow: NarrowTypes): boolean {
+  if (node.domain === "sinter" && node.op === "Attention") return ["float32" as const, ...narrow.attention].some((type) => haveTypes(node.inputs.slice(0, 3), [type]) && haveTypes(node.outputs, [type])) && maskIsFloat(node);
   if (node.domain !== "") return false;
   switch (node.op) {
-    case "MatMul": return isFloatProduct(node);
-    case "Conv": return isFloatProduct(node) && isNativeConv(node);
+    case "MatMul": return isFloatProduct(node, narrow);
+    case "Conv": return isFloatProduct(node, narrow) && isNativeConv(node);
     case "ConvTranspose": return haveTypes([...node.inputs, ...node.outputs], ["float32"]) && isNativeTransposedConv(node);
     case "MatMulInteger": return isIntegerProduct(node) && hasOneElement(node.inputs[2]) && isColumnZero(node.inputs[3], node.inputs[1]!);
     case "ConvInteger": return isIntegerProduct(node) && isNativeConv(node) && hasOneElement(node.inputs[2]) && isFilterZero(node.inputs[3]);
@@ -19,11 +27,11 @@ export function isContraction(node: Node): boolean {
   }
 }
 
-/** Operands, bias and result of one floating-point type; a bfloat16 product may have float32 bias and results. */
-function isFloatProduct(node: Node): boolean {
+/** Operands, bias and result of one floating-point type; a narrow product may have float32 bias and results. */
+function isFloatProduct(node: Node, narrow: NarrowTypes): boolean {
   const operands = node.inputs.slice(0, 2);
   if (haveTypes([...node.inputs, ...node.outputs], ["float32"])) return true;
-  return haveTypes(operands, ["bfloat16"]) && haveTypes([...node.inputs.slice(2), ...node.outputs], ["bfloat16", "float32"]);
+  return narrow.products.some((type) => haveTypes(operands, [type]) && haveTypes([...node.inputs.slice(2), ...node.outputs], [type, "float32"]));
 }
 
 function isIntegerProduct(node: Node): boolean {

@@ -7,7 +7,7 @@
 import type { DType } from "../base/index.ts";
 import { type Dim, dimsEqual, type Graph, isLoopType, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
 import { isDataDependent, lowerings, opKey } from "../ops/index.ts";
-import { isContraction } from "./contractions.ts";
+import { isContraction, type NarrowTypes } from "./contractions.ts";
 
 /** shape: small integers whose elements are dimension expressions, computed when a shape is bound. */
 export type Role = "contraction" | "loop" | "shape" | "reference" | "dead";
@@ -40,7 +40,7 @@ const INTEGER: ReadonlySet<string> = new Set([...WIDE].filter((dtype) => dtype !
 const REPEATING = /^(Expand|Tile|Gather|GatherND|GatherElements|Resize)$/;
 
 /** Types of what may be computed on a contraction's results: those with one lane per result. */
-const RIDING: ReadonlySet<DType> = new Set(["float32", "bfloat16", "int32", "int8", "uint8"]);
+const RIDING: ReadonlySet<DType> = new Set(["float32", "bfloat16", "float16", "int32", "int8", "uint8"]);
 
 export interface Fusion {
   readonly roles: ReadonlyMap<Node, Role>;
@@ -50,11 +50,12 @@ export interface Fusion {
   readonly chains: ReadonlyMap<Node, readonly Node[]>;
 }
 
-export function decideFusion(graph: Graph): Fusion {
+/** @param narrow what the target has kernels for, beside float32 */
+export function decideFusion(graph: Graph, narrow: NarrowTypes = { products: [], attention: [] }): Fusion {
   const users = usersOf(graph);
   const outputs = new Set(graph.outputs);
   const order = new Map(graph.nodes.map((node, i) => [node, i]));
-  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs)]));
+  const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs, narrow)]));
   const decider = new Decider(roles, users, outputs, order);
   for (const node of [...graph.nodes].reverse()) if (roles.get(node) === "contraction") decider.claimChain(node);
   for (const node of graph.nodes) if (roles.get(node) === "loop") decider.decideInline(node);
@@ -69,9 +70,9 @@ export function isPointwise(node: Node): boolean {
   return lowerings.get(opKey(node))?.kind === "pointwise";
 }
 
-function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>): Role {
+function roleOf(node: Node, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>, narrow: NarrowTypes): Role {
   if (!node.outputs.some((value) => value && (users.has(value) || outputs.has(value)))) return "dead";
-  if (isContraction(node)) return "contraction";
+  if (isContraction(node, narrow)) return "contraction";
   if (node.outputs.every((value) => value?.elements && !outputs.has(value))) return "shape";
   return hasLowering(node) ? "loop" : "reference";
 }
@@ -92,10 +93,6 @@ function decidesSizes(node: Node): boolean {
   const known = new Set(node.inputs.flatMap((value) => [...(value?.dims ?? []), ...(value?.elements ?? [])]).flatMap((dim) => [...symbolsOf(dim)]));
   const made = node.outputs.flatMap((value) => [...(value?.dims ?? [])]).filter((dim) => isDataDependent(dim)).flatMap((dim) => [...symbolsOf(dim)]);
   return made.some((name) => isDataDependent(symbol(name)) && !known.has(name));
-}
-
-function isAttention(node: Node): boolean {
-  return node.domain === "sinter" && node.op === "Attention" && isContraction(node);
 }
 
 class Decider {
@@ -248,7 +245,7 @@ class Decider {
 
   /** A mask that one attention reads, and that costs little more than a load, is computed there: it may be as large as the scores. */
   private ridesOnScores(user: Node, value: Value, kind: "pointwise" | "view" | "reduction"): boolean {
-    return isAttention(user) && user.inputs.indexOf(value) === 3 && kind !== "reduction" && this.operators.get(value)! <= MAX_MASK_OPERATORS && this.loads.get(value)! <= 2;
+    return user.op === "Attention" && this.roles.get(user) === "contraction" && user.inputs.indexOf(value) === 3 && kind !== "reduction" && this.operators.get(value)! <= MAX_MASK_OPERATORS && this.loads.get(value)! <= 2;
   }
 
   private accepts(user: Node, value: Value, producer: Node, kind: "pointwise" | "view" | "reduction"): boolean {

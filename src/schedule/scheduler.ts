@@ -13,14 +13,19 @@ import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel
 import { findProblem, lowerings, opKey } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
 import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
-import { convInputs, convPads, sumType } from "./contractions.ts";
+import { convInputs, convPads, sumType, type NarrowTypes } from "./contractions.ts";
 import { decideFusion, type Fusion, isReshape } from "./fusion.ts";
 import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from "./plan.ts";
 import { convPhases } from "./transposed-conv.ts";
 import { contiguousView, expandView, isContiguous, reshapeView, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
-export function schedule(graph: Graph): Plan {
-  return new Scheduler(graph).run();
+export interface ScheduleOptions {
+  /** What the target has kernels for, beside float32; the rest runs as loops. */
+  readonly narrow?: NarrowTypes;
+}
+
+export function schedule(graph: Graph, options: ScheduleOptions = {}): Plan {
+  return new Scheduler(graph, options).run();
 }
 
 /** What the schedulers of a graph and its branches have in common. */
@@ -38,6 +43,7 @@ interface Shared {
 
 class Scheduler {
   private readonly graph: Graph;
+  private readonly options: ScheduleOptions;
   private readonly fusion: Fusion;
   private readonly shared: Shared;
   private readonly viewOfValue: Map<Value, View>;
@@ -48,11 +54,12 @@ class Scheduler {
   private readonly partsOfConcat = new Map<Node, readonly View[]>();
 
   /** @param outer of a branch: where it stands */
-  constructor(graph: Graph, outer?: Scheduler) {
+  constructor(graph: Graph, options: ScheduleOptions, outer?: Scheduler) {
     this.graph = graph;
+    this.options = options;
     this.shared = outer?.shared ?? { steps: [], bufferViews: new Map(), buffersByKey: new Map(), constants: new Map(), constantViews: new Map(), hostValues: new Set(), storages: 0 };
     this.viewOfValue = new Map(outer?.viewOfValue);
-    this.fusion = decideFusion(graph);
+    this.fusion = decideFusion(graph, options.narrow);
     for (const [contraction, chain] of this.fusion.chains) this.emitAt.set(chain[chain.length - 1] ?? contraction, contraction);
   }
 
@@ -308,7 +315,7 @@ class Scheduler {
   }
 
   private emitBranch(node: Node, branch: Graph, results: readonly (View | undefined)[]): void {
-    if (givesResults(branch, node)) return new Scheduler(branch, this).runBranch(results);
+    if (givesResults(branch, node)) return new Scheduler(branch, this.options, this).runBranch(results);
     const problem = findProblem(branch);
     if (problem === undefined) return this.referenceBranch(node, branch, results);
     const message = `If "${node.name}" takes the branch "${branch.name}", which is wrong for these shapes: ${problem}`;

@@ -107,9 +107,18 @@ export class LaneMemory {
       else this.f.emit(`${mnemonic}.z`, place, ...operands);
     };
     if (dtype === "float16") put("vcvtps2ph", value, 0);
-    else if (dtype === "bfloat16") put("vpmovdw", this.toBfloat16(value));
+    else if (dtype === "bfloat16") this.storeBfloat16(place, value, mask);
     else if (dtype === "bool") put("vpmovdb", this.ones(value));
     else put(elementBytes(dtype) === 1 ? "vpmovdb" : "vpmovdw", value);
+  }
+
+  private storeBfloat16(place: Mem, value: VReg, mask: VReg | undefined): void {
+    const { f } = this;
+    const bits = f.vec();
+    if (f.isa.bf16) f.emit("vcvtneps2bf16.z", bits, value);
+    else f.emit("vpmovdw.z", bits, this.toBfloat16(value));
+    if (mask) f.emitMasked("vmovdqu16.y", mask, false, place, bits);
+    else f.emit("vmovups.y", place, bits);
   }
 
   private ones(mask: VReg): VReg {

@@ -1,0 +1,144 @@
+/**
+ * Precisions bf16 and fp16: products of weights and activations take operands of 16 bits and keep float32 sums; what they read is
+ * stored in 16 bits once, for all its readers. Everything between stays float32: softmax, statistics of normalisations, sums of residual
+ * streams. A last layer that is a small part of the work stays float32 whole.
+ *
+ * A narrow product is followed by a Cast to float32. The plan applies what follows to the float32 sums, so that the Cast
+ * rounds nothing where the two are one kernel; and a Cast to the narrow type is how the kernel before stores its result.
+ */
+import { type Bindings, evaluate, type Node, product, symbolsOf, type Value } from "../ir/index.ts";
+import { numberOf } from "./attributes.ts";
+import type { Editor, Rule } from "./editor.ts";
+import type { Pass } from "./pass.ts";
+
+/** ONNX's numbers of the types. */
+const FLOAT = 1;
+const NUMBER = { bfloat16: 16, float16: 10 } as const;
+
+/** The type of operands of 16 bits, and whether attention takes it too (its scores and sums stay float32). */
+export interface Narrow {
+  readonly type: keyof typeof NUMBER;
+  readonly attention: boolean;
+}
+
+/** Share of all products' work up to which a last layer stays float32. */
+const SMALL_SHARE = 0.05;
+/** What a size known only at run time is taken for when layers are weighed against each other. */
+const ASSUMED_SIZE = 64;
+
+const isCastTo = (node: Node | undefined, type: number): boolean => node?.op === "Cast" && node.domain === "" && numberOf(node, "to", 0) === type;
+
+/** In order; the group may repeat. */
+export function narrowPasses(narrow: Narrow): readonly Pass[] {
+  return [
+    { name: `products in ${narrow.type}`, rule: (_, graph) => castProducts(narrow, keptNodes(graph.nodes, graph.outputs)) },
+    { name: "casts above views", rule: () => castAboveView(NUMBER[narrow.type]) },
+    { name: "casts that undo each other", rule: () => undoCasts(narrow.type) },
+  ];
+}
+
+/** Not to be repeated, nor followed by sharing of subexpressions: each reader has a Cast of its own, which costs nothing inside it. */
+export function narrowStorage({ type }: Narrow): Pass {
+  return { name: `activations stored in ${type}`, rule: () => storeOnce(NUMBER[type]) };
+}
+
+// ---- products
+
+const isProduct = (node: Node): boolean =>
+  node.domain === "" && (node.op === "MatMul" || (node.op === "Conv" && node.attributes["layout"] === "NHWC" && node.attributes["inputLayout"] === undefined && node.inputs[1]?.constant !== undefined))
+  && [...node.inputs, ...node.outputs].every((value) => !value || (value.dtype === "float32" && value.dims !== undefined));
+
+const isAttention = (node: Node): boolean => node.domain === "sinter" && node.op === "Attention" && node.inputs.slice(0, 3).every((value) => value?.dtype === "float32" && value.dims !== undefined);
+
+/** @param kept products that stay float32 */
+function castProducts({ type, attention }: Narrow, kept: ReadonlySet<Node>): Rule {
+  const casts = new Map<Value, Value>();
+  const narrow = (value: Value, editor: Editor): Value => {
+    const known = casts.get(value) ?? editor.emit("Cast", [value], { to: NUMBER[type] });
+    casts.set(value, known);
+    return known;
+  };
+  return (node, editor) => {
+    if (attention && isAttention(node)) {
+      const attended = editor.emit("Attention", [...node.inputs.slice(0, 3).map((value) => narrow(value!, editor)), ...node.inputs.slice(3)], node.attributes, { domain: "sinter" });
+      return editor.replaceNode(node, editor.emit("Cast", [attended], { to: FLOAT }));
+    }
+    if (!isProduct(node) || kept.has(node)) return false;
+    const [a, b, ...rest] = node.inputs;
+    const sums = editor.emit(node.op, [narrow(a!, editor), narrow(b!, editor), ...rest], node.attributes);
+    return editor.replaceNode(node, editor.emit("Cast", [sums], { to: FLOAT }));
+  };
+}
+
+const LAST = /^(Add|Mul|Cast|Reshape|Flatten|Squeeze|Unsqueeze|Transpose|Identity|Softmax|LogSoftmax|Sigmoid)$/;
+
+/** Whether a node multiplies matrices or convolves, in float32 or narrow by now. */
+const isWork = (node: Node): boolean => node.domain === "" && (node.op === "MatMul" || node.op === "Conv") && node.inputs[0]?.dims !== undefined && node.inputs[1]?.dims !== undefined && node.outputs[0]?.dims !== undefined;
+
+/** Products whose results reach an output through little more than a bias, when they are a small part of the work. */
+function keptNodes(nodes: readonly Node[], outputs: readonly Value[]): Set<Node> {
+  const total = nodes.filter(isWork).reduce((sum, node) => sum + workOf(node), 0);
+  const last = new Set<Node>();
+  const visit = (node: Node | undefined): void => {
+    if (!node || last.has(node)) return;
+    if (isProduct(node)) last.add(node);
+    else if (node.domain === "" && LAST.test(node.op)) visit(node.inputs.find((input) => input?.producer && !input.constant)?.producer);
+  };
+  for (const value of outputs) visit(value.producer);
+  const work = [...last].reduce((sum, node) => sum + workOf(node), 0);
+  return work <= SMALL_SHARE * total ? last : new Set();
+}
+
+function workOf(node: Node): number {
+  const dims = [...node.outputs[0]!.dims!, ...(node.op === "Conv" ? node.inputs[1]!.dims!.slice(1) : [node.inputs[0]!.dims!.at(-1) ?? 1])];
+  const bindings: Bindings = new Map(dims.flatMap((dim) => [...symbolsOf(dim)]).map((name) => [name, ASSUMED_SIZE]));
+  return Math.max(0, evaluate(product(dims), bindings));
+}
+
+// ---- casts
+
+const VIEWS: ReadonlySet<string> = new Set(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat"]);
+
+/** Cast(view(x)) becomes view(Cast(x)), so that the kernel that makes x stores it narrow. */
+const castAboveView = (to: number): Rule => (node, editor) => {
+  const view = node.inputs[0]?.producer;
+  if (!isCastTo(node, to) || !view || view.domain !== "" || !VIEWS.has(view.op) || !editor.isOnlyUse(node.inputs[0]!)) return false;
+  const count = view.op === "Concat" ? view.inputs.length : 1;
+  const narrowed = view.inputs.map((input, i) => (i < count ? editor.emit("Cast", [input], { to }) : input));
+  return editor.replaceNode(node, editor.emit(view.op, narrowed, view.attributes));
+};
+
+/** A narrow value that became float32 and comes back is itself. */
+const undoCasts = (type: Narrow["type"]): Rule => (node, editor) => {
+  const wide = node.inputs[0]?.producer;
+  const source = wide?.inputs[0];
+  if (!isCastTo(node, NUMBER[type]) || !isCastTo(wide, FLOAT) || !source || source.dtype !== type) return false;
+  return editor.replaceNode(node, source);
+};
+
+/** Readers of a value that is stored narrow for a product read that. */
+function storeOnce(to: number): Rule {
+  const stored = new Map<Value, Value>();
+  return (node, editor) => {
+    if (isCastTo(node, to)) {
+      const known = stored.get(node.inputs[0]!);
+      if (known && known !== node.outputs[0]) return editor.replaceNode(node, known);
+      stored.set(node.inputs[0]!, node.outputs[0]!);
+      return false;
+    }
+    let changed = false;
+    node.inputs.forEach((value, i) => {
+      if (!value || !isNarrowed(value, editor, to)) return;
+      const narrow = stored.get(value) ?? editor.emit("Cast", [value], { to });
+      stored.set(value, narrow);
+      editor.setInput(node, i, editor.emit("Cast", [narrow], { to: FLOAT }));
+      changed = true;
+    });
+    return changed;
+  };
+}
+
+function isNarrowed(value: Value, editor: Editor, to: number): boolean {
+  return value.dtype === "float32" && value.producer !== undefined && !value.constant && !editor.isOutput(value) && !isCastTo(value.producer, FLOAT)
+    && editor.usersOf(value).some((user) => isCastTo(user, to));
+}
