@@ -38,8 +38,8 @@ export interface GatheredOperand {
   /** Statements that make what `at` needs of row `row` of the tile, in slot `i` of `count`. */
   declare(count: number): string;
   prepare(i: string, row: string): string;
-  /** Element `k` of the reduction, of the row in slot `i`. */
-  at(i: string, k: string): { readonly inside: string; readonly offset: string };
+  /** Element `k` of the reduction, of the row in slot `i`; after the statements `before`. */
+  at(i: string, k: string): { readonly before?: string; readonly inside: string; readonly offset: string };
 }
 
 /** B with its columns contiguous and chunks of eight columns aligned; 16-bit elements. */
@@ -144,7 +144,7 @@ function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands
     }
   }
   copyWait<0>();
-  ${outputText(text, output)}
+  ${outputText(text, problem)}
   #pragma unroll
   for (int i = 0; i < ${parts.rows}; i++)
     storeFragment<${parts.columns}, ${isStoredWide(output)}, 0>(d[i], out, ${text.size64(output.rowStride)}, firstRow + warpRow + i * 16, firstColumn + warpColumn, rows, columns, finish);
@@ -186,16 +186,16 @@ function gatherText(name: string, operand: GatheredOperand, problem: Problem, he
   const rowOf = operand.rowsTouch ? `(thread + i * THREADS) % ${height}` : `(thread + i * THREADS) / 8`;
   const chunkOf = operand.rowsTouch ? `(thread + i * THREADS) / ${height}` : "thread % 8";
   const wide = (): string => {
-    const { inside, offset } = operand.at("i", "k");
-    return `const bool in = ${inside};
+    const { before = "", inside, offset } = operand.at("i", "k");
+    return `${before} const bool in = ${inside};
       copyAsync16(place, in ? (const void*)(${operand.pointer} + (${offset})) : (const void*)${operand.pointer}, in ? ${wholeChunks ? "16" : `min(16, (depth - k) * ${bytes})`} : 0);`;
   };
   const narrow = (): string => {
-    const { inside, offset } = operand.at("i", "(k + e)");
+    const { before = "", inside, offset } = operand.at("i", "at");
     const unsigned = { 1: "u8", 2: "u16", 4: "u32" }[bytes]!;
     return `${unsigned} values[${perChunk}];
       #pragma unroll
-      for (int e = 0; e < ${perChunk}; e++) values[e] = ${inside} ? ((const ${unsigned}*)${operand.pointer})[${offset}] : 0;
+      for (int e = 0; e < ${perChunk}; e++) { const int at = k + e; ${before} values[e] = ${inside} ? ((const ${unsigned}*)${operand.pointer})[${offset}] : 0; }
       asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" :: "r"(place), "r"(((const u32*)values)[0]), "r"(((const u32*)values)[1]), "r"(((const u32*)values)[2]), "r"(((const u32*)values)[3]) : "memory");`;
   };
   return `${operand.declare(count)}

@@ -22,7 +22,10 @@ export interface HopperParameters {
   readonly tile: readonly [number, number];
   /** Consumer warpgroups: side by side along the rows, or each with a tile of its own. */
   readonly consumers: 1 | 2;
-  /** Consumers take turns: one multiplies while the other finishes its tile. */
+  /**
+   * Consumers take turns: one multiplies while the other finishes its tile. A turn begins when the other one's last stage
+   * has come: a barrier tells two phases apart, not three.
+   */
   readonly alternate?: boolean;
   readonly stages: number;
   /** Blocks that share columns of B. */
@@ -35,6 +38,8 @@ export interface HopperParameters {
 
 /** How steps of A and B come to shared memory: statements that start the copies. */
 export interface HopperLoads {
+  /** Statements before a tile's first step. @param first C++ of the tile's first row */
+  begin?(first: string): string;
   a(place: LoadPlace): string;
   b(place: LoadPlace): string;
   /** B lies with its columns contiguous: a step is boxes of 64 columns by 64 rows, one after another. */
@@ -173,6 +178,7 @@ function producerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
       for (int index = firstTile; index < tiles; index += tileStep) {
         const Tile tile = tileAt(index);
         ${splitBatch(text, problem.batch, "tile.batch")}
+        ${loads.begin?.("tile.row") ?? ""}
         for (int step = firstStep; step < lastStep; step++) {
           const u32 to = ring + stage * STAGE_BYTES, barrier = full + 8 * stage;
           barrierWait(empty + 8 * stage, phase ^ 1);
@@ -203,8 +209,9 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
     for (int index = firstTile; index < tiles; index += tileStep) {`;
   return `${movesRegisters(p) ? "\n    registersGrow<232>();" : ""}
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-    ${begin}
+    ${p.alternate ? "if (warpgroup == 2) namedArriveAt(1, 256);\n    " : ""}${begin}
       ${sum} d[${parts}][${width / 2}] = {};
+      ${p.alternate ? "namedSyncAt(warpgroup, 256);" : ""}
       for (int step = firstStep; step < lastStep; step++) {
         const u32 a = ring + stage * STAGE_BYTES${p.alternate ? "" : ` + (warpgroup - 1) * ${parts * 8192}`}, b = ring + stage * STAGE_BYTES + A_BYTES;
         barrierWait(full + 8 * stage, phase);
@@ -219,6 +226,7 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
         if (step > firstStep) { ${release("stage == 0 ? STAGES - 1 : stage - 1")} }
         if (++stage == STAGES) { stage = 0; phase ^= 1; }
       }
+      ${p.alternate ? "namedArriveAt(3 - warpgroup, 256);" : ""}
       productWait<0>();
       if (lastStep > firstStep) { ${release("stage == 0 ? STAGES - 1 : stage - 1")} }
       ${p.split > 1 ? partialText(p, row) : storeText(text, problem, p, row)}
@@ -229,7 +237,7 @@ function storeText(text: KernelText, problem: Problem, p: HopperParameters, row:
   const { output } = problem;
   return `const Tile tile = tileAt(index);
       ${splitBatch(text, problem.batch, "tile.batch")}
-      ${outputText(text, output)}
+      ${outputText(text, problem)}
       #pragma unroll
       for (int part = 0; part < ${partsOf(p)}; part++)
         storeFragment<${p.tile[1] / 8}, ${isStoredWide(output)}, 0>(d[part], out, ${text.size64(output.rowStride)}, tile.row + ${row("part")}, tile.column, rows, columns, finish);`;
@@ -256,7 +264,7 @@ function combineText(text: KernelText, problem: Problem, p: HopperParameters): s
   {
     const Tile tile = tileAt(firstTile);
     ${splitBatch(text, problem.batch, "tile.batch")}
-    ${outputText(text, output)}
+    ${outputText(text, problem)}
     for (int i = threadIdx.x; i < ${(height / p.split) * (width / 4)}; i += ${128 * (1 + p.consumers)}) {
       const int row = rank * ${height / p.split} + i / ${width / 4}, column = i % ${width / 4} * 4;
       float4 sum = {0, 0, 0, 0};

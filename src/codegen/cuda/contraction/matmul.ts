@@ -6,6 +6,7 @@
  */
 import { DTYPE_BITS } from "../../../base/index.ts";
 import { add, ceilDiv, type ConstantLookup, type Dim, dimEqual, isStatic, type MatmulKernel, type MatmulOperand, mul } from "../../../ir/index.ts";
+import { mappedLoad } from "./mapped-load.ts";
 import { ELEMENTS, isMultiplied, type Multiplied } from "./elements.ts";
 import type { HopperLoads, LoadPlace } from "./matmul-hopper.ts";
 import type { KernelText } from "./kernel-text.ts";
@@ -47,44 +48,6 @@ export function packB(kernel: MatmulKernel, element: Multiplied, constants: Cons
   return packColumns(key, source, ELEMENTS[element].bytes, {
     columns, depth: Int32Array.from({ length: depth }, (_, row) => row * rowStride), columnStart: (column) => offset + column * columnStride,
   });
-}
-
-/** One operand for the copy engine: `inner` is the contiguous dimension. */
-interface MappedOperand {
-  readonly source: string;
-  readonly element: Multiplied;
-  readonly inner: Dim;
-  readonly outer: Dim;
-  readonly outerStride: Dim;
-  readonly batch: readonly Dim[];
-  readonly batchStrides: readonly Dim[];
-  readonly offset: Dim;
-  /** Elements of a box: inner, outer. */
-  readonly box: readonly [number, number];
-}
-
-/** Statement that loads a box at (inner, outer) of the current batch. */
-function mappedLoad(text: KernelText, operand: MappedOperand): (place: LoadPlace, inner: string, outer: string) => string {
-  const { bytes } = ELEMENTS[operand.element];
-  const kept = operand.batchStrides.flatMap((stride, i) => (stride === 0 ? [] : [i])).reverse();
-  const name = text.tensorMap(operand.source, {
-    ...(operand.offset !== 0 && { offsetBytes: mul(operand.offset, bytes) }),
-    element: mapElement(operand.element),
-    dims: [operand.inner, operand.outer, ...kept.map((i) => operand.batch[i]!)],
-    strideBytes: [operand.outerStride, ...kept.map((i) => operand.batchStrides[i]!)].map((stride) => mul(stride, bytes)),
-    box: [...operand.box, ...kept.map(() => 1)],
-    swizzle: "128B",
-    promotion: "256B",
-  });
-  return ({ to, barrier, mask }, inner, outer) => {
-    const place = [inner, outer, ...kept.map((i) => `b${i}`)];
-    return mask ? `loadTile${place.length}Multicast(${to}, &${name}, ${barrier}, ${mask}, ${place.join(", ")});` : `loadTile${place.length}(${to}, &${name}, ${barrier}, ${place.join(", ")});`;
-  };
-}
-
-function mapElement(element: Multiplied): "float16" | "bfloat16" | "tf32" | "uint8" {
-  if (element === "float32") return "tf32";
-  return element === "float16" || element === "bfloat16" ? element : "uint8";
 }
 
 export type FormOfB = "constant" | "rows" | "columns";

@@ -15,6 +15,8 @@ export interface TiledOutput {
   readonly batchStrides: readonly Dim[];
   /** Dimensions that `row` runs over, each as a C++ name and its value; `row` itself when absent. */
   readonly rows?: readonly { readonly name: string; readonly value: string }[];
+  /** C++ of the first column's index along the output's last dimension, when batches lie side by side there. */
+  readonly columnBase?: string;
 }
 
 export interface Problem {

@@ -1,0 +1,43 @@
+/** Candidate ways to run a convolution on a GPU, best estimate first. */
+import { type Bindings, type ConstantLookup, type ConvKernel, evaluate } from "../../../ir/index.ts";
+import type { CudaArch, CudaTactic } from "../contract.ts";
+import { convLoads, convOperands, convProblem, isPixelMappable } from "./conv.ts";
+import { convShape, hasDenseOutput, isPointwise, packConvWeights } from "./conv-shape.ts";
+import { depthwiseTactics } from "./depthwise.ts";
+import { ELEMENTS } from "./elements.ts";
+import { KernelText } from "./kernel-text.ts";
+import { ampereKernel, ampereTacticName } from "./matmul-ampere.ts";
+import { hopperKernel, hopperTacticName } from "./matmul-hopper.ts";
+import { ampereCandidates, ampereEstimate, hopperCandidates, hopperEstimate } from "./tile-candidates.ts";
+import { isMappable } from "./tensor-map.ts";
+
+/** Empty when the convolution is of a kind that is not generated, or its weights are not constant. */
+export function convTactics(conv: ConvKernel, arch: CudaArch, constants: ConstantLookup, optimum: Bindings): CudaTactic[] {
+  const shape = convShape(conv);
+  const packed = shape && packConvWeights(conv, shape, constants);
+  if (!shape || !packed || !hasDenseOutput(shape) || !["float16", "bfloat16", "float32"].includes(conv.output.dtype)) return [];
+  const direct = depthwiseTactics(conv, shape, arch, constants, optimum);
+  if (direct.length > 0) return direct;
+  const sizes = {
+    batch: shape.groups, columns: shape.outputs,
+    rows: evaluate(shape.batch, optimum) * evaluate(shape.outHeight, optimum) * evaluate(shape.outWidth, optimum),
+    depthBytes: shape.kernel[0] * shape.kernel[1] * shape.inputs * ELEMENTS[shape.element].bytes,
+  };
+  const tactics: CudaTactic[] = [];
+  const mapped = isPointwise(shape) ? shape.groups === 1 && shape.inputStrides[3] === 1 && isMappable([shape.inputStrides[2]], 0, ELEMENTS[shape.element].bytes) : isPixelMappable(shape);
+  if (arch.capability === 90 && mapped && shape.element !== "float32") {
+    for (const p of hopperCandidates(arch, sizes)) {
+      tactics.push({ name: hopperTacticName(p), estimate: hopperEstimate(p, sizes, arch), compile: () => {
+        const text = new KernelText(conv.output);
+        return hopperKernel(text, convProblem(conv, shape, text), convLoads(text, conv, shape, packed, p.tile, p.multicast), p, arch);
+      } });
+    }
+  }
+  for (const p of ampereCandidates(arch)) {
+    tactics.push({ name: ampereTacticName(p), estimate: ampereEstimate(p, sizes, arch), compile: () => {
+      const text = new KernelText(conv.output);
+      return ampereKernel(text, convProblem(conv, shape, text), convOperands(text, conv, shape, packed), p);
+    } });
+  }
+  return tactics.sort((a, b) => a.estimate - b.estimate);
+}
