@@ -59,19 +59,24 @@ async function doctor() {
 async function small() {
   const output = join(folder, "mlp.engine");
   await build(mlp(), { output, target: "cuda", level: 1 });
-  using engine = Engine.loadSync(output);
+  const engine = Engine.loadSync(output);
   for (const batch of [1, 3, 16]) {
     const { y } = await engine.run({ x: new Tensor("float32", floats(batch * 16, batch), [batch, 16]) });
     const want = mlpReference(floats(batch * 16, batch), batch);
     console.log(`mlp batch ${batch}: largest difference ${Math.max(...y.data.map((value, i) => Math.abs(value - want[i])))}`);
   }
+  engine.dispose();
 }
 
 async function cycles() {
   const output = join(folder, "mlp.engine");
   const gpu = openGpu();
   const x = new Tensor("float32", floats(16), [1, 16]);
-  const once = async () => { using engine = Engine.loadSync(output); await engine.run({ x }); };
+  const once = async () => {
+    const engine = Engine.loadSync(output);
+    await engine.run({ x });
+    engine.dispose();
+  };
   for (let i = 0; i < 5; i++) await once();
   const before = gpu.memory().freeBytes;
   const started = performance.now();
@@ -88,13 +93,14 @@ function faulty() {
 async function fault() {
   const [good, bad] = [join(folder, "mlp.engine"), join(folder, "bad.engine")];
   await build(mlp(), { output: bad, target: "cuda", level: 0, cudaCompiler: faulty() });
-  using engine = Engine.loadSync(good);
-  using broken = Engine.loadSync(bad);
+  const engine = Engine.loadSync(good);
+  const broken = Engine.loadSync(bad);
   const x = new Tensor("float32", floats(16), [1, 16]);
   const before = (await engine.run({ x })).y.data;
   await broken.run({ x }).then(() => console.log("FAIL: the faulty engine ran"), (error) => console.log(`the faulty engine: ${error.code}: ${error.message}`));
   const after = (await engine.run({ x })).y.data;
   console.log(`another engine afterwards: ${before.every((value, i) => value === after[i]) ? "the same results" : "FAIL: other results"}`);
+  engine.dispose();
 }
 
 async function measure(name) {
@@ -102,14 +108,15 @@ async function measure(name) {
   const path = join(models, `${name}.onnx`);
   const host = join(folder, `${name}.x64.engine`);
   await build(path, { output: host, level: 0, profiles: profiles(shapes) });
-  using reference = Engine.loadSync(host);
+  const reference = Engine.loadSync(host);
   const feeds16 = feedsOf(reference, shapes(16));
   const expected = await reference.run(feeds16);
+  reference.dispose();
   for (const precision of precisions) {
     const output = join(folder, `${name}.${precision}.engine`);
     const { elapsedMs, report } = await build(path, { output, target: "cuda", precision, level, profiles: profiles(shapes) });
-    using engine = Engine.loadSync(output);
-    using context = engine.createContext();
+    const engine = Engine.loadSync(output);
+    const context = engine.createContext();
     const actual = await context.run(feeds16);
     for (const [key, value] of Object.entries(expected)) {
       const { relative, cosine } = agreement(actual[key], value);
@@ -130,6 +137,7 @@ async function measure(name) {
       console.log(`${name} ${precision} batch ${String(batch).padStart(3)}: device ${ms(device)} ms, host to host ${ms(median(times))} ms (+${ms(median(times) - device)})`);
     }
     if ("kernels" in flags) kernels(context, feedsOf(engine, shapes(Number(flags.kernels || 1))));
+    engine.dispose();
   }
 }
 

@@ -3,7 +3,7 @@
  * that were written, not that they were right; after this check an index needs no further one.
  */
 import type { DimIndex } from "./dim-table.ts";
-import type { Manifest, ManifestLaunch, ManifestParam, ManifestStep, ManifestValue } from "./manifest.ts";
+import type { Manifest, ManifestLaunch, ManifestParam, ManifestTensorMap, ManifestStep, ManifestValue } from "./manifest.ts";
 
 const OPERATORS: ReadonlySet<unknown> = new Set(["add", "mul", "floorDiv", "mod", "min", "max"]);
 const PLACES: ReadonlySet<unknown> = new Set(["arena", "weights", "input", "output"]);
@@ -91,7 +91,17 @@ class Check {
       this.require(map.dims.length > 0 && map.dims.length <= 5 && map.strideBytes.length === map.dims.length - 1 && map.box.length === map.dims.length, "a tensor map has another rank");
       for (const dim of [...map.dims, ...map.strideBytes]) this.dim(dim, "a size of a tensor map");
       for (const size of map.box) this.within(size - 1, 256, "the box of a tensor map");
+      if (map.offsetBytes !== undefined) this.dim(map.offsetBytes, "the offset of a tensor map");
+      if (map.pixels) this.pixels(map.pixels, map.dims.length);
     }
+  }
+
+  private pixels({ channels, count, lower, upper }: NonNullable<ManifestTensorMap["pixels"]>, rank: number): void {
+    this.require(rank === 4 && lower.length === 2 && upper.length === 2, "pixels of a tensor map have another rank");
+    this.within(channels - 1, 256, "the channels of a tensor map");
+    this.within(count - 1, 1024, "the pixels of a tensor map");
+    for (const corner of lower) this.within(corner + 128, 256, "a corner of a tensor map");
+    for (const corner of upper) this.dim(corner, "a corner of a tensor map");
   }
 
   private param(param: ManifestParam): void {

@@ -3,7 +3,7 @@
  * was made from and for. Everything here depends on model, options, processor and tuning cache alone.
  */
 import type { DType, Precision } from "../base/index.ts";
-import type { GraphJson, Launch, TensorMap } from "../ir/index.ts";
+import type { GraphJson, Launch, PixelTile, TensorMap } from "../ir/index.ts";
 import type { DimIndex, DimRow } from "./dim-table.ts";
 
 export const ENGINE_FORMAT = 1;
@@ -38,9 +38,11 @@ export interface ManifestLaunch extends Omit<Launch, "grid" | "tensorMaps"> {
   readonly tensorMaps: readonly ManifestTensorMap[];
 }
 
-export interface ManifestTensorMap extends Omit<TensorMap, "dims" | "strideBytes"> {
+export interface ManifestTensorMap extends Omit<TensorMap, "dims" | "strideBytes" | "offsetBytes" | "pixels"> {
   readonly dims: readonly DimIndex[];
   readonly strideBytes: readonly DimIndex[];
+  readonly offsetBytes?: DimIndex;
+  readonly pixels?: Omit<PixelTile, "upper"> & { readonly upper: readonly [DimIndex, DimIndex] };
 }
 
 export interface ManifestKernel {

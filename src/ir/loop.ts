@@ -54,7 +54,12 @@ export interface Buffer {
   readonly dims: readonly Dim[];
   /** Elements from one index to the next, per dimension; row-major without gaps when absent. */
   readonly strides?: readonly Dim[];
+  /** A power of two that the first element's address is a multiple of, in bytes; `BUFFER_ALIGNMENT` when absent. */
+  readonly alignment?: number;
 }
+
+/** Where a buffer begins that is no part of another: a multiple of so many bytes. */
+export const BUFFER_ALIGNMENT = 64;
 
 export interface LoopOutput {
   readonly buffer: Buffer;

@@ -107,7 +107,11 @@ class Linker {
   private launch({ grid, tensorMaps, ...launch }: Launch, codeBytes: number): ManifestLaunch {
     return {
       ...launch, codeBytes, grid: grid.map((dim) => this.dim(dim)),
-      tensorMaps: tensorMaps.map(({ dims, strideBytes, ...map }) => ({ ...map, dims: dims.map((dim) => this.dim(dim)), strideBytes: strideBytes.map((dim) => this.dim(dim)) })),
+      tensorMaps: tensorMaps.map(({ dims, strideBytes, offsetBytes, pixels, ...map }) => ({
+        ...map, dims: dims.map((dim) => this.dim(dim)), strideBytes: strideBytes.map((dim) => this.dim(dim)),
+        ...(offsetBytes === undefined ? {} : { offsetBytes: this.dim(offsetBytes) }),
+        ...(pixels === undefined ? {} : { pixels: { ...pixels, upper: [this.dim(pixels.upper[0]), this.dim(pixels.upper[1])] as const } }),
+      })),
     };
   }
 

@@ -439,6 +439,8 @@ export class GpuExecutor implements Execution {
   }
 }
 
-function tensorMapValues({ param, element, dims, strideBytes, box, swizzle, promotion }: ManifestTensorMap, values: Float64Array, slots: readonly number[]): TensorMapValues {
-  return { element, box, swizzle, ...(promotion ? { promotion } : {}), address: slots[param]!, dims: dims.map((dim) => values[dim]!), strideBytes: strideBytes.map((dim) => values[dim]!) };
+function tensorMapValues({ param, element, dims, strideBytes, offsetBytes, pixels, box, swizzle, promotion }: ManifestTensorMap, values: Float64Array, slots: readonly number[]): TensorMapValues {
+  const address = slots[param]! + (offsetBytes === undefined ? 0 : values[offsetBytes]!);
+  const corners = pixels && { pixels: { ...pixels, upper: [values[pixels.upper[0]]!, values[pixels.upper[1]]!] as const } };
+  return { element, box, swizzle, ...(promotion ? { promotion } : {}), ...corners, address, dims: dims.map((dim) => values[dim]!), strideBytes: strideBytes.map((dim) => values[dim]!) };
 }

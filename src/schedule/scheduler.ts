@@ -17,7 +17,7 @@ import { convInputs, convPads, sumType, type NarrowTypes } from "./contractions.
 import { decideFusion, type Fusion, isReshape } from "./fusion.ts";
 import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from "./plan.ts";
 import { convPhases } from "./transposed-conv.ts";
-import { contiguousView, expandView, isContiguous, reshapeView, sliceView, type Storage, transposeView, type View } from "./view.ts";
+import { alignmentOf, contiguousView, expandView, isContiguous, reshapeView, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
 export interface ScheduleOptions {
   /** What the target has kernels for, beside float32; the rest runs as loops. */
@@ -140,7 +140,7 @@ class Scheduler {
     const key = `${view.storage.name}|${view.dtype}|${view.dims.map(String)}|${view.strides.map(String)}|${view.offset}`;
     let buffer = this.shared.buffersByKey.get(key);
     if (!buffer) {
-      buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }) };
+      buffer = { name: view.storage.name, dtype: view.dtype, dims: view.dims, ...(isContiguous(view) ? {} : { strides: view.strides }), ...(view.offset === 0 ? {} : { alignment: alignmentOf(view) }) };
       this.shared.buffersByKey.set(key, buffer);
       this.shared.bufferViews.set(buffer, view);
     }

@@ -2,8 +2,8 @@
  * Strided views: how a value's elements lie in a storage. Reshapes, transposes, slices and expansions of a value that
  * is already in memory cost nothing as long as strides can say them.
  */
-import type { DType } from "../base/index.ts";
-import { add, type Dim, dimEqual, dimsEqual, mul, type Value } from "../ir/index.ts";
+import { type DType, DTYPE_BITS } from "../base/index.ts";
+import { add, BUFFER_ALIGNMENT, type Dim, dimEqual, dimsEqual, mul, type Value } from "../ir/index.ts";
 
 /** A piece of memory the plan places: in the arena, among the weights, or the caller's input or output. */
 export interface Storage {
@@ -132,4 +132,13 @@ function mergedStride(view: View, axes: readonly number[]): Dim | undefined {
 
 export function contiguousView(storage: Storage, dtype: DType, dims: readonly Dim[]): View {
   return { storage, dtype, dims, strides: rowMajorStrides(dims), offset: 0 };
+}
+
+/** The largest power of two, up to a storage's own alignment, that the view's first byte is a multiple of for every binding. */
+export function alignmentOf({ dtype, offset }: View): number {
+  const bytes = mul(offset, Math.max(1, DTYPE_BITS[dtype] / 8));
+  const coefficients = typeof bytes === "number" ? [bytes] : bytes.terms.map(({ coefficient }) => coefficient);
+  let alignment = BUFFER_ALIGNMENT;
+  while (coefficients.some((coefficient) => coefficient % alignment !== 0)) alignment /= 2;
+  return Math.max(1, alignment);
 }

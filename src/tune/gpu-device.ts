@@ -3,8 +3,8 @@
  * events.
  */
 import { byteLength } from "../base/index.ts";
-import { type Bindings, type Buffer, type CompiledKernel, COUNTER_WORDS, evaluate, type PackedData } from "../ir/index.ts";
-import type { Gpu, GpuGraph, GpuLaunch, GpuStream } from "../native/index.ts";
+import { type Bindings, type Buffer, type CompiledKernel, COUNTER_WORDS, type Dim, evaluate, type PackedData, type TensorMap } from "../ir/index.ts";
+import type { Gpu, GpuGraph, GpuLaunch, GpuStream, TensorMapValues } from "../native/index.ts";
 import { NativeMemory } from "../native/index.ts";
 import { spanOf } from "./bound-kernel.ts";
 import type { PreparedKernel, TuneDevice } from "./tune.ts";
@@ -53,7 +53,7 @@ class PreparedLaunch implements PreparedKernel {
     this.#launch = {
       kernel: module.kernel(launch!.entry, launch!.sharedBytes), grid: [Math.min(x, most), y, z], block: launch!.block, sharedBytes: launch!.sharedBytes, slots,
       ...(launch!.cluster ? { cluster: launch!.cluster } : {}),
-      tensorMaps: launch!.tensorMaps.map(({ param, dims, strideBytes, ...map }) => ({ ...map, address: slots[param]!, dims: dims.map((dim) => evaluate(dim, bindings)), strideBytes: strideBytes.map((dim) => evaluate(dim, bindings)) })),
+      tensorMaps: launch!.tensorMaps.map((map) => tensorMapValues(map, bindings, slots)),
     };
   }
 
@@ -122,4 +122,10 @@ class PreparedLaunch implements PreparedKernel {
     this.#gpu.upload(address, memory.address, data.sizeBytes);
     return address;
   }
+}
+
+function tensorMapValues({ param, dims, strideBytes, offsetBytes = 0, pixels, ...map }: TensorMap, bindings: Bindings, slots: readonly number[]): TensorMapValues {
+  const at = (dim: Dim): number => evaluate(dim, bindings);
+  const corners = pixels && { pixels: { ...pixels, upper: [at(pixels.upper[0]), at(pixels.upper[1])] as const } };
+  return { ...map, ...corners, address: slots[param]! + at(offsetBytes), dims: dims.map(at), strideBytes: strideBytes.map(at) };
 }

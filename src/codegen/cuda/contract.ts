@@ -34,3 +34,8 @@ export const HOPPER: CudaArch = { capability: 90, ownInstructions: true, multipr
 export function archName({ capability, ownInstructions }: CudaArch): string {
   return ownInstructions && capability >= 90 ? `sm_${capability}a` : `sm_${capability}`;
 }
+
+/** Whether code may use Hopper's warpgroup products and the copy engine with them. */
+export function hasWarpgroups({ capability, ownInstructions }: CudaArch): boolean {
+  return capability === 90 && ownInstructions;
+}

@@ -204,7 +204,7 @@ class CudaStream implements GpuStream {
   }
 
   launch(launch: GpuLaunch): void {
-    this.#gpu.check(this.#gpu.launches.launch(launch, this.#handle), "a kernel launch");
+    this.#gpu.check(this.#gpu.launches.launch(launch, this.#handle), `a launch of ${launch.grid.join(" x ")} blocks of ${launch.block} threads with ${launch.tensorMaps.length} tensor maps`);
   }
 
   copyIn(to: number, from: number, sizeBytes: number): void {

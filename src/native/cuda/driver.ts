@@ -56,6 +56,7 @@ const FUNCTIONS = {
   cuEventSynchronize: "int64_t event",
   cuEventElapsedTime: "int64_t milliseconds, int64_t begin, int64_t end",
   cuTensorMapEncodeTiled: "int64_t map, int type, unsigned int rank, int64_t address, int64_t dims, int64_t strides, int64_t box, int64_t elementStrides, int interleave, int swizzle, int promotion, int fill",
+  cuTensorMapEncodeIm2col: "int64_t map, int type, unsigned int rank, int64_t address, int64_t dims, int64_t strides, int64_t lower, int64_t upper, unsigned int channels, unsigned int pixels, int64_t elementStrides, int interleave, int swizzle, int promotion, int fill",
 } as const;
 
 export type CudaFunction = keyof typeof FUNCTIONS;

@@ -38,6 +38,8 @@ export interface TensorMapValues {
   readonly box: readonly number[];
   readonly swizzle: "none" | "32B" | "64B" | "128B";
   readonly promotion?: "none" | "64B" | "128B" | "256B";
+  /** Set for tiles of pixels (cuTensorMapEncodeIm2col); `box` then holds steps from pixel to pixel. */
+  readonly pixels?: { readonly channels: number; readonly count: number; readonly lower: readonly [number, number]; readonly upper: readonly [number, number] };
 }
 
 export interface GpuLaunch {

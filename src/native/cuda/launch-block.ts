@@ -1,7 +1,7 @@
 /**
  * The memory a kernel launch is described in: configuration, attributes, parameters, tensor maps. One block serves all
  * launches of a thread, since the driver copies what it needs during the call.
- * Sources: cuda.h, CUlaunchConfig, CUlaunchAttribute, cuTensorMapEncodeTiled.
+ * Sources: cuda.h, CUlaunchConfig, CUlaunchAttribute, cuTensorMapEncodeTiled, cuTensorMapEncodeIm2col.
  */
 import { assert } from "../../base/index.ts";
 import { NativeMemory } from "../memory.ts";
@@ -67,12 +67,20 @@ export class LaunchBlock {
   }
 
   #encode(map: TensorMapValues, at: number): number {
-    const [dims, strides, box, steps] = [0, 1, 2, 3].map((i) => AT.lists + 64 * i) as [number, number, number, number];
+    const [dims, strides, box, steps, lower, upper] = [0, 1, 2, 3, 4, 5].map((i) => AT.lists + 64 * i) as [number, number, number, number, number, number];
+    const first = [ELEMENT[map.element], map.dims.length, map.address, this.#base + dims, this.#base + strides] as const;
+    const last = [0, SWIZZLE[map.swizzle], PROMOTION[map.promotion ?? "128B"], 0] as const;
     map.dims.forEach((size, i) => this.#put(dims + 8 * i, size));
     map.strideBytes.forEach((size, i) => this.#put(strides + 8 * i, size));
     map.box.forEach((size, i) => this.#view.setUint32(box + 4 * i, size, true));
+    if (map.pixels) {
+      const { channels, count } = map.pixels;
+      map.pixels.lower.forEach((corner, i) => this.#view.setInt32(lower + 4 * i, corner, true));
+      map.pixels.upper.forEach((corner, i) => this.#view.setInt32(upper + 4 * i, corner, true));
+      return this.#driver.status("cuTensorMapEncodeIm2col", this.#base + at, ...first, this.#base + lower, this.#base + upper, channels, count, this.#base + box, ...last);
+    }
     map.dims.forEach((_, i) => this.#view.setUint32(steps + 4 * i, 1, true));
-    return this.#driver.status("cuTensorMapEncodeTiled", this.#base + at, ELEMENT[map.element], map.dims.length, map.address, this.#base + dims, this.#base + strides, this.#base + box, this.#base + steps, 0, SWIZZLE[map.swizzle], PROMOTION[map.promotion ?? "128B"], 0);
+    return this.#driver.status("cuTensorMapEncodeTiled", this.#base + at, ...first, this.#base + box, this.#base + steps, ...last);
   }
 
   #put(offset: number, value: number): void {

@@ -7,15 +7,15 @@
  * the other's products. Keys that no query of the block sees are not visited.
  * Source: Shah et al., "FlashAttention-3", 2024, algorithms 1 and 2.
  */
-import { add, type AttentionKernel, type Bindings, ceilDiv, type Dim, dimEqual, evaluate, mul, product, type StridedOperand } from "../../../ir/index.ts";
-import type { CudaArch, CudaKernel, CudaTactic } from "../contract.ts";
-import { pairText } from "./epilogue-text.ts";
+import { add, type AttentionKernel, type Bindings, ceilDiv, type Dim, dimEqual, type Epilogue, evaluate, mul, product, type StridedOperand } from "../../../ir/index.ts";
+import { type CudaArch, type CudaKernel, type CudaTactic, hasWarpgroups } from "../contract.ts";
+import { pairText, PLAIN_FINISH } from "./epilogue-text.ts";
 import { KernelText } from "./kernel-text.ts";
 import { mappedLoad } from "./mapped-load.ts";
 import { storeFunctions } from "./output-text.ts";
 import { BASE, HOPPER } from "./prelude.ts";
 import { warpgroupProduct } from "./products.ts";
-import { isMappable, isMultipleOf } from "./tensor-map.ts";
+import { isAligned } from "./tensor-map.ts";
 
 export interface AttentionParameters {
   /** Consumer warpgroups, 64 queries each. */
@@ -24,6 +24,15 @@ export interface AttentionParameters {
   readonly keys: 64 | 128;
   readonly stages: number;
 }
+
+const CANDIDATES: readonly AttentionParameters[] = [
+  { consumers: 1, keys: 64, stages: 2 },
+  { consumers: 1, keys: 128, stages: 2 },
+  { consumers: 2, keys: 64, stages: 2 },
+  { consumers: 2, keys: 128, stages: 2 },
+  { consumers: 3, keys: 64, stages: 4 },
+  { consumers: 3, keys: 128, stages: 2 },
+];
 
 type Half = "float16" | "bfloat16";
 /** Elements of one swizzled row of shared memory. */
@@ -43,15 +52,15 @@ function shapeOf(kernel: AttentionKernel): Shape | undefined {
   if (element !== "float16" && element !== "bfloat16") return undefined;
   if ([k, v, output].some(({ buffer }) => buffer.dtype !== element)) return undefined;
   if (typeof headSize !== "number" || typeof valueSize !== "number" || headSize > 2 * PANEL || valueSize > 2 * PANEL) return undefined;
-  const mappable = ({ strides, offset = 0 }: StridedOperand): boolean => dimEqual(strides[3], 1) && isMappable(strides.slice(0, 3), offset, 2);
+  const mappable = ({ buffer, strides, offset = 0 }: StridedOperand): boolean => dimEqual(strides[3], 1) && isAligned(buffer, [...strides.slice(0, 3), offset], 2);
   if (![q, k, v].every(mappable) || !dimEqual(output.strides[3], 1)) return undefined;
   return { element, headPanels: headSize > PANEL ? 2 : 1, valuePanels: valueSize > PANEL ? 2 : 1 };
 }
 
 export function hopperAttentionTactics(kernel: AttentionKernel, arch: CudaArch, optimum: Bindings): CudaTactic[] {
   const shape = shapeOf(kernel);
-  if (arch.capability !== 90 || !shape) return [];
-  const candidates: AttentionParameters[] = ([1, 2] as const).flatMap((consumers) => ([64, 128] as const).map((keys) => ({ consumers, keys, stages: 2 })));
+  if (!hasWarpgroups(arch) || !shape) return [];
+  const candidates = CANDIDATES.filter((p) => p.consumers < 3 || (shape.headPanels + shape.valuePanels === 2 && !kernel.mask));
   return candidates.map((p) => ({
     name: attentionTacticName(p),
     estimate: estimate(kernel, p, arch, optimum),
@@ -180,7 +189,7 @@ function consumerText(text: KernelText, kernel: AttentionKernel, shape: Shape, p
   const turns = p.consumers === 2;
   const { output } = kernel;
   const at = [`b0 * ${text.size64(output.strides[0])}`, `b1 * ${text.size64(output.strides[1])}`, text.size64(output.offset ?? 0)].join(" + ");
-  const aligned = [output.strides[0], output.strides[1], output.strides[2], output.offset ?? 0].every((stride) => isMultipleOf(stride, 8));
+  const aligned = isAligned(output.buffer, [...output.strides.slice(0, 3), output.offset ?? 0], 2);
   const next = "stage + 1 == STAGES ? 0 : stage + 1";
   return `${p.consumers > 1 ? `\n    registersGrow<${p.consumers === 2 ? 240 : 160}>();` : ""}
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, row = firstQuery + (warpgroup - 1) * 64 + warp * 16 + lane / 4;
@@ -256,8 +265,8 @@ function consumerText(text: KernelText, kernel: AttentionKernel, shape: Shape, p
       #pragma unroll
       for (int i = 0; i < ${sums}; i += 4) { sums[i + half * 2] *= inverse; sums[i + half * 2 + 1] *= inverse; }
     }
-    const auto finish = [](float sum0, float sum1, int, int) -> float2 { return float2{sum0, sum1}; };
-    storeFragment<${sums / 4}, ${aligned}, 0>(sums, (u16*)${text.pointer(output.buffer)} + ${at}, ${text.size64(output.strides[2])}, row - lane / 4, 0, queries, ${text.size(kernel.valueSize)}, finish);`;
+    ${PLAIN_FINISH}
+    storeFragment<${sums / 4}, ${aligned}, 0>(sums, (u16*)${text.pointer(output.buffer)} + ${at}, ${text.size64(output.strides[2])}, row - lane / 4, 0, queries, ${text.size(kernel.valueSize)}, fetch, finish);`;
 }
 
 /**
@@ -268,9 +277,7 @@ function softmaxText(text: KernelText, kernel: AttentionKernel): string {
   const factor = kernel.scale * Math.LOG2E;
   const causal = kernel.causalOffset !== undefined;
   const scaled = kernel.mask !== undefined || factor <= 0;
-  const mask = kernel.mask ? `const auto maskAt = [&](int row, int column) -> float2 {
-        ${pairText(text, kernel.mask, { indices: ["b0", "b1", "row"], columns: kernel.keys }).replaceAll("\n", "\n        ")}
-      };` : "";
+  const mask = kernel.mask ? maskText(text, kernel, kernel.mask) : "";
   const add = !scaled ? "" : `#pragma unroll
       for (int i = 0; i < KEYS / 2; i += 2) {
         const float2 m = ${kernel.mask ? "maskAt(min(row + i / 2 % 2 * 8, queries - 1), block * KEYS + i / 4 * 8 + lane % 4 * 2)" : "float2{0, 0}"};
@@ -310,6 +317,17 @@ function softmaxText(text: KernelText, kernel: AttentionKernel): string {
         total[half] = fmaf(total[half], rescale[half], sum);
       }
     };`;
+}
+
+/** `maskAt(row, column)`: what is added to two neighbouring scores. */
+function maskText(text: KernelText, kernel: AttentionKernel, mask: Epilogue): string {
+  const pair = pairText(text, mask, { indices: ["b0", "b1", "row"], columns: kernel.keys });
+  return `const auto maskAt = [&](int row, int column) -> float2 {
+        ${pair.place}
+        struct { ${pair.fields.join(" ")} } fetched;
+        ${pair.fetch.replaceAll("\n", "\n        ")}
+        ${pair.finish.replaceAll("\n", "\n        ")}
+      };`;
 }
 
 function float(value: number): string {

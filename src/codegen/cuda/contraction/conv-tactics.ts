@@ -1,6 +1,6 @@
 /** Candidate ways to run a convolution on a GPU, best estimate first. */
 import { type Bindings, type ConstantLookup, type ConvKernel, evaluate } from "../../../ir/index.ts";
-import type { CudaArch, CudaTactic } from "../contract.ts";
+import { type CudaArch, type CudaTactic, hasWarpgroups } from "../contract.ts";
 import { convLoads, convOperands, convProblem, isPixelMappable } from "./conv.ts";
 import { convShape, hasDenseOutput, isPointwise, packConvWeights } from "./conv-shape.ts";
 import { depthwiseTactics } from "./depthwise.ts";
@@ -9,7 +9,7 @@ import { KernelText } from "./kernel-text.ts";
 import { ampereKernel, ampereTacticName } from "./matmul-ampere.ts";
 import { hopperKernel, hopperTacticName } from "./matmul-hopper.ts";
 import { ampereCandidates, ampereEstimate, hopperCandidates, hopperEstimate } from "./tile-candidates.ts";
-import { isMappable } from "./tensor-map.ts";
+import { isAligned } from "./tensor-map.ts";
 
 /** Empty when the convolution is of a kind that is not generated, or its weights are not constant. */
 export function convTactics(conv: ConvKernel, arch: CudaArch, constants: ConstantLookup, optimum: Bindings): CudaTactic[] {
@@ -24,8 +24,8 @@ export function convTactics(conv: ConvKernel, arch: CudaArch, constants: Constan
     depthBytes: shape.kernel[0] * shape.kernel[1] * shape.inputs * ELEMENTS[shape.element].bytes,
   };
   const tactics: CudaTactic[] = [];
-  const mapped = isPointwise(shape) ? shape.groups === 1 && shape.inputStrides[3] === 1 && isMappable([shape.inputStrides[2]], 0, ELEMENTS[shape.element].bytes) : isPixelMappable(shape);
-  if (arch.capability === 90 && mapped && shape.element !== "float32") {
+  const mapped = isPointwise(shape) ? shape.groups === 1 && shape.inputStrides[3] === 1 && isAligned(conv.input, [shape.inputStrides[2]], ELEMENTS[shape.element].bytes) : isPixelMappable(conv, shape);
+  if (hasWarpgroups(arch) && mapped && shape.element !== "float32") {
     for (const p of hopperCandidates(arch, sizes)) {
       tactics.push({ name: hopperTacticName(p), estimate: hopperEstimate(p, sizes, arch), compile: () => {
         const text = new KernelText(conv.output);

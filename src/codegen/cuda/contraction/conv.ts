@@ -12,7 +12,7 @@ import type { AmpereOperands, GatheredOperand } from "./matmul-ampere.ts";
 import type { HopperLoads } from "./matmul-hopper.ts";
 import type { PackedMatrix } from "./packing.ts";
 import { type Problem, STEP_BYTES } from "./problem.ts";
-import { isMappable } from "./tensor-map.ts";
+import { isAligned } from "./tensor-map.ts";
 
 /** Groups are the product's batch. */
 export function convProblem(conv: ConvKernel, shape: ConvShape, text: KernelText): Problem {
@@ -38,11 +38,11 @@ export function convProblem(conv: ConvKernel, shape: ConvShape, text: KernelText
 }
 
 /** Whether the copy engine can read pixels: channels in whole steps, corners and taps in the range of its fields. */
-export function isPixelMappable(shape: ConvShape): boolean {
+export function isPixelMappable(conv: ConvKernel, shape: ConvShape): boolean {
   const { bytes } = ELEMENTS[shape.element];
   const { inputStrides: [image, row, column, channel], kernel, dilation, pad, spatialDims } = shape;
   const reach = [0, 1].every((i) => pad[i]! < 128 && (kernel[i]! - 1) * dilation[i]! < 128);
-  return shape.groups === 1 && (shape.inputs * bytes) % STEP_BYTES === 0 && channel === 1 && reach && spatialDims === 2 && isMappable([image, row, column], 0, bytes);
+  return shape.groups === 1 && (shape.inputs * bytes) % STEP_BYTES === 0 && channel === 1 && reach && spatialDims === 2 && isAligned(conv.input, [image, row, column], bytes);
 }
 
 export function convLoads(text: KernelText, conv: ConvKernel, shape: ConvShape, packed: PackedMatrix, tile: readonly [number, number], multicast: number): HopperLoads {
@@ -111,7 +111,7 @@ function pixelOperand(text: KernelText, conv: ConvKernel, shape: ConvShape): Gat
   const { inputs, kernel, stride, pad, dilation, inputStrides: [image, row, column, channel] } = shape;
   const [height, width] = [text.size(shape.outHeight), text.size(shape.outWidth)];
   const [inHeight, inWidth] = [text.size(shape.height), text.size(shape.width)];
-  const wide = channel === 1 && (inputs * bytes) % 16 === 0 && isMappable([image, row, column], 0, bytes);
+  const wide = channel === 1 && (inputs * bytes) % 16 === 0 && isAligned(conv.input, [image, row, column], bytes);
   const group = shape.groups === 1 ? "" : ` + b0 * ${text.size64(mul(inputs, channel))}`;
   return {
     pointer: `((const ${type}*)${text.pointer(conv.input)}${group})`,

@@ -12,7 +12,7 @@ import { KernelText } from "./kernel-text.ts";
 import { storeFunctions } from "./output-text.ts";
 import { packColumns, type PackedMatrix } from "./packing.ts";
 import { BASE } from "./prelude.ts";
-import { isMappable } from "./tensor-map.ts";
+import { isAligned } from "./tensor-map.ts";
 
 const CHANNELS = 8;
 const THREADS = 128;
@@ -21,7 +21,7 @@ const THREADS = 128;
 function depthwiseShape(shape: ConvShape, conv: ConvKernel): ConvShape | undefined {
   const half = (dtype: string): boolean => dtype === "float16" || dtype === "bfloat16";
   const [image, row, column, channel] = shape.inputStrides;
-  const aligned = channel === 1 && shape.groups % CHANNELS === 0 && isMappable([image, row, column, ...shape.outputStrides.slice(0, 3)], 0, 2);
+  const aligned = channel === 1 && shape.groups % CHANNELS === 0 && isAligned(conv.input, [image, row, column], 2) && isAligned(conv.output, shape.outputStrides.slice(0, 3), 2);
   return shape.inputs === 1 && shape.outputs === 1 && half(shape.element) && conv.output.dtype === shape.element && aligned ? shape : undefined;
 }
 
@@ -120,7 +120,7 @@ function bodyText(text: KernelText, conv: ConvKernel, shape: ConvShape, packed: 
     u32 packed[${CHANNELS / 2}];
     #pragma unroll
     for (int c = 0; c < ${CHANNELS}; c += 2) {
-      const float2 v = finish(sums[p][c], sums[p][c + 1], row, channel + c);
+      const float2 v = finish(sums[p][c], sums[p][c + 1], row, channel + c, fetch(row, channel + c));
       packed[c / 2] = ${pack}(v.x, v.y);
     }
     *(Vector16*)(out + row * ${text.size64(shape.outputStrides[2])} + channel) = Vector16{packed[0], packed[1], packed[2], packed[3]};

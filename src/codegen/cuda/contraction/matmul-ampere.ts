@@ -147,7 +147,7 @@ function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands
   ${outputText(text, problem)}
   #pragma unroll
   for (int i = 0; i < ${parts.rows}; i++)
-    storeFragment<${parts.columns}, ${isStoredWide(output)}, 0>(d[i], out, ${text.size64(output.rowStride)}, firstRow + warpRow + i * 16, firstColumn + warpColumn, rows, columns, finish);
+    storeFragment<${parts.columns}, ${isStoredWide(output)}, 0>(d[i], out, ${text.size64(output.rowStride)}, firstRow + warpRow + i * 16, firstColumn + warpColumn, rows, columns, fetch, finish);
 `;
 }
 

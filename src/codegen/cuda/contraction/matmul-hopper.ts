@@ -240,7 +240,7 @@ function storeText(text: KernelText, problem: Problem, p: HopperParameters, row:
       ${outputText(text, problem)}
       #pragma unroll
       for (int part = 0; part < ${partsOf(p)}; part++)
-        storeFragment<${p.tile[1] / 8}, ${isStoredWide(output)}, 0>(d[part], out, ${text.size64(output.rowStride)}, tile.row + ${row("part")}, tile.column, rows, columns, finish);`;
+        storeFragment<${p.tile[1] / 8}, ${isStoredWide(output)}, 0>(d[part], out, ${text.size64(output.rowStride)}, tile.row + ${row("part")}, tile.column, rows, columns, fetch, finish);`;
 }
 
 /** The block's part of the sums to its own shared memory, once every warpgroup has read the last stage. */
@@ -273,7 +273,7 @@ function combineText(text: KernelText, problem: Problem, p: HopperParameters): s
         const float4 v = loadCluster(addressAt(ring + (row * ${width + 8} + column) * 4, block));
         sum.x += v.x; sum.y += v.y; sum.z += v.z; sum.w += v.w;
       }
-      storeFour<${isStoredWide(output)}>(sum, out, ${text.size64(output.rowStride)}, tile.row + row, tile.column + column, rows, columns, finish);
+      storeFour<${isStoredWide(output)}>(sum, out, ${text.size64(output.rowStride)}, tile.row + row, tile.column + column, rows, columns, fetch, finish);
     }
   }
   clusterSync();`;

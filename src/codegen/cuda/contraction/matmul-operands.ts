@@ -4,7 +4,7 @@ import { ELEMENTS, type Multiplied } from "./elements.ts";
 import type { KernelText } from "./kernel-text.ts";
 import type { AmpereOperands, ColumnsOperand, GatheredOperand } from "./matmul-ampere.ts";
 import type { PackedMatrix } from "./packing.ts";
-import { isMappable, isMultipleOf } from "./tensor-map.ts";
+import { isAligned, isMultipleOf } from "./tensor-map.ts";
 
 interface Strided {
   readonly name: string;
@@ -21,17 +21,17 @@ interface Strided {
 export function matmulOperands(text: KernelText, kernel: MatmulKernel, element: Multiplied, packed: PackedMatrix | undefined): AmpereOperands {
   const { a, b } = kernel;
   const { bytes, type } = ELEMENTS[element];
-  const wideBy = (strides: readonly Dim[], offset: Dim): boolean => isMappable(strides, offset, bytes);
+  const wideBy = ({ buffer, batchStrides, offset = 0 }: MatmulOperand, stride: Dim): boolean => isAligned(buffer, [stride, ...batchStrides, offset], bytes);
   const at = (operand: MatmulOperand): string => operandPointer(text, operand, type);
   const common = { depth: text.size(kernel.k), wholeChunks: isMultipleOf(kernel.k, 16 / bytes) };
   const aSide = gathered(text, {
     name: "a", pointer: at(a), rowStride: a.rowStride, depthStride: a.columnStride, first: "firstRow", limit: "rows",
-    wide: dimEqual(a.columnStride, 1) && wideBy([a.rowStride, ...a.batchStrides], a.offset ?? 0),
+    wide: dimEqual(a.columnStride, 1) && wideBy(a, a.rowStride),
   });
   const bSide = { name: "b", first: "firstColumn", limit: "columns" };
   if (packed) return { ...common, a: aSide, b: gathered(text, { ...bSide, pointer: text.packedPointer(packed.data, type), rowStride: packed.pitch, depthStride: 1, wide: true }) };
-  if (bytes === 2 && dimEqual(b.columnStride, 1) && wideBy([b.rowStride, ...b.batchStrides], b.offset ?? 0)) return { ...common, a: aSide, b: columns(text, at(b), b) };
-  const wide = dimEqual(b.rowStride, 1) && wideBy([b.columnStride, ...b.batchStrides], b.offset ?? 0);
+  if (bytes === 2 && dimEqual(b.columnStride, 1) && wideBy(b, b.rowStride)) return { ...common, a: aSide, b: columns(text, at(b), b) };
+  const wide = dimEqual(b.rowStride, 1) && wideBy(b, b.columnStride);
   return { ...common, a: aSide, b: gathered(text, { ...bSide, pointer: at(b), rowStride: b.columnStride, depthStride: b.rowStride, wide }) };
 }
 

@@ -1,6 +1,6 @@
 /** Candidate ways to run a matrix product on a GPU, best estimate first. */
 import { type Bindings, type ConstantLookup, evaluate, type MatmulKernel } from "../../../ir/index.ts";
-import type { CudaArch, CudaTactic } from "../contract.ts";
+import { type CudaArch, type CudaTactic, hasWarpgroups } from "../contract.ts";
 import { ELEMENTS } from "./elements.ts";
 import { KernelText } from "./kernel-text.ts";
 import { formOfB, isMappableA, matmulLoads, matmulProblem, packB } from "./matmul.ts";
@@ -21,7 +21,7 @@ export function matmulTactics(kernel: MatmulKernel, arch: CudaArch, constants: C
     rows: evaluate(kernel.m, optimum), columns: evaluate(kernel.n, optimum), depthBytes: evaluate(kernel.k, optimum) * ELEMENTS[element].bytes,
   };
   const tactics: CudaTactic[] = [];
-  if (arch.capability === 90 && element !== "float32" && form && isMappableA(kernel, element)) {
+  if (hasWarpgroups(arch) && element !== "float32" && form && isMappableA(kernel, element)) {
     for (const p of hopperCandidates(arch, sizes)) {
       if (form === "rows" && (p.tile[1] / p.multicast) % 64 !== 0) continue;
       tactics.push({ name: hopperTacticName(p), estimate: hopperEstimate(p, sizes, arch), compile: () => {

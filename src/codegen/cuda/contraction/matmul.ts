@@ -13,7 +13,7 @@ import type { KernelText } from "./kernel-text.ts";
 import { packColumns, type PackedMatrix } from "./packing.ts";
 import { type Problem, STEP_BYTES } from "./problem.ts";
 import { stridesOf } from "./strides.ts";
-import { isMappable } from "./tensor-map.ts";
+import { isAligned } from "./tensor-map.ts";
 
 /** Undefined when the product is not of a kind that the matrix units do. */
 export function matmulProblem(kernel: MatmulKernel): Problem | undefined {
@@ -57,13 +57,13 @@ export function formOfB(kernel: MatmulKernel, element: Multiplied, packed: Packe
   const { b } = kernel;
   const { bytes } = ELEMENTS[element];
   if (packed) return "constant";
-  const mappable = (outer: Dim): boolean => isMappable([outer, ...b.batchStrides], b.offset ?? 0, bytes);
+  const mappable = (outer: Dim): boolean => isAligned(b.buffer, [outer, ...b.batchStrides, b.offset ?? 0], bytes);
   if (dimEqual(b.rowStride, 1) && mappable(b.columnStride)) return "columns";
   return bytes === 2 && dimEqual(b.columnStride, 1) && mappable(b.rowStride) ? "rows" : undefined;
 }
 
 export function isMappableA({ a }: MatmulKernel, element: Multiplied): boolean {
-  return dimEqual(a.columnStride, 1) && isMappable([a.rowStride, ...a.batchStrides], a.offset ?? 0, ELEMENTS[element].bytes);
+  return dimEqual(a.columnStride, 1) && isAligned(a.buffer, [a.rowStride, ...a.batchStrides, a.offset ?? 0], ELEMENTS[element].bytes);
 }
 
 /** @param tile rows of A and columns of B that one box brings */
