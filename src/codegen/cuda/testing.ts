@@ -8,7 +8,7 @@ import { type Bindings, type Buffer, COUNTER_WORDS, evaluate } from "../../ir/in
 import { allocateGuarded, type NativeMemory } from "../../native/index.ts";
 import { HostLibrary } from "../../native/cuda/testing.ts";
 import { spanOf } from "../../tune/index.ts";
-import { archName, type CudaKernel, HOPPER } from "./contract.ts";
+import { archName, type CudaArch, type CudaKernel, HOPPER } from "./contract.ts";
 import { PRELUDE } from "./prelude.ts";
 
 export const hasNvcc = spawnSync("nvcc", ["--version"]).status === 0;
@@ -55,14 +55,15 @@ export function hostLibraryOf(kernels: readonly CudaKernel[]): HostLibrary {
   return new HostLibrary([PRELUDE, ...kernels.map(renamed)].join("\n"), kernels.map((_, i) => `k${i}`));
 }
 
-const renamed = ({ source, launch }: CudaKernel, i: number): string => source.replace(` ${launch.entry}(`, ` k${i}(`);
+/** Each in a namespace, since their helper functions have the same names. */
+const renamed = ({ source, launch }: CudaKernel, i: number): string => `namespace n${i} {\n${source.replace(` ${launch.entry}(`, ` k${i}(`)}\n}`;
 
 /** Registers, spilled bytes and stack of each kernel, by what ptxas reports. */
-export function assembled(kernels: readonly CudaKernel[]): { readonly registers: number; readonly spilled: number; readonly stack: number }[] {
+export function assembled(kernels: readonly CudaKernel[], target: CudaArch = HOPPER): { readonly registers: number; readonly spilled: number; readonly stack: number }[] {
   const folder = mkdtempSync(join(tmpdir(), "sinter-cuda-"));
   try {
     writeFileSync(join(folder, "kernels.cu"), [PRELUDE, ...kernels.map(renamed)].join("\n"));
-    const arch = archName(HOPPER);
+    const arch = archName(target);
     const { stderr, status } = spawnSync("nvcc", ["-std=c++17", "-w", `-gencode=arch=${arch.replace("sm", "compute")},code=${arch}`, "-cubin", "-Xptxas", "-v", "-o", join(folder, "kernels.cubin"), join(folder, "kernels.cu")], { encoding: "utf8" });
     if (status !== 0) throw new Error(stderr);
     return kernels.map((_, i) => {

@@ -101,6 +101,7 @@ function attentionText(kernel: AttentionKernel, shape: Shape, p: AttentionParame
 ${warpgroupProduct({ name: "scoreProduct", element: shape.element, columns: p.keys })}
 ${warpgroupProduct({ name: "valueProduct", element: shape.element, columns: shape.valuePanels * PANEL, aInRegisters: true, bColumnsContiguous: true })}
 ${storeFunctions(shape.element)}
+#define NOTHING __int_as_float(0xff800000) /* minus infinity */
 constexpr int KEYS = ${p.keys}, QUERIES = ${64 * p.consumers}, STAGES = ${p.stages}, Q_BYTES = ${bytes.q}, K_BYTES = ${bytes.k}, V_BYTES = ${bytes.v};
 
 template <int COUNT> __device__ __forceinline__ void settle(float (&d)[COUNT]) {
@@ -193,7 +194,7 @@ function consumerText(text: KernelText, kernel: AttentionKernel, shape: Shape, p
   const next = "stage + 1 == STAGES ? 0 : stage + 1";
   return `${p.consumers > 1 ? `\n    registersGrow<${p.consumers === 2 ? 240 : 160}>();` : ""}
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, row = firstQuery + (warpgroup - 1) * 64 + warp * 16 + lane / 4;
-    float scores[KEYS / 2], sums[${sums}] = {}, most[2] = {-INFINITY, -INFINITY}, total[2] = {}, rescale[2];
+    float scores[KEYS / 2], sums[${sums}] = {}, most[2] = {NOTHING, NOTHING}, total[2] = {}, rescale[2];
     u32 weights[KEYS / 16][4];
     const auto multiplyScores = [&](int stage) {
       const u32 q = sharedQ + (warpgroup - 1) * 8192, k = sharedK + stage * K_BYTES;
@@ -292,7 +293,7 @@ function softmaxText(text: KernelText, kernel: AttentionKernel): string {
         #pragma unroll
         for (int i = 0; i < KEYS / 2; i++) {
           const int column = block * KEYS + i / 4 * 8 + lane % 4 * 2 + i % 2;
-          if (column >= keys${causal ? " || column > row + i / 2 % 2 * 8 + offset" : ""}) scores[i] = -INFINITY;
+          if (column >= keys${causal ? " || column > row + i / 2 % 2 * 8 + offset" : ""}) scores[i] = NOTHING;
         }
       }
       #pragma unroll
@@ -302,7 +303,7 @@ function softmaxText(text: KernelText, kernel: AttentionKernel): string {
         for (int i = 0; i < KEYS / 2; i += 4) high = fmaxf(high, fmaxf(scores[i + half * 2], scores[i + half * 2 + 1]));
         high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 1));
         high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 2));
-        const float base = high == -INFINITY ? 0.0f : high * ${scale};
+        const float base = high == NOTHING ? 0.0f : high * ${scale};
         rescale[half] = fastExp2(fmaf(most[half], ${scale}, -base));
         most[half] = high;
         float sum = 0;

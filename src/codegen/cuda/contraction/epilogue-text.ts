@@ -10,6 +10,7 @@ import { CodeWriter } from "../code-writer.ts";
 import { ExpressionEmitter, type LoadExpr, Point } from "../expression.ts";
 import { elementType } from "../scalars.ts";
 import type { KernelText } from "./kernel-text.ts";
+import { roundedMath } from "./output-text.ts";
 import type { Problem } from "./problem.ts";
 import { isAligned, isMultipleOf } from "./tensor-map.ts";
 
@@ -54,7 +55,7 @@ function finishText(text: KernelText, { output, columns }: Problem): string {
       const auto finish = [&](float sum0, float sum1, int row, int column, const Fetched& fetched) -> float2 {
         ${rows}
         ${indented(pair.place)}
-        ${indented(pair.finish)}
+        ${indented(roundedMath(output.buffer.dtype, pair.finish))}
       };`;
 }
 

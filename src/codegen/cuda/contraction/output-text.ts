@@ -21,10 +21,13 @@ __device__ __forceinline__ float fastErf(float x) {
   return copysignf(fmaf(-p, fastExp2(x * x * -1.4426950408889634f), 1.0f), x);
 }
 __device__ __forceinline__ float fastTanh(float x) { return 1.0f - __fdividef(2.0f, fastExp2(x * 2.8853900817779268f) + 1.0f); }
-#define erff fastErf
-#define tanhf fastTanh
-#define expf(x) fastExp2((x) * 1.4426950408889634f)
+__device__ __forceinline__ float fastExp(float x) { return fastExp2(x * 1.4426950408889634f); }
 `;
+
+/** Statements with the fast forms, where the result is rounded to 16 bits. */
+export function roundedMath(dtype: DType, statements: string): string {
+  return dtype === "float32" ? statements : statements.replaceAll("erff(", "fastErf(").replaceAll("tanhf(", "fastTanh(").replaceAll(/\bexpf\(/g, "fastExp(");
+}
 
 const STORE_HALVES = (pack: string): string => `${FAST_MATH}
 template <int BLOCKS, bool ALIGNED, int FROM, class Sum, int COUNT, class Fetch, class Finish>
