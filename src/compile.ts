@@ -129,7 +129,7 @@ function narrowing(precision: Precision | undefined, target: Target): { readonly
   if (precision !== "bf16" && precision !== "fp16") return {};
   const type = precision === "bf16" ? "bfloat16" : "float16";
   if (!target.narrow.products.includes(type)) throw new UnsupportedError("unsupported-cpu", target.whyNot(precision));
-  return { narrow: { type, attention: target.narrow.attention.includes(type) } };
+  return { narrow: { type, attention: target.narrow.attention.includes(type), ends: target.identity.arch === "cuda" } };
 }
 
 /** Notes the plan when it is made, and what it saves. */

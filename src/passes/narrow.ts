@@ -15,10 +15,13 @@ import type { Pass } from "./pass.ts";
 const FLOAT = 1;
 const NUMBER = { bfloat16: 16, float16: 10 } as const;
 
-/** The type of operands of 16 bits, and whether attention takes it too (its scores and sums stay float32). */
+/** What is narrowed, by what the target has kernels for and gains from. */
 export interface Narrow {
   readonly type: keyof typeof NUMBER;
+  /** Attention takes the type too; its scores and sums stay float32. */
   readonly attention: boolean;
+  /** A convolution that reads an image as it comes takes it too, and so does a last layer, however small. */
+  readonly ends: boolean;
 }
 
 /** Share of all products' work up to which a last layer stays float32. */
@@ -31,7 +34,7 @@ const isCastTo = (node: Node | undefined, type: number): boolean => node?.op ===
 /** In order; the group may repeat. */
 export function narrowPasses(narrow: Narrow): readonly Pass[] {
   return [
-    { name: `products in ${narrow.type}`, rule: (_, graph) => castProducts(narrow, keptNodes(graph.nodes, graph.outputs)) },
+    { name: `products in ${narrow.type}`, rule: (_, graph) => castProducts(narrow, narrow.ends ? new Set() : keptNodes(graph.nodes, graph.outputs)) },
     { name: "casts above views", rule: () => castAboveView(NUMBER[narrow.type]) },
     { name: "casts that undo each other", rule: () => undoCasts(narrow.type) },
   ];
@@ -44,14 +47,14 @@ export function narrowStorage({ type }: Narrow): Pass {
 
 // ---- products
 
-const isProduct = (node: Node): boolean =>
-  node.domain === "" && (node.op === "MatMul" || (node.op === "Conv" && node.attributes["layout"] === "NHWC" && node.attributes["inputLayout"] === undefined && node.inputs[1]?.constant !== undefined))
+const isProduct = (node: Node, ends = false): boolean =>
+  node.domain === "" && (node.op === "MatMul" || (node.op === "Conv" && node.attributes["layout"] === "NHWC" && (ends || node.attributes["inputLayout"] === undefined) && node.inputs[1]?.constant !== undefined))
   && [...node.inputs, ...node.outputs].every((value) => !value || (value.dtype === "float32" && value.dims !== undefined));
 
 const isAttention = (node: Node): boolean => node.domain === "sinter" && node.op === "Attention" && node.inputs.slice(0, 3).every((value) => value?.dtype === "float32" && value.dims !== undefined);
 
 /** @param kept products that stay float32 */
-function castProducts({ type, attention }: Narrow, kept: ReadonlySet<Node>): Rule {
+function castProducts({ type, attention, ends }: Narrow, kept: ReadonlySet<Node>): Rule {
   const casts = new Map<Value, Value>();
   const narrow = (value: Value, editor: Editor): Value => {
     const known = casts.get(value) ?? editor.emit("Cast", [value], { to: NUMBER[type] });
@@ -63,7 +66,7 @@ function castProducts({ type, attention }: Narrow, kept: ReadonlySet<Node>): Rul
       const attended = editor.emit("Attention", [...node.inputs.slice(0, 3).map((value) => narrow(value!, editor)), ...node.inputs.slice(3)], node.attributes, { domain: "sinter" });
       return editor.replaceNode(node, editor.emit("Cast", [attended], { to: FLOAT }));
     }
-    if (!isProduct(node) || kept.has(node)) return false;
+    if (!isProduct(node, ends) || kept.has(node)) return false;
     const [a, b, ...rest] = node.inputs;
     const sums = editor.emit(node.op, [narrow(a!, editor), narrow(b!, editor), ...rest], node.attributes);
     return editor.replaceNode(node, editor.emit("Cast", [sums], { to: FLOAT }));
