@@ -1,72 +1,67 @@
-// How fast are engines against onnxruntime? Batch 1, the profile's optimum, 1 and 2 threads, interleaved in blocks,
-// medians. Usage: npm run bench models [WORD…] [--seconds=N] [--threads=1,2]; --record and --check keep and compare ratios.
+// How fast are engines against onnxruntime? Batch 1, the profile's optimum, 1 and 2 threads, in turns, medians; beside them
+// the multiply-add peak measured in the same rounds and the share of it that ours reach.
+// Usage: npm run bench models [WORD…] [--seconds=N] [--threads=1,2] [--fast-convolution]; --record and --check keep and
+// compare the ratios of this kind of processor.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openOnnxruntime } from "../dist/cli/peer.js";
 import { Engine } from "../dist/index.js";
 import { engineOf, feedsOf } from "./engines.mjs";
+import { flopsOf, geometricMean, inTurns, machine, parseArguments, PeakMeter, processor, timed } from "./side-by-side.mjs";
 import { chooseModels, root } from "./zoo.mjs";
 
-const flags = Object.fromEntries(process.argv.slice(2).filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2).split("=")));
-const words = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
+const { flags, words } = parseArguments();
 const seconds = Number(flags.seconds ?? 4);
 const threadCounts = (flags.threads ?? "1,2").split(",").map(Number);
+const fastConvolution = "fast-convolution" in flags;
 const recordFile = join(root, "bench/recorded.json");
+const records = existsSync(recordFile) ? JSON.parse(readFileSync(recordFile, "utf8")) : {};
+const recorded = (records[processor] ??= {});
+const meters = new Map(threadCounts.map((threads) => [threads, new PeakMeter(threads)]));
 
-const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Blocks of runs in turn, with a pause in which the other side's threads stop spinning: onnxruntime's keep a core busy for a while after a run. */
-async function compare(ours, theirs) {
-  const samples = [[], []];
-  const started = performance.now();
-  const block = Math.max(2, Math.min(200, Math.round(200 / (await ours()))));
-  while (performance.now() - started < seconds * 1000 || samples[0].length < 7) {
-    for (const [i, run] of [ours, theirs].entries()) {
-      await sleep(150);
-      await run();
-      for (let n = 0; n < block; n++) samples[i].push(await run());
-    }
-  }
-  return samples;
-}
-
-const recorded = existsSync(recordFile) ? JSON.parse(readFileSync(recordFile, "utf8")) : {};
-const ratios = [];
-const slower = [];
-console.log("model".padEnd(26), "threads", "   ours ms", "onnxruntime ms", "times faster", "build s", "load ms");
-for (const model of chooseModels(words)) {
-  const { path, buildMs } = await engineOf(model);
-  for (const threads of threadCounts) {
-    const before = performance.now();
-    const engine = await Engine.load(path, { threads });
-    const loadMs = performance.now() - before;
-    const feeds = feedsOf(model, engine, model.profile.opt);
-    const context = engine.createContext();
-    const peer = await openOnnxruntime(model.path, feeds, threads);
-    const timed = (run) => async () => {
-      const start = performance.now();
-      await run();
-      return performance.now() - start;
-    };
-    const [mine, other] = await compare(timed(() => context.run(feeds)), timed(() => peer.start()));
+async function measure(model, path, threads) {
+  const before = performance.now();
+  const engine = await Engine.load(path, { threads });
+  const loadMs = performance.now() - before;
+  const feeds = feedsOf(model, engine, model.profile.opt);
+  const context = engine.createContext();
+  const peer = await openOnnxruntime(model.path, feeds, threads);
+  try {
+    const flops = flopsOf(context, feeds);
+    const { sides: [ours, theirs], peak, kept, rounds } = await inTurns([timed(() => context.run(feeds)), timed(() => peer.start())], { seconds, meter: meters.get(threads) });
+    return { threads, ours, theirs, ratio: theirs.median / ours.median, peak, share: flops / (ours.median * 1e6) / peak, kept, rounds, loadMs };
+  } finally {
     await peer.release();
     engine.dispose();
-    const ratio = median(other) / median(mine);
-    ratios.push({ threads, ratio });
-    const key = `${model.name}/${threads}`;
-    if (recorded[key] && ratio < recorded[key] * 0.95) slower.push(`${key}: ${ratio.toFixed(2)}, recorded ${recorded[key].toFixed(2)}`);
-    if ("record" in flags) recorded[key] = Number(ratio.toFixed(3));
-    console.log(model.name.padEnd(26), String(threads).padStart(7), median(mine).toFixed(3).padStart(10), median(other).toFixed(3).padStart(14), ratio.toFixed(2).padStart(12), (buildMs === undefined ? "-" : (buildMs / 1000).toFixed(1)).padStart(7), loadMs.toFixed(1).padStart(7));
+  }
+}
+
+console.log(`${machine}${fastConvolution ? ", fast convolutions" : ""}`);
+console.log("model".padEnd(26), "threads", "   ours ms", "spread", "onnxruntime ms", "spread", "times faster", "of peak", "peak GF/s", "rounds", "build s", "load ms");
+const rows = [];
+const slower = [];
+for (const model of chooseModels(words)) {
+  const { path, buildMs } = await engineOf(model, { fastConvolution });
+  for (const threads of threadCounts) {
+    const row = await measure(model, path, threads);
+    rows.push(row);
+    const key = `${model.name}${fastConvolution ? "+fast" : ""}/${threads}`;
+    if (recorded[key] && row.ratio < recorded[key] * 0.95) slower.push(`${key}: ${row.ratio.toFixed(2)}, recorded ${recorded[key].toFixed(2)}`);
+    if ("record" in flags) recorded[key] = Number(row.ratio.toFixed(3));
+    const percent = (value) => `${(100 * value).toFixed(1)} %`;
+    console.log(
+      model.name.padEnd(26), String(threads).padStart(7), row.ours.median.toFixed(3).padStart(10), percent(row.ours.spread).padStart(6), row.theirs.median.toFixed(3).padStart(14), percent(row.theirs.spread).padStart(6),
+      row.ratio.toFixed(2).padStart(12), percent(row.share).padStart(7), row.peak.toFixed(0).padStart(9), `${row.kept}/${row.rounds}`.padStart(6), (buildMs === undefined ? "-" : (buildMs / 1000).toFixed(1)).padStart(7), row.loadMs.toFixed(1).padStart(7),
+    );
   }
 }
 for (const threads of threadCounts) {
-  const some = ratios.filter((item) => item.threads === threads);
-  if (some.length) console.log(`geometric mean, ${threads} thread${threads > 1 ? "s" : ""}: ${Math.exp(some.reduce((sum, item) => sum + Math.log(item.ratio), 0) / some.length).toFixed(3)} times faster, least ${Math.min(...some.map((item) => item.ratio)).toFixed(2)}`);
+  const ratios = rows.filter((row) => row.threads === threads).map(({ ratio }) => ratio);
+  if (ratios.length) console.log(`geometric mean, ${threads} thread${threads > 1 ? "s" : ""}: ${geometricMean(ratios).toFixed(3)} times faster, least ${Math.min(...ratios).toFixed(2)}`);
 }
-if ("record" in flags) writeFileSync(recordFile, `${JSON.stringify(recorded, null, 1)}\n`);
+if ("record" in flags) writeFileSync(recordFile, `${JSON.stringify(records, null, 1)}\n`);
 if ("check" in flags) {
+  if (Object.keys(recorded).length === 0) console.log(`nothing is recorded for ${processor}; --record does that`);
   for (const line of slower) console.log(`slower than recorded: ${line}`);
-  process.exit(slower.length ? 1 : 0);
 }
-process.exit(0);
+process.exit("check" in flags && slower.length > 0 ? 1 : 0);

@@ -35,11 +35,12 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   backends: ["base", "native", "runtime", "trust", "repository"],
   server: ["base", "native", "program", "repository", "backends"],
   "compile-child.ts": ["base", "compile.ts", "ir", "native", "onnx", "repository", "schedule", "version.ts"],
+  load: ["base", "server"],
   "serve.ts": ["base", "program", "trust", "repository", "backends", "server", "version.ts"],
   "index.ts": ["base", "calibrate.ts", "compile.ts", "data", "layer-noise.ts", "mixed-precision.ts", "passes", "quantize", "reference", "runtime", "schedule", "version.ts"],
   "version.ts": [],
-  cli: [...BOTH_HALVES, "calibrate.ts", "data", "layer-noise.ts", "mixed-precision.ts", "quantize", "onnx", "ops", "passes", "schedule", "codegen", "tune", "runtime", "trust", "server", "serve.ts", "compile.ts", "version.ts"],
-  demo: ["base", "runtime", "compile.ts", "cli", "index.ts"],
+  cli: [...BOTH_HALVES, "calibrate.ts", "data", "layer-noise.ts", "mixed-precision.ts", "quantize", "onnx", "ops", "passes", "schedule", "codegen", "tune", "runtime", "trust", "server", "serve.ts", "load", "compile.ts", "version.ts"],
+  demo: ["base", "runtime", "trust", "compile.ts", "serve.ts", "cli", "index.ts", "version.ts"],
   testing: [...BOTH_HALVES, "onnx", "ops", "passes", "schedule", "codegen", "tune", "runtime", "compile.ts"],
 };
 

@@ -9,7 +9,7 @@ import { Tensor, UserError } from "./base/index.ts";
 import { buildQuantized, digestOf } from "./compile.ts";
 import { checkSample, chooseEntries, DataDigest, type DataSet, groupByStratum, type Sample, samplesOf } from "./data/index.ts";
 import type { Layer } from "./passes/index.ts";
-import { CACHE_FORMAT, type CalibrationCache, Histogram, rangeOf, StrataRanges } from "./quantize/index.ts";
+import { CACHE_FORMAT, type CalibrationCache, ChannelStatistics, Histogram, rangeOf, StrataRanges } from "./quantize/index.ts";
 import { Engine } from "./runtime/index.ts";
 import type { Profile } from "./schedule/index.ts";
 import { VERSION } from "./version.ts";
@@ -54,7 +54,7 @@ export async function calibrate(model: string | Uint8Array, options: CalibrateOp
 
 async function observed(model: string | Uint8Array, engine: Engine, layers: readonly Layer[], options: CalibrateOptions): Promise<CalibrationCache> {
   const chosen = choose(options);
-  const values = new Map(layers.map(({ input }) => [input.name, new Histogram()]));
+  const values = new Map(layers.map(({ input, inputAxis }) => [input.name, { histogram: new Histogram(), channels: new ChannelStatistics(Number(input.dims![inputAxis])), axis: inputAxis }]));
   const strata = options.strata === undefined ? undefined : new StrataRanges();
   const digest = new DataDigest();
   let count = 0;
@@ -64,20 +64,25 @@ async function observed(model: string | Uint8Array, engine: Engine, layers: read
     const results: Readonly<Record<string, unknown>> = { ...sample.feeds, ...await engine.run(sample.feeds) };
     const stratum = options.strata === undefined ? undefined : String(sample.columns[options.strata] ?? "");
     if (stratum !== undefined) strata!.count(stratum);
-    for (const [name, histogram] of values) {
-      const numbers = floatsOf(results[name], name);
+    for (const [name, { histogram, channels, axis }] of values) {
+      const { data: numbers, dims } = floatsOf(results[name], name);
       if (!histogram.add(numbers)) throw new UserError("input-invalid", `Sample "${sample.id}" makes NaN or infinity at "${name}", before layer "${layers.find(({ input }) => input.name === name)!.name}". Leave the sample out, or keep the layers behind it in float.`);
+      channels.add(numbers, dims, axis);
       if (stratum !== undefined) strata!.add(stratum, name, numbers);
     }
     digest.add(sample);
-    options.onProgress?.(++count, chosen.total);
+    count++;
+    options.onProgress?.(count, chosen.total);
   }
   if (count === 0) throw new UserError("input-invalid", "The calibration data has no samples.");
   const report = strata && renamed(strata.report(options.strata!, chosen.inData), layers);
   return {
     format: CACHE_FORMAT, version: VERSION, model: { name: typeof model === "string" ? model : "model in memory", digest: digestOf(model) },
     data: { name: chosen.name, samples: count, digest: digest.value },
-    layers: Object.fromEntries(layers.map(({ name, kind, input }) => [name, rangeOf(kind, values.get(input.name)!)])),
+    layers: Object.fromEntries(layers.map((layer) => {
+      const { histogram, channels } = values.get(layer.input.name)!;
+      return [layer.name, rangeOf(layer, histogram, channels.described)];
+    })),
     ...(report ? { strata: report } : {}),
     warnings: warningsOf(count, report),
   };
@@ -98,8 +103,8 @@ function choose({ data, samples = DEFAULT_SAMPLES, strata, unbalanced }: Calibra
   return { name: data.name, samples: samplesOf(data, indices), total: indices.length, inData: new Map(groups) };
 }
 
-function floatsOf(value: unknown, name: string): Float32Array {
-  if (value instanceof Tensor && value.data instanceof Float32Array) return value.data;
+function floatsOf(value: unknown, name: string): { readonly data: Float32Array; readonly dims: readonly number[] } {
+  if (value instanceof Tensor && value.data instanceof Float32Array) return { data: value.data, dims: value.dims };
   throw new Error(`Bug in sinter: the observed value "${name}" is no float tensor`);
 }
 

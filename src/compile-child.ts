@@ -20,6 +20,7 @@ interface Described {
   readonly graph: readonly { readonly name: string; readonly dims: Value["dims"] }[];
   /** SHA-256 over the model and what tells its files of weights. */
   readonly digest: string;
+  readonly hasExternalData: boolean;
 }
 
 function describeModel(path: string): Described {
@@ -35,6 +36,7 @@ function describeModel(path: string): Described {
     return {
       description: { inputs: describe(graph.inputs), outputs: describe(graph.outputs) },
       graph: graph.inputs.map(({ name, dims }) => ({ name, dims })),
+      hasExternalData: external.length > 0,
       digest: createHash("sha256").update(model.bytes()).update(JSON.stringify(external)).digest("hex"),
     };
   } finally {
@@ -92,7 +94,7 @@ async function serve(request: CompileRequest): Promise<CompileAnswer> {
   };
   const answer = (level: number, builtMs: number): CompileAnswer => {
     const { referenceSteps } = JSON.parse(readFileSync(`${pathFor(level)}.json`, "utf8")) as { referenceSteps: number };
-    return { engine: pathFor(level), description: described.description, level, builtMs, referenceSteps };
+    return { engine: pathFor(level), description: described.description, level, builtMs, referenceSteps, hasExternalData: described.hasExternalData };
   };
   const kept = request.levels.find((level) => existsSync(`${pathFor(level)}.json`) && existsSync(pathFor(level)));
   if (kept !== undefined) return answer(kept, 0);

@@ -58,7 +58,7 @@ export interface BuildOptions extends TargetOptions {
 /** What the build did to one step of the program. */
 export interface StepReport {
   readonly name: string;
-  readonly kind: "loop" | "matmul" | "conv" | "attention" | "reference" | "jump" | "fail";
+  readonly kind: "loop" | "matmul" | "conv" | "attention" | "sequential" | "size" | "reference" | "jump" | "fail";
   readonly description: string;
   readonly tactics: readonly TacticReport[];
 }
@@ -97,6 +97,7 @@ export function dynamicPlan(layers: readonly Layer[]): QuantizationPlan {
 export async function buildQuantized(model: string | Uint8Array, options: BuildOptions, quantization: Quantization | undefined): Promise<BuildResult> {
   const started = performance.now();
   const target = openTarget(options);
+  target.requirePrecision(options.precision ?? "fp32");
   const progress = new Progress(options, started);
   await progress.report("import", 0, 1, typeof model === "string" ? model : "model in memory");
   using spill = new SpillFile(dirname(options.output));
@@ -112,9 +113,9 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     const quantized = quantization && withReport(quantization);
     const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...narrowing(options.precision, target), ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
-    const plan = schedule(graph, { narrow: target.narrow });
+    const plan = schedule(graph, target.kernels);
     refuseReferences(plan, options);
-    const compiled = await compileKernels(plan, profiles[0]!, target, options, progress);
+    const compiled = await compileKernels(plan, profiles[0]!, target, options, progress).finally(() => target.device.release?.());
     const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
     await progress.report("write", 0, 1, options.output);
     writeEngine(options.output, link({ plan, kernels: compiled.kernels, profiles, identity, report }));
@@ -124,12 +125,11 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
   }
 }
 
-/** @throws UnsupportedError when the target does not multiply in the precision */
+/** What the passes narrow for a precision of 16 bits. */
 function narrowing(precision: Precision | undefined, target: Target): { readonly narrow?: Narrow } {
   if (precision !== "bf16" && precision !== "fp16") return {};
   const type = precision === "bf16" ? "bfloat16" : "float16";
-  if (!target.narrow.products.includes(type)) throw new UnsupportedError("unsupported-cpu", target.whyNot(precision));
-  return { narrow: { type, attention: target.narrow.attention.includes(type), ends: target.identity.arch === "cuda" } };
+  return { narrow: { type, attention: target.kernels.narrowAttention, everywhere: target.identity.arch === "cuda" } };
 }
 
 /** Notes the plan when it is made, and what it saves. */
@@ -223,6 +223,7 @@ function reportOf(step: Exclude<Step, KernelStep>): StepReport {
   switch (step.kind) {
     case "reference": return { name: step.graph.name, kind: "reference", description: step.reason, tactics: [] };
     case "jump": return { name: step.inputs.length > 0 ? "branch" : "end of branch", kind: "jump", description: `goes on at step ${step.target}${step.inputs.length > 0 ? " when the condition is false" : ""}`, tactics: [] };
+    case "size": return { name: "size", kind: "size", description: `reads how large the results of ${step.operators.join("+")} are`, tactics: [] };
     case "fail": return { name: "no such branch", kind: "fail", description: step.message, tactics: [] };
   }
 }

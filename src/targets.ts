@@ -2,13 +2,13 @@
  * What the compiler can build for: this processor, this machine's GPU, or a GPU that is elsewhere. A target names itself
  * for the engine, proposes tactics for a kernel, and times them.
  */
-import { assert, UserError } from "./base/index.ts";
-import { archName, attentionTactics, compileLoop, convTactics, type CudaArch, type CudaKernel, cudaTactics, HOPPER, type Isa, isaOf, matmulTactics, PRELUDE } from "./codegen/index.ts";
+import { assert, type Precision, UnsupportedError, UserError } from "./base/index.ts";
+import { archName, attentionTactics, compileLoop, compileSequential, convTactics, type CudaArch, type CudaKernel, cudaTactics, HOPPER, type Isa, isaOf, matmulTactics, PRELUDE } from "./codegen/index.ts";
 import type { ManifestTarget } from "./engine/index.ts";
 import type { Bindings, CompiledKernel, ConstantLookup, Kernel, Tactic } from "./ir/index.ts";
 import { mul } from "./ir/index.ts";
-import type { NarrowTypes } from "./schedule/index.ts";
 import { type Cpu, type CudaCompiler, detectCpu, type Gpu, openCudaCompiler, openGpu, requireCpu } from "./native/index.ts";
+import { PROCESSOR_KERNELS, type TargetKernels } from "./schedule/index.ts";
 import { CpuDevice, GpuDevice, type TuneDevice, type TuneLevel } from "./tune/index.ts";
 
 export interface TargetOptions {
@@ -38,10 +38,10 @@ export interface Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
-  /** Types of 16 bits that it multiplies. */
-  readonly narrow: NarrowTypes;
-  /** Says why there is no such precision here, and what works. */
-  whyNot(precision: "bf16" | "fp16"): string;
+  /** What it has kernels for. */
+  readonly kernels: TargetKernels;
+  /** @throws UnsupportedError when the device does not multiply in the precision */
+  requirePrecision(precision: Precision): void;
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[];
 }
 
@@ -59,35 +59,40 @@ class X64Target implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
-  readonly narrow: NarrowTypes;
-  readonly #isa: Isa;
+  readonly kernels: TargetKernels;
   readonly #cpu: Cpu;
+  readonly #isa: Isa;
+  readonly #isLimited: boolean;
   readonly #fastConvolution: boolean;
 
   constructor(options: TargetOptions) {
-    const cpu = detectCpu(options.env ?? process.env);
+    const env = options.env ?? process.env;
+    const cpu = detectCpu(env);
     requireCpu(cpu);
     const isa = isaOf(cpu.features);
     assert(isa, "a processor without AVX2 that was not refused");
-    this.#isa = isa;
     this.#cpu = cpu;
-    this.narrow = { products: isa.bf16 ? ["bfloat16"] : [], attention: [] };
+    this.#isa = isa;
+    this.#isLimited = Boolean(env["SINTER_CPU"]);
+    this.kernels = { ...PROCESSOR_KERNELS, bfloat16: isa.bf16 };
     this.#fastConvolution = options.fastConvolution ?? false;
     this.level = options.level ?? DEFAULT_LEVEL;
     this.identity = { arch: "x64", isa: isa.name, cpu: cpu.id, features: [...cpu.features] };
     this.device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
   }
 
-  whyNot(precision: "bf16" | "fp16"): string {
+  requirePrecision(precision: Precision): void {
     const isa = this.#isa;
-    if (precision === "fp16") return "Precision fp16 is one of GPUs (--target cuda); processors have bf16, with AVX512-BF16. Build with --precision fp32 or bf16.";
-    return `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${process.env["SINTER_CPU"] ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`;
+    if (precision === "fp16") throw new UnsupportedError("unsupported-cpu", "Precision fp16 is one of GPUs (--target cuda); processors have bf16, with AVX512-BF16. Build with --precision fp32 or bf16.");
+    if (precision !== "bf16" || isa.bf16) return;
+    throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${this.#isLimited ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
   }
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {
     const isa = this.#isa;
     switch (kernel.kind) {
       case "loop": return [{ name: "loop", estimate: 0, compile: () => compileLoop(kernel, isa) }];
+      case "sequential": return [{ name: "sequential", estimate: 0, compile: () => compileSequential(kernel, isa) }];
       case "matmul": return matmulTactics(kernel, isa, constants, bindings);
       case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution: this.#fastConvolution });
       case "attention": return attentionTactics(kernel, isa, constants, bindings);
@@ -99,7 +104,7 @@ class CudaTarget implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
-  readonly narrow: NarrowTypes = { products: ["bfloat16", "float16"], attention: ["bfloat16", "float16"] };
+  readonly kernels: TargetKernels = { bfloat16: true, float16: true, narrowAttention: true, narrowCopies: false, integers: true, sequential: false };
   readonly #arch: CudaArch;
   readonly #compiler: CudaCompiler;
   readonly #form: "cubin" | "ptx";
@@ -130,8 +135,9 @@ class CudaTarget implements Target {
     return new CudaTarget({ ...HOPPER, capability, ownInstructions: !options.compatibility }, compiler, { name: `a GPU of sm_${capability}`, driver: "unknown" }, absent, 0, options.compatibility ? "ptx" : "cubin");
   }
 
-  whyNot(precision: "bf16" | "fp16"): string {
-    return `Precision ${precision} needs a GPU of compute capability 8.0 or later.`;
+  requirePrecision(precision: Precision): void {
+    if (precision === "int8") throw new UnsupportedError("unsupported", "Precision int8 is not there for GPUs yet; build with --precision fp16, bf16 or fp32.");
+    if (precision !== "fp32" && this.#arch.capability < 80) throw new UnsupportedError("unsupported", `Precision ${precision} needs a GPU of compute capability 8.0 or later; this one has ${this.#arch.capability / 10}. Build with --precision fp32.`);
   }
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {

@@ -1,10 +1,12 @@
 /** `sinter bench`: latency, throughput and what they are made of, beside a peer's in the same run. */
+import { writeFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { type Precision, PRECISIONS, Tensor, UserError } from "../base/index.ts";
 import { isaOf } from "../codegen/index.ts";
 import { detectCpu } from "../native/index.ts";
 import type { Engine, ExecutionContext, Feeds, Results } from "../runtime/index.ts";
 import type { TuneLevel } from "../tune/index.ts";
+import { chromeTrace } from "./chrome-trace.ts";
 import { makeFeeds } from "./feeds.ts";
 import { type KernelTime, kernelTable, timeKernels } from "./kernel-times.ts";
 import { type Candidate, concurrentRuns, FAIR_TURNS, type Latency, measureInTurns, oneRun, summarize } from "./measure.ts";
@@ -27,6 +29,7 @@ interface BenchOptions extends Pick<ShapeOptions, "shapes"> {
   readonly compare?: string;
   readonly model?: string;
   readonly profile?: boolean;
+  readonly trace?: string;
   readonly json?: boolean;
 }
 
@@ -71,6 +74,7 @@ export function benchCommand(): Command {
     .addOption(new Option("--compare <peer>", "run a peer in turns on the same input").choices(["onnxruntime"]))
     .option("--model <file>", "with --compare and an engine: the .onnx file it was built from")
     .option("--profile", "time each kernel, beside the machine's measured peaks")
+    .option("--trace <file>", "write one run as a timeline for Chrome or Perfetto: a track per thread, a slice per kernel")
     .option("--seed <n>", "of the random inputs", parseCount("seed", 0), 1)
     .option("--json", "print the result as JSON")
     .addHelpText("after", `
@@ -92,7 +96,7 @@ async function run(path: string, options: BenchOptions): Promise<void> {
     try {
       const result = await measure(path, opened, feeds, peer, options);
       if (options.json) printJson(result);
-      else print(result);
+      else print(result, options.trace);
     } finally {
       await peer?.release();
     }
@@ -115,6 +119,7 @@ async function measure(file: string, opened: Opened, feeds: Record<string, Tenso
   const [own, others] = await measureInTurns(candidates, { durationMs: options.duration * 1000 * candidates.length, warmupMs: options.warmup * 1000 * candidates.length, minimumRuns: MINIMUM_RUNS, ...(candidates.length > 1 ? FAIR_TURNS : {}) });
   const latencyMs = summarize(own!.samplesMs);
   const kernels = timeKernels(contexts[0]!, feeds);
+  if (options.trace !== undefined) writeFileSync(options.trace, JSON.stringify(chromeTrace(file, contexts[0]!.profile(feeds, { spans: true }))));
   const stepsMs = kernels.reduce((sum, kernel) => sum + kernel.ms, 0);
   const peerLatency = others && summarize(others.samplesMs);
   return {
@@ -152,7 +157,7 @@ function peaksOf(engine: Engine): Peaks {
   return measurePeaks(isa, engine.threads);
 }
 
-function print(result: BenchResult): void {
+function print(result: BenchResult, trace: string | undefined): void {
   const { peer, memory } = result;
   const columns = (["min", "mean", "median", "p90", "p95", "p99", "max"] as const);
   const row = (name: string, latency: Latency, throughput: number): string[] => [name, ...columns.map((column) => milliseconds(latency[column])), throughput.toFixed(1), String(latency.count)];
@@ -170,5 +175,6 @@ function print(result: BenchResult): void {
     ...(result.buildMs === undefined ? [] : [["build", `${(result.buildMs / 1000).toFixed(1)} s`]] as const),
     ["memory", `engine file ${bytes(memory.engineBytes)}, context ${bytes(memory.contextBytes)}, process ${bytes(memory.processBytes)}`],
   ]));
+  if (trace !== undefined) console.log(`\n${trace}: a timeline of one run, for chrome://tracing or ui.perfetto.dev`);
   if (result.kernels && result.peaks) console.log(`${heading("Kernels")}\n${kernelTable(result.kernels, result.peaks)}`);
 }

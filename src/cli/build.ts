@@ -8,6 +8,7 @@ import { EngineFile } from "../engine/index.ts";
 import { buildInt8, type Int8Options, type Int8Result } from "../mixed-precision.ts";
 import { type AccuracyReport, type Calibrator, CALIBRATORS, metricNamed, type MetricName, METRICS, type Scheme, SCHEMES } from "../quantize/index.ts";
 import { accuracyText } from "./accuracy-text.ts";
+import { keyFolder, signEngine } from "../trust/index.ts";
 import { checkWritable } from "./folders.ts";
 import { withInterrupt } from "./interrupt.ts";
 import { modelInputs } from "./model-inputs.ts";
@@ -93,7 +94,7 @@ async function run(model: string, options: BuildCommandOptions): Promise<void> {
       return options.precision === "int8" ? buildInt8(model, { ...common, ...measured(model, options), onMeasure: (text) => line.show(`measuring: ${text}`, "measure") }) : build(model, common);
     });
     line.clear();
-    report(result, options.json === true);
+    report(result, signEngine(output, keyFolder(process.env)), options.json === true);
     if (result.accuracy) reportAccuracy(result.accuracy, options.json === true);
   } finally {
     line.clear();
@@ -118,15 +119,15 @@ function reportAccuracy(accuracy: AccuracyReport, asJson: boolean): void {
   if (!accuracy.reached) throw new SinterError("accuracy-target", `No mix of precisions reached ${accuracy.target} of the float model's ${accuracy.metric}; the best found, ${accuracy.retained.toFixed(4)}, was kept.`);
 }
 
-function report({ output, elapsedMs, accuracy, report: { nodesBefore, nodesAfter, steps, referenceSteps, quantization } }: BuildResult & { readonly accuracy?: AccuracyReport }, asJson: boolean): void {
+function report({ output, elapsedMs, accuracy, report: { nodesBefore, nodesAfter, steps, referenceSteps, quantization } }: BuildResult & { readonly accuracy?: AccuracyReport }, key: string, asJson: boolean): void {
   const file = EngineFile.open(output);
   const { sizeBytes } = file;
   file.close();
   if (asJson) {
-    printJson({ output, elapsedMs, sizeBytes, nodesBefore, nodesAfter, steps: steps.length, referenceSteps, ...(quantization ? { quantization } : {}), ...(accuracy ? { accuracy } : {}) });
+    printJson({ output, elapsedMs, sizeBytes, nodesBefore, nodesAfter, steps: steps.length, referenceSteps, signedBy: key, ...(quantization ? { quantization } : {}), ...(accuracy ? { accuracy } : {}) });
     return;
   }
-  console.log(`${output}: ${bytes(sizeBytes)}, ${nodesBefore} nodes became ${steps.length} steps, in ${(elapsedMs / 1000).toFixed(1)} s`);
+  console.log(`${output}: ${bytes(sizeBytes)}, ${nodesBefore} nodes became ${steps.length} steps, in ${(elapsedMs / 1000).toFixed(1)} s; signed by this machine's key ${key}`);
   if (quantization) {
     const int8 = Object.values(quantization.layers).filter(({ precision }) => precision === "int8");
     console.log(`${int8.length} of ${Object.keys(quantization.layers).length} layers in int8; their weights ${bytes(quantization.bytes)} instead of ${bytes(quantization.floatBytes)}`);

@@ -88,6 +88,15 @@ test("bench --json has what its readers expect", async () => {
   assert.ok(Math.abs(kernels.reduce((sum, kernel) => sum + (kernel["share"] as number), 0) - 1) < 1e-9);
 });
 
+test("bench --trace writes a timeline with a track per thread", async () => {
+  succeeds(await place.sinter(["bench", "small.engine", "--duration", "0.05", "--trace", "trace.json", "--threads", "1"]));
+  const { traceEvents } = JSON.parse(readFileSync(place.path("trace.json"), "utf8")) as { traceEvents: { ph: string; name: string; tid: number; ts?: number; dur?: number }[] };
+  const slices = traceEvents.filter(({ ph }) => ph === "X");
+  assert.ok(slices.length > 0);
+  assert.ok(slices.every(({ ts, dur, tid }) => ts! >= 0 && dur! >= 0 && tid === 0));
+  assert.ok(traceEvents.some(({ ph, name }) => ph === "M" && name === "thread_name"));
+});
+
 test("bench prints a table, also with several contexts", async () => {
   const { status, stdout, stderr } = await place.sinter(["bench", "small.engine", "--duration", "0.1", "--contexts", "2", "--profile"]);
   assert.equal(status, 0, stderr);

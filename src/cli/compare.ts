@@ -3,19 +3,19 @@ import { Command } from "commander";
 import { isFloat, SinterError, Tensor, UserError } from "../base/index.ts";
 import type { Results } from "../runtime/index.ts";
 import { compareLayers, type Layer, layerTable } from "./compare-layers.ts";
+import { comparePrecision, type PrecisionOptions, quantizationOf } from "./compare-precision.ts";
 import { makeFeeds } from "./feeds.ts";
 import { isEngineFile, type Opened, openEngine, optimumSizes } from "./open.ts";
 import { collect, parseCount, parseOptional, parsePositive, parseProfile, type ShapeOptions } from "./options.ts";
 import { heading, printJson, table } from "./output.ts";
 import { openOnnxruntime, relativeError } from "./peer.ts";
 
-interface CompareOptions extends Pick<ShapeOptions, "shapes"> {
+interface CompareOptions extends Pick<ShapeOptions, "shapes">, PrecisionOptions {
   readonly input?: readonly string[];
   readonly tolerance: number;
   readonly threads?: number;
   readonly seed: number;
   readonly layers?: boolean;
-  readonly json?: boolean;
 }
 
 interface OutputComparison {
@@ -35,13 +35,20 @@ export function compareCommand(): Command {
     .option("-i, --input <name=file>", "a .npy or .pb file instead of random numbers; again for each input", collect)
     .option("--tolerance <n>", "largest relative error of an output: difference over largest absolute value", parsePositive("tolerance"), 1e-4)
     .option("--layers", "compare what each kernel writes with the reference operators, and name the first that departs")
+    .option("--data <path>", "with --layers and an int8 engine: samples, as for sinter calibrate (default: random numbers)")
+    .option("--preprocess <list>", "of pictures, as for sinter calibrate")
+    .option("--samples <n>", "how many of them", parseCount("samples"), 8)
+    .option("--html <file>", "with --layers and an int8 engine: write the figures as a page with a picture")
     .option("--threads <n>", "native threads (default: all that this process may use)", parseCount("threads"))
     .option("--seed <n>", "of the random inputs", parseCount("seed", 0), 1)
     .option("--json", "print the result as JSON")
     .addHelpText("after", `
+An int8 engine's layers are compared with the float model's: signal over noise along the network.
+
 Examples:
   sinter compare resnet50.onnx
-  sinter compare bert.onnx bert.engine --shapes input_ids:1x7,attention_mask:1x7 --layers`)
+  sinter compare bert.onnx bert.engine --shapes input_ids:1x7,attention_mask:1x7 --layers
+  sinter compare resnet50.onnx resnet50-int8.engine --layers --data images --preprocess order=bgr --html accuracy.html`)
     .action(run);
 }
 
@@ -50,6 +57,11 @@ async function run(model: string, engineFile: string | undefined, options: Compa
   const opened = await openEngine(engineFile ?? model, { profiles: parseProfile(options), ...(options.threads === undefined ? {} : { threads: options.threads }) });
   try {
     const feeds = makeFeeds(opened.engine.inputs, { shapes: parseOptional(options.shapes), files: options.input ?? [], seed: options.seed }, optimumSizes(opened.engine));
+    const plan = options.layers ? quantizationOf(opened.path) : undefined;
+    if (plan) {
+      await comparePrecision(model, plan, feeds, parseProfile(options), options);
+      return;
+    }
     const outputs = await compareOutputs(model, opened, feeds, options.tolerance);
     const layers = options.layers ? compareLayers(model, opened.engine, feeds, options.tolerance, outputs.every((output) => output.matches)) : undefined;
     const first = layers?.find((layer) => layer.matches === false);

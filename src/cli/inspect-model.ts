@@ -91,6 +91,7 @@ function layerOf(step: Plan["steps"][number]): LayerText {
   if (step.kind === "reference") return { name: step.graph.name, kind: "reference", operators: step.operators, nodes: step.origins, reason: step.reason };
   if (step.kind === "jump") return { name: step.inputs.length > 0 ? "branch" : "end of branch", kind: "jump", operators: step.operators, nodes: step.origins };
   if (step.kind === "fail") return { name: "no such branch", kind: "fail", operators: step.operators, nodes: step.origins, reason: step.message };
+  if (step.kind === "size") return { name: "size", kind: "size", operators: step.operators, nodes: step.origins };
   return { name: step.kernel.name || step.operators.join("+"), kind: step.kernel.kind, operators: step.operators, nodes: step.origins };
 }
 

@@ -1,4 +1,5 @@
 /** Per-kernel times of an engine: several profiled runs, the median of each step. */
+import type { ProductName } from "../codegen/index.ts";
 import type { ExecutionContext, Feeds } from "../runtime/index.ts";
 import type { Peaks } from "./peaks.ts";
 import { milliseconds, some, table } from "./output.ts";
@@ -45,11 +46,43 @@ function median(values: readonly number[]): number {
 export function kernelTable(kernels: readonly KernelTime[], peaks: Peaks): string {
   const rows = [...kernels].sort((a, b) => b.ms - a.ms).map((kernel) => [
     kernel.name, milliseconds(kernel.ms), percent(kernel.share),
-    kernel.gflops.toFixed(1), percent(kernel.gflops / peaks.gflops), kernel.gbps.toFixed(1), percent(kernel.gbps / peaks.gbps),
+    kernel.gflops.toFixed(1), kernel.gbps.toFixed(1), reached(kernel, peaks),
     kernel.tactic, some(kernel.nodes, 3),
   ]);
-  const title = `Peaks measured on ${peaks.threads} thread${peaks.threads === 1 ? "" : "s"}: ${peaks.gflops.toFixed(0)} GFLOP/s, ${peaks.gbps.toFixed(1)} GB/s to and from memory (caches are faster).`;
-  return `${title}\n${table(["kernel", "ms", "share", "GFLOP/s", "of peak", "GB/s", "of peak", "tactic", "nodes"], rows)}`;
+  const others = PRODUCTS.flatMap(([name, text]) => (peaks.products[name] === undefined || !kernels.some(({ tactic }) => productOf(tactic) === name) ? [] : [`, ${peaks.products[name].toFixed(0)} of ${text}`]));
+  const title = `Peaks measured on ${peaks.threads} thread${peaks.threads === 1 ? "" : "s"}: ${peaks.gflops.toFixed(0)} GFLOP/s${others.join("")}, ${peaks.gbps.toFixed(1)} GB/s to and from memory (caches are faster).`;
+  return `${title}\n${contractionShares(kernels)}${table(["kernel", "ms", "share", "GFLOP/s", "GB/s", "of the peak that binds", "tactic", "nodes"], rows)}`;
+}
+
+/** The share of the limit that the kernel is nearer to: the other one has room left whatever is done. */
+function reached(kernel: KernelTime, peaks: Peaks): string {
+  const [arithmetic, memory] = [kernel.gflops / peakOf(kernel, peaks), kernel.gbps / peaks.gbps];
+  return arithmetic >= memory ? `${percent(arithmetic)} arithmetic` : `${percent(memory)} memory`;
+}
+
+const PRODUCTS: readonly (readonly [ProductName, string])[] = [["bfloat", "bfloat16"], ["bytes", "bytes"], ["pairs", "16-bit pairs"]];
+
+/** What a contraction multiplies: its tactic names it, unless it is float32. */
+function productOf(tactic: string): ProductName | undefined {
+  const found = /^(?:matmul|conv|attention|depthwise|winograd)(?: (bfloat|bytes|pairs))?/.exec(tactic);
+  return found ? (found[1] as ProductName | undefined) ?? "float" : undefined;
+}
+
+function peakOf({ tactic }: KernelTime, peaks: Peaks): number {
+  const product = productOf(tactic);
+  return (product && peaks.products[product]) ?? peaks.gflops;
+}
+
+/** How the time of contractions divides among what they multiply, when that is not all float32. */
+function contractionShares(kernels: readonly KernelTime[]): string {
+  const times = new Map<ProductName, number>();
+  for (const { tactic, ms } of kernels) {
+    const product = productOf(tactic);
+    if (product) times.set(product, (times.get(product) ?? 0) + ms);
+  }
+  if ([...times.keys()].every((name) => name === "float")) return "";
+  const total = [...times.values()].reduce((sum, ms) => sum + ms, 0);
+  return `Time of contractions: ${[["float", "float32"] as const, ...PRODUCTS].flatMap(([name, text]) => (times.has(name) ? [`${percent(times.get(name)! / total)} in ${text}`] : [])).join(", ")}.\n`;
 }
 
 function percent(share: number): string {

@@ -15,7 +15,7 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 const program = makeProgram();
 exitByException(program);
 try {
-  await program.parseAsync();
+  await program.parseAsync(withDashes(process.argv));
 } catch (error) {
   process.exitCode = report(error);
 }
@@ -23,6 +23,12 @@ try {
 function exitByException(command: Command): void {
   command.exitOverride();
   for (const child of command.commands) exitByException(child);
+}
+
+/** Triton's users write options of the server with underscores. */
+function withDashes(args: readonly string[]): string[] {
+  if (args[2] !== "serve") return [...args];
+  return args.map((arg) => arg.replace(/^--[\w-]+/, (name) => name.replaceAll("_", "-")));
 }
 
 /** @returns the exit status */

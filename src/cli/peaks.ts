@@ -1,16 +1,18 @@
 /**
- * The machine's limits, measured: multiply-adds on registers, and a copy between arrays that no cache holds. They are
+ * The machine's limits, measured: multiplications on registers, and a copy between arrays that no cache holds. They are
  * what a kernel's speed is compared with.
  */
 import { assert } from "../base/index.ts";
-import { compilePeak, compileLoop, type Isa } from "../codegen/index.ts";
+import { compilePeak, compileLoop, type Isa, type ProductName } from "../codegen/index.ts";
 import type { Axis, Buffer, CompiledKernel, LoopKernel } from "../ir/index.ts";
 import { allocateExecutable, NativeMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
 
 export interface Peaks {
-  /** 10^9 floating-point operations per second, a multiply-add being two. */
+  /** 10^9 float32 operations per second, a multiply-add being two. */
   readonly gflops: number;
+  /** The same of the other products that the processor has: `bfloat`, and of integers `bytes` and `pairs`. */
+  readonly products: Readonly<Partial<Record<ProductName, number>>>;
   /** 10^9 bytes per second, read and written. */
   readonly gbps: number;
   readonly threads: number;
@@ -22,12 +24,21 @@ const ROUNDS = 7;
 const FMA_TILES_PER_THREAD = 64;
 
 export function measurePeaks(isa: Isa, threads: number): Peaks {
-  return { gflops: measureFma(isa, threads), gbps: measureCopy(isa, threads), threads };
+  const products: Partial<Record<ProductName, number>> = {};
+  for (const name of ["bfloat", "bytes", "pairs"] as const) {
+    const speed = measureProduct(isa, name, threads);
+    if (speed !== undefined) products[name] = speed;
+  }
+  const gflops = measureProduct(isa, "float", threads);
+  assert(gflops !== undefined, "a processor without multiply-adds");
+  return { gflops, products, gbps: measureCopy(isa, threads), threads };
 }
 
-function measureFma(isa: Isa, threads: number): number {
-  const kernel = compilePeak(isa, "float");
-  assert(kernel && typeof kernel.flops === "number" && typeof kernel.tiles === "number" && kernel.params.length === 0, "a peak kernel of known size");
+/** Undefined where the processor has no such product. */
+function measureProduct(isa: Isa, name: ProductName, threads: number): number | undefined {
+  const kernel = compilePeak(isa, name);
+  if (!kernel) return undefined;
+  assert(typeof kernel.flops === "number" && typeof kernel.tiles === "number" && kernel.params.length === 0, "a peak kernel of known size");
   const tiles = FMA_TILES_PER_THREAD * threads;
   const ns = fastest(kernel, tiles, [], threads);
   return (kernel.flops / kernel.tiles) * tiles / ns;

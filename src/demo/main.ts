@@ -1,7 +1,9 @@
 /**
  * `npm start`: PP-OCR's text recogniser, compiled for this processor, reads a picture of a printed line; beside it
- * onnxruntime on the same input and threads. The engine is kept in .cache/demo, so that later starts are short.
+ * onnxruntime on the same input and threads; then the server answers the same picture over HTTP and goes on running
+ * (`--once`: it ends). The engine is kept in .cache/demo, so that later starts are short.
  */
+import { once } from "node:events";
 import { statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
@@ -11,6 +13,7 @@ import { bold, buildCached, bytes, FAIR_TURNS, measureInTurns, milliseconds, one
 import { Engine } from "../index.ts";
 import { decode, readDictionary } from "./decode.ts";
 import { readPicture, toInput } from "./image.ts";
+import { askOverHttp, serveDemo } from "./serving.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const PICTURE = join(ROOT, "demo/line.png");
@@ -35,6 +38,24 @@ async function main(): Promise<void> {
   } finally {
     engine.dispose();
   }
+  await serveIt(path, assets, x);
+}
+
+/** Serves the engine, asks once over HTTP, and stays unless it was told to end. */
+async function serveIt(path: string, assets: string, x: Tensor): Promise<void> {
+  const server = await serveDemo(path, CACHE);
+  const before = performance.now();
+  const { text } = decode(await askOverHttp(server.httpPort!, x), readDictionary(join(assets, "ppocr_keys_v1.txt")));
+  console.log("The same picture through the server (KServe v2 over HTTP):");
+  say("text", `${bold(text.trim())}  (${milliseconds(performance.now() - before)} ms with the way there and back)`);
+  say("server", `http://127.0.0.1:${server.httpPort}/v2/models, gRPC on port ${server.grpcPort}, http://127.0.0.1:${server.metricsPort}/metrics\n`);
+  if (process.argv.includes("--once")) {
+    await server.stop();
+    return;
+  }
+  console.log("It goes on serving; Ctrl-C ends it.");
+  await Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
+  await server.stop();
 }
 
 async function read(engine: Engine, model: string, assets: string, x: Tensor): Promise<void> {

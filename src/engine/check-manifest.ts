@@ -66,7 +66,13 @@ class Check {
       this.within(step.target, this.manifest.steps.length + 1, "the target of a jump");
       this.require(step.target > index && step.inputs.length <= 1, `step ${index} jumps back`);
     }
-    if (step.kind === "reference" || step.kind === "jump" || step.kind === "fail") {
+    if (step.kind === "size") {
+      this.dim(step.symbol, "a size that data decide");
+      this.require(typeof this.manifest.dims[step.symbol] === "string", "a size that data decide is no symbol");
+      if (step.given === undefined) this.require(step.inputs.length === 1 && step.inputs[0]!.dtype === "int64" && step.inputs[0]!.storage !== undefined, "a size that data decide is nowhere");
+      else this.dim(step.given, "a size that data decide");
+    }
+    if (step.kind === "reference" || step.kind === "size" || step.kind === "jump" || step.kind === "fail") {
       for (const value of [...step.inputs, ...step.outputs]) this.value(value);
       return;
     }

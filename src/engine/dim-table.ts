@@ -50,6 +50,7 @@ export class DimRows {
 export class DimTable {
   private readonly rows: readonly DimRow[];
   private readonly expressions: (Dim | undefined)[] = [];
+  private readonly followers = new Map<DimIndex, readonly DimIndex[]>();
 
   constructor(rows: readonly DimRow[]) {
     this.rows = rows;
@@ -57,13 +58,36 @@ export class DimTable {
 
   /** All values by index; NaN where a symbol is not known yet. */
   evaluate(bindings: Bindings): Float64Array {
-    const values = new Float64Array(this.rows.length);
-    for (const [index, row] of this.rows.entries()) {
+    const { rows } = this;
+    const values = new Float64Array(rows.length);
+    for (let index = 0; index < rows.length; index++) {
+      const row = rows[index]!;
       if (typeof row === "number") values[index] = row;
       else if (typeof row === "string") values[index] = bindings.get(row) ?? Number.NaN;
       else values[index] = apply(row, values);
     }
     return values;
+  }
+
+  /** Makes a symbol known, and all that follows from it. */
+  learn(values: Float64Array, symbol: DimIndex, size: number): void {
+    values[symbol] = size;
+    for (const index of this.following(symbol)) values[index] = apply(this.rows[index] as readonly [DimOperator, ...DimIndex[]], values);
+  }
+
+  /** The rows that a symbol is part of, in order. */
+  private following(symbol: DimIndex): readonly DimIndex[] {
+    let rows = this.followers.get(symbol);
+    if (rows) return rows;
+    const reached = new Set<DimIndex>([symbol]);
+    for (let index = symbol + 1; index < this.rows.length; index++) {
+      const row = this.rows[index]!;
+      if (Array.isArray(row) && row.some((operand, i) => i > 0 && reached.has(operand as DimIndex))) reached.add(index);
+    }
+    reached.delete(symbol);
+    rows = [...reached];
+    this.followers.set(symbol, rows);
+    return rows;
   }
 
   /** The expression of one row. */
@@ -94,12 +118,20 @@ export class DimTable {
 }
 
 /** An unknown operand makes the result unknown, whatever the other is. */
-function apply([operator, ...operands]: readonly [DimOperator, ...DimIndex[]], values: Float64Array): number {
-  const a = values[operands[0]!]!;
-  const b = values[operands[1]!]!;
-  switch (operator) {
-    case "add": return operands.reduce((sum, operand) => sum + values[operand]!, 0);
-    case "mul": return operands.reduce((product, operand) => product * values[operand]!, 1);
+function apply(row: readonly [DimOperator, ...DimIndex[]], values: Float64Array): number {
+  const a = values[row[1] as DimIndex]!;
+  const b = values[row[2] as DimIndex]!;
+  switch (row[0]) {
+    case "add": {
+      let sum = a;
+      for (let i = 2; i < row.length; i++) sum += values[row[i] as DimIndex]!;
+      return sum;
+    }
+    case "mul": {
+      let product = a;
+      for (let i = 2; i < row.length; i++) product *= values[row[i] as DimIndex]!;
+      return product;
+    }
     case "floorDiv": return b === 0 ? a * 0 : Math.floor(a / b);
     case "mod": return b === 0 ? a * 0 : a - Math.floor(a / b) * b;
     case "min": return Math.min(a, b);

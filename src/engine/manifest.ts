@@ -102,7 +102,20 @@ export interface ManifestFail {
   readonly label: ManifestLabel;
 }
 
-export type ManifestStep = ManifestKernel | ManifestReference | ManifestJump | ManifestFail;
+/** A size that only the data decide becomes known: it is the number in memory, or another size. */
+export interface ManifestSize {
+  readonly kind: "size";
+  /** A row that is a symbol. */
+  readonly symbol: DimIndex;
+  /** One int64; none when `given` is there. */
+  readonly inputs: readonly ManifestSource[];
+  readonly given?: DimIndex;
+  /** None. */
+  readonly outputs: readonly ManifestValue[];
+  readonly label: ManifestLabel;
+}
+
+export type ManifestStep = ManifestKernel | ManifestReference | ManifestJump | ManifestFail | ManifestSize;
 
 export interface SymbolRange {
   readonly min: number;

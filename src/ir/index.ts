@@ -7,3 +7,5 @@ export * from "./print.ts";
 export * from "./expr.ts";
 export * from "./interpret-loop.ts";
 export * from "./print-kernel.ts";
+export * from "./sequential.ts";
+export * from "./interpret-sequential.ts";

@@ -1,12 +1,13 @@
 /**
  * The kernel IR: what one step of a program computes, before a target turns it into code.
  *
- * A kernel is a loop kernel, a contraction (matmul, convolution, attention) or a reference step. All sizes are `Dim`s:
+ * A kernel is a loop kernel, a contraction (matmul, convolution, attention), a sequential kernel or a reference step. All sizes are `Dim`s:
  * a kernel is generated once and handles every shape of the profile; static sizes are specialised.
  */
 import type { DType } from "../base/index.ts";
 import type { Dim } from "./dim.ts";
 import type { Axis, Buffer, Expr, LoopKernel } from "./loop.ts";
+import type { SequentialKernel } from "./sequential.ts";
 
 /**
  * What happens to a contraction's results on their way to memory: `value` is an expression over `accumulator`, the
@@ -22,6 +23,9 @@ export interface Epilogue {
  * a buffer that the run fills, or (of constant right sides) the elements of a constant, one per column.
  */
 export type ZeroPoint = number | Buffer;
+
+/** The float32 results once more, rounded to bfloat16: laid out as the output is, row-major without gaps. */
+export type NarrowCopy = Buffer;
 
 /**
  * C[batch, m, n] = epilogue(sum over k of A[batch, m, k] * B[batch, k, n]), zero points subtracted first.
@@ -41,6 +45,7 @@ export interface MatmulKernel {
   readonly b: MatmulOperand;
   /** Dims: [...batch, m, n] (its `strides` may differ from row-major). */
   readonly output: Buffer;
+  readonly copy?: NarrowCopy;
   readonly epilogue?: Epilogue;
 }
 
@@ -77,6 +82,7 @@ export interface ConvKernel {
   readonly input: Buffer;
   readonly weights: Buffer;
   readonly output: Buffer;
+  readonly copy?: NarrowCopy;
   readonly groups: number;
   readonly kernel: readonly number[];
   readonly strides: readonly number[];
@@ -125,7 +131,7 @@ export interface StridedOperand {
   readonly offset?: Dim;
 }
 
-export type Kernel = LoopKernel | MatmulKernel | ConvKernel | AttentionKernel;
+export type Kernel = LoopKernel | MatmulKernel | ConvKernel | AttentionKernel | SequentialKernel;
 
 /**
  * One 64-bit slot of a kernel's parameters: an address, or a size. Filled by the runtime when a shape is bound.

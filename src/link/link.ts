@@ -3,9 +3,9 @@
  * weights and equal dimension expressions are stored once; only weights that some kernel reads are stored at all.
  */
 import { assert, byteLength, elementCount } from "../base/index.ts";
-import { DimRows, type EngineContent, ENGINE_FORMAT, type Manifest, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestLaunch, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
-import { type CompiledKernel, type Dim, graphToJson, type Launch, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
-import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type Step, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
+import { DimRows, ENGINE_FORMAT, type EngineContent, type Manifest, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestLaunch, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSize, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
+import { type Buffer, type CompiledKernel, type Dim, graphToJson, type Kernel, type Launch, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
+import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type SizeStep, type Step, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
 
 const CODE_ALIGNMENT = 64;
 const WEIGHT_ALIGNMENT = 64;
@@ -139,11 +139,23 @@ class Linker {
       case "reference": return this.reference(step);
       case "jump": return this.jump(step);
       case "fail": return this.fail(step);
+      case "size": return this.size(step);
     }
   }
 
   private fail({ message, operators, origins }: FailStep): ManifestFail {
     return { kind: "fail", message, inputs: [], outputs: [], label: { name: "no such branch", operators, origins, tactic: "fail" } };
+  }
+
+  private size({ symbol, given, inputs, operators, origins }: SizeStep): ManifestSize {
+    const values = inputs.map((item): ManifestSource => {
+      assert(item.kind === "view", "a size that is not in memory");
+      return { name: "size", dtype: "int64", shape: [], storage: this.storage(item.view.storage) };
+    });
+    return {
+      kind: "size", symbol: this.dim(symbol), inputs: values, outputs: [], ...(given === undefined ? {} : { given: this.dim(given) }),
+      label: { name: "size", operators, origins, tactic: "size" },
+    };
   }
 
   private source(item: HostSource, value: Value): ManifestSource {
@@ -211,8 +223,17 @@ class Linker {
   }
 }
 
+function writtenBuffers(kernel: Kernel): readonly Buffer[] {
+  switch (kernel.kind) {
+    case "loop": return kernel.outputs.map((output) => output.buffer);
+    case "sequential": return kernel.outputs;
+    case "attention": return [kernel.output.buffer];
+    default: return [kernel.output];
+  }
+}
+
 function writtenStorages({ kernel }: KernelStep, plan: Plan): Set<Storage> {
-  const buffers = kernel.kind === "loop" ? kernel.outputs.map((output) => output.buffer) : [kernel.kind === "attention" ? kernel.output.buffer : kernel.output];
+  const buffers = writtenBuffers(kernel);
   return new Set(buffers.map((buffer) => plan.views.get(buffer)!.storage));
 }
 

@@ -85,3 +85,14 @@ export function createMemoryFile(name: string, sizeBytes: number): number {
   }
   return fd;
 }
+
+/** A memory file's bytes, mapped for reading and writing, seen by every process that maps it; mapped until the view is collected. */
+export function viewShared(fd: number, sizeBytes: number): Uint8Array<ArrayBuffer> {
+  const address = mmap(0, sizeBytes, PROT.read | PROT.write, MAP.shared | MAP.noreserve, fd);
+  if (address === -1) throw new SinterError("limit-exceeded", `Memory file: ${sizeBytes} bytes could not be mapped (${errnoName()}).`);
+  const buffer = viewMemory(address, sizeBytes);
+  sharedViews.register(buffer, { address, sizeBytes });
+  return new Uint8Array(buffer);
+}
+
+const sharedViews = new FinalizationRegistry<{ readonly address: number; readonly sizeBytes: number }>(({ address, sizeBytes }) => munmap(address, sizeBytes));

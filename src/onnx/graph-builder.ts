@@ -16,10 +16,12 @@ import type { Problems } from "./problems.ts";
 import type { FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto } from "./proto.ts";
 import { sortNodes } from "./node-order.ts";
 import { Rewriter } from "./rewriter.ts";
-import { SCHEMAS } from "./schema.ts";
+import { ML_OPERATORS, SCHEMAS } from "./schema.ts";
 import { readConstant, readSparse } from "./tensor-data.ts";
 import { applyInputType, applyStatedType, type DimNames } from "./types.ts";
 import { upgradeNode } from "./upgrades/index.ts";
+
+const ML_DOMAIN = "ai.onnx.ml";
 
 /** Calls of functions within functions; ONNX forbids recursion. */
 const MAX_CALL_DEPTH = 50;
@@ -202,7 +204,7 @@ export class GraphBuilder {
     this.canonicalise(node, rewriter);
     this.nodeCount += rewriter.nodes.length;
     for (const made of rewriter.nodes) {
-      if (made.domain !== "" && !KEPT_CONTRIB.has(made.op)) problems.addUnknown(`${label}: this form of com.microsoft's ${made.op} is not one Sinter takes`);
+      if (made.domain === "com.microsoft" && !KEPT_CONTRIB.has(made.op)) problems.addUnknown(`${label}: this form of com.microsoft's ${made.op} is not one Sinter takes`);
       if (made.domain === "") for (const problem of checkNode(made)) problems.add(`${label}: ${problem}.`);
       into.push(made);
     }
@@ -211,6 +213,7 @@ export class GraphBuilder {
   /** Why the operator cannot be taken; undefined when it can. */
   private refusal(proto: NodeProto, domain: string, scope: Scope): string | undefined {
     if (domain === "com.microsoft") return CONTRIB.has(proto.op) ? undefined : "com.microsoft has no such operator that Sinter knows";
+    if (domain === ML_DOMAIN) return ML_OPERATORS.has(proto.op) ? undefined : `the domain "${domain}" has no such operator that Sinter knows; it knows ${[...ML_OPERATORS].join(", ")}`;
     if (domain !== "") return `the domain "${domain}" is not one of Sinter's`;
     if (!SCHEMAS.has(proto.op)) return "ai.onnx has no such operator";
     if (!scope.opsets.has("")) throw new UserError("model-invalid", `${proto.op} "${proto.name}": the model states no opset for ai.onnx.`);
@@ -222,7 +225,7 @@ export class GraphBuilder {
       upgradeNode(node, rewriter);
       return;
     }
-    const rewrite = CONTRIB.get(node.op);
+    const rewrite = node.domain === ML_DOMAIN ? undefined : CONTRIB.get(node.op);
     if (rewrite?.(node, rewriter) !== "replaced") rewriter.nodes.push(node);
   }
 

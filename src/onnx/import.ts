@@ -9,7 +9,7 @@ import { type MapFile, type MappedFile, MAX_WINDOW_BYTES, readFileWindows } from
 import { GraphBuilder } from "./graph-builder.ts";
 import { Problems } from "./problems.ts";
 import { type ModelProto, readModel } from "./proto.ts";
-import { ProtoReader } from "./protobuf.ts";
+import { onnxReader } from "./protobuf.ts";
 import { refuseForeignFormat } from "./sniff.ts";
 import { DimNames } from "./types.ts";
 
@@ -78,7 +78,7 @@ function wholeFile(file: MappedFile, source: string): Uint8Array {
 
 function readProto(bytes: Uint8Array, source: string): ModelProto {
   refuseForeignFormat(bytes, source);
-  return readModel(new ProtoReader(bytes, source));
+  return readModel(onnxReader(bytes, source));
 }
 
 function buildModel(model: ModelProto, source: string, external: ExternalData): Omit<ImportedModel, "close"> {

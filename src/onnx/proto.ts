@@ -3,8 +3,7 @@
  * windows into the file.
  * Source: onnx.proto (IR version 13); field numbers are those of the specification.
  */
-import type { ProtoReader, Window } from "./protobuf.ts";
-import { WIRE } from "./protobuf.ts";
+import { type ProtoReader, WIRE, type Window } from "../base/index.ts";
 
 export interface TensorProto {
   readonly name: string;

@@ -5,6 +5,9 @@
  * Source: ONNX operator schemas.
  */
 
+/** The operators of ai.onnx.ml that are taken, as they are in their newest version. */
+export const ML_OPERATORS: ReadonlySet<string> = new Set(["ArrayFeatureExtractor", "LabelEncoder", "TreeEnsemble"]);
+
 /** Letters of attribute types, by AttributeProto.AttributeType. */
 const TYPE_LETTERS: Readonly<Record<string, number>> = { f: 1, i: 2, s: 3, t: 4, g: 5, F: 6, I: 7, S: 8, p: 11, y: 13 };
 

@@ -9,7 +9,7 @@ import type { ConstantData, TensorConstant } from "../ir/index.ts";
 import { ExternalData } from "./external-data.ts";
 import { MAX_WINDOW_BYTES, readFileWindows } from "./file-source.ts";
 import { readTensor, type SparseTensorProto, type TensorProto } from "./proto.ts";
-import { ProtoReader } from "./protobuf.ts";
+import { onnxReader } from "./protobuf.ts";
 
 /** TensorProto.DataType. */
 const DATA_TYPES: readonly (DType | undefined)[] = [
@@ -57,7 +57,7 @@ export function readTensorProto(bytes: Uint8Array, path: string): Tensor {
   const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const external = new ExternalData(path, readFileWindows);
   try {
-    const { dtype, dims, constant } = readConstant(readTensor(new ProtoReader(plain, path)), external, path);
+    const { dtype, dims, constant } = readConstant(readTensor(onnxReader(plain, path)), external, path);
     return dtype === "string" ? new Tensor("string", [...(constant.strings ?? [])], dims) : Tensor.fromBytes(dtype, new Uint8Array(constant.bytes), dims);
   } finally {
     external.close();
@@ -120,7 +120,7 @@ function decodeIntegers(tensor: TensorProto, runs: readonly { start: number; end
   const array = viewArray(dtype as Exclude<DType, "string">, bytes);
   let at = 0;
   for (const run of runs) {
-    const reader = new ProtoReader(tensor.file, label, run);
+    const reader = onnxReader(tensor.file, label, run);
     while (!reader.done) {
       const value = reader.int64();
       if (at >= array.length) throw invalid(label, `stores more than the ${array.length} values its dims [${tensor.dims}] need`);

@@ -1,10 +1,10 @@
 /**
- * What the compiler knows about an operator: how its output types follow from its inputs (`infer`), and, where it can
- * be written as one expression per output element, that expression (`lower`).
+ * What the compiler knows about an operator: how its output types follow from its inputs (`infer`); where it can be
+ * written as one expression per output element, that expression (`lower`); and where each step depends on the one
+ * before, the kernels that do it (`sequential`).
  */
-import type { Dim } from "../ir/index.ts";
-import type { Node } from "../ir/index.ts";
-import type { Expr } from "../ir/index.ts";
+import type { DType } from "../base/index.ts";
+import type { Buffer, Dim, Expr, Node, SequentialKernel } from "../ir/index.ts";
 
 /** Gives out names for sizes that only the data decides. */
 export interface InferContext {
@@ -41,4 +41,26 @@ export interface Lowering {
   supports?(node: Node): boolean;
   /** The value of output number `output` at `index` (one i64 expression per output dimension). */
   element(node: Node, output: number, index: readonly Expr[], load: LoadInput): Expr;
+}
+
+/** Memory for the kernels of a sequential operator. Buffers are row-major without gaps. */
+export interface SequentialMemory {
+  /** @param as the type to read its elements as, of the same size, for operators that only move them */
+  input(index: number, as?: DType): Buffer;
+  output(index: number, as?: DType): Buffer;
+  /** Memory that only this operator's kernels use. */
+  temporary(name: string, dtype: DType, dims: readonly Dim[]): Buffer;
+}
+
+/** What a sequential operator does, in order. */
+export type SequentialPart =
+  | { readonly kind: "kernel"; readonly kernel: SequentialKernel }
+  /** The symbol, a size that only the data decide, becomes the first element of `from` (int64). */
+  | { readonly kind: "size"; readonly symbol: Dim; readonly from: Buffer }
+  /** Input to output, element by element. */
+  | { readonly kind: "copy"; readonly input: number; readonly output: number };
+
+export interface SequentialOperator {
+  supports(node: Node): boolean;
+  parts(node: Node, memory: SequentialMemory): readonly SequentialPart[];
 }

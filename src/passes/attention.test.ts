@@ -112,6 +112,25 @@ describe("attention", () => {
     assert.equal(countOf(graph, "Softmax"), 1);
   });
 
+  it("repeats a mask of windows for the images of a batch, beside a bias of the heads", () => {
+    const graph = passed({
+      inputs: { q: [6, 2, 4, 3], k: [6, 2, 4, 3], v: [6, 2, 4, 3] }, constants: { bias: numbered([1, 2, 4, 4], 5), windows: numbered([1, 3, 1, 4, 4], 6), five: int64(2, 3, 2, 4, 4), four: int64(6, 2, 4, 4) },
+      nodes: [["Transpose", "k", "kt", { perm: [0, 1, 3, 2] }], ["MatMul", "q kt", "s0"], ["Add", "s0 bias", "s1"], ["Reshape", "s1 five", "s2"], ["Add", "s2 windows", "s3"], ["Reshape", "s3 four", "s4"], ...weighted("s4")],
+    });
+    assert.deepEqual(maskDims(attentionOf(graph)), ["6", "2", "4", "4"]);
+  });
+
+  it("sees repeated keys below a transpose of batch and heads as one axis", () => {
+    const graph = passed({
+      inputs: { q: [1, 6, 5, 4], k: [1, 2, 5, 4], v: [1, 2, 5, 4] }, constants: { two: int64(2), five: int64(1, 2, 3, 5, 4), three: int64(6, 5, 4), four: int64(1, 6, 5, 4), turned: int64(1, 6, 4, 5) },
+      nodes: [
+        ["Unsqueeze", "k two", "k1"], ["Expand", "k1 five", "k2"], ["Reshape", "k2 three", "k3"], ["Transpose", "k3", "k4", { perm: [0, 2, 1] }], ["Reshape", "k4 turned", "kt"],
+        ["Unsqueeze", "v two", "v1"], ["Expand", "v1 five", "v2"], ["Reshape", "v2 four", "v3"], ["MatMul", "q kt", "s0"], ["Softmax", "s0", "p", { axis: -1 }], ["MatMul", "p v3", "y"],
+      ],
+    });
+    assert.deepEqual(attentionOf(graph).inputs.slice(0, 3).map((value) => value?.name), ["q", "k", "v"]);
+  });
+
   it("expands queries that all of a batch share", () => {
     const graph = passed({ inputs: { k: [3, 2, 5, 4], v: [3, 2, 5, 4] }, constants: { q: numbered([1, 2, 3, 4], 9) }, nodes: [["Transpose", "k", "kt", { perm: [0, 1, 3, 2] }], ["MatMul", "q kt", "s0"], ...weighted("s0")] });
     assert.deepEqual(attentionOf(graph).outputs[0]!.dims, [3, 2, 3, 4]);

@@ -1,10 +1,12 @@
 /**
- * Precisions bf16 and fp16: products of weights and activations take operands of 16 bits and keep float32 sums; what they read is
- * stored in 16 bits once, for all its readers. Everything between stays float32: softmax, statistics of normalisations, sums of residual
- * streams. A last layer that is a small part of the work stays float32 whole.
+ * Precisions bf16 and fp16: products of weights and activations take operands of 16 bits and keep float32 sums. Everything
+ * between stays float32: softmax, statistics of normalisations, the residual streams of transformers, depthwise convolutions
+ * (they gain nothing on a processor), and the last products on the way to an output, as far as they are a small part of the work.
  *
  * A narrow product is followed by a Cast to float32. The plan applies what follows to the float32 sums, so that the Cast
- * rounds nothing where the two are one kernel; and a Cast to the narrow type is how the kernel before stores its result.
+ * rounds nothing where the two are one kernel; and a Cast to the narrow type is how the kernel before stores its result, beside
+ * the float32 one when that has readers too. Images are large, and are stored once: what a convolution reads narrow is read so
+ * by the others, too. On a GPU, where memory is what most kernels wait for, that holds of everything.
  */
 import { type Bindings, evaluate, type Node, product, symbolsOf, type Value } from "../ir/index.ts";
 import { numberOf } from "./attributes.ts";
@@ -20,12 +22,12 @@ export interface Narrow {
   readonly type: keyof typeof NUMBER;
   /** Attention takes the type too; its scores and sums stay float32. */
   readonly attention: boolean;
-  /** A convolution that reads an image as it comes takes it too, and so does a last layer, however small. */
-  readonly ends: boolean;
+  /** First and last layers and depthwise convolutions take it too, and what is stored narrow is read so by all. */
+  readonly everywhere: boolean;
 }
 
-/** Share of all products' work up to which a last layer stays float32. */
-const SMALL_SHARE = 0.05;
+/** Share of all products' work up to which the last ones stay float32. */
+const SMALL_SHARE = 0.02;
 /** What a size known only at run time is taken for when layers are weighed against each other. */
 const ASSUMED_SIZE = 64;
 
@@ -34,27 +36,31 @@ const isCastTo = (node: Node | undefined, type: number): boolean => node?.op ===
 /** In order; the group may repeat. */
 export function narrowPasses(narrow: Narrow): readonly Pass[] {
   return [
-    { name: `products in ${narrow.type}`, rule: (_, graph) => castProducts(narrow, narrow.ends ? new Set() : keptNodes(graph.nodes, graph.outputs)) },
+    { name: `products in ${narrow.type}`, rule: (_, graph) => castProducts(narrow, narrow.everywhere ? new Set() : keptNodes(graph.nodes, graph.outputs)) },
     { name: "casts above views", rule: () => castAboveView(NUMBER[narrow.type]) },
     { name: "casts that undo each other", rule: () => undoCasts(narrow.type) },
   ];
 }
 
 /** Not to be repeated, nor followed by sharing of subexpressions: each reader has a Cast of its own, which costs nothing inside it. */
-export function narrowStorage({ type }: Narrow): Pass {
-  return { name: `activations stored in ${type}`, rule: () => storeOnce(NUMBER[type]) };
+export function narrowStorage({ type, everywhere }: Narrow): Pass {
+  return { name: `activations stored in ${type}`, rule: () => storeOnce(NUMBER[type], everywhere) };
 }
 
 // ---- products
 
-const isProduct = (node: Node, ends = false): boolean =>
-  node.domain === "" && (node.op === "MatMul" || (node.op === "Conv" && node.attributes["layout"] === "NHWC" && (ends || node.attributes["inputLayout"] === undefined) && node.inputs[1]?.constant !== undefined))
+/** Convolutions that are generated; not everywhere those that read an image as it comes, or have a filter for each channel. */
+const isConvolution = (node: Node, everywhere: boolean): boolean =>
+  node.op === "Conv" && node.attributes["layout"] === "NHWC" && node.inputs[1]?.constant !== undefined && (everywhere || (node.attributes["inputLayout"] === undefined && node.inputs[1].dims?.[1] !== 1));
+
+const isProduct = (node: Node, everywhere = false): boolean =>
+  node.domain === "" && (node.op === "MatMul" || isConvolution(node, everywhere))
   && [...node.inputs, ...node.outputs].every((value) => !value || (value.dtype === "float32" && value.dims !== undefined));
 
 const isAttention = (node: Node): boolean => node.domain === "sinter" && node.op === "Attention" && node.inputs.slice(0, 3).every((value) => value?.dtype === "float32" && value.dims !== undefined);
 
 /** @param kept products that stay float32 */
-function castProducts({ type, attention, ends }: Narrow, kept: ReadonlySet<Node>): Rule {
+function castProducts({ type, attention, everywhere }: Narrow, kept: ReadonlySet<Node>): Rule {
   const casts = new Map<Value, Value>();
   const narrow = (value: Value, editor: Editor): Value => {
     const known = casts.get(value) ?? editor.emit("Cast", [value], { to: NUMBER[type] });
@@ -66,30 +72,35 @@ function castProducts({ type, attention, ends }: Narrow, kept: ReadonlySet<Node>
       const attended = editor.emit("Attention", [...node.inputs.slice(0, 3).map((value) => narrow(value!, editor)), ...node.inputs.slice(3)], node.attributes, { domain: "sinter" });
       return editor.replaceNode(node, editor.emit("Cast", [attended], { to: FLOAT }));
     }
-    if (!isProduct(node, ends) || kept.has(node)) return false;
+    if (!isProduct(node, everywhere) || kept.has(node)) return false;
     const [a, b, ...rest] = node.inputs;
     const sums = editor.emit(node.op, [narrow(a!, editor), narrow(b!, editor), ...rest], node.attributes);
     return editor.replaceNode(node, editor.emit("Cast", [sums], { to: FLOAT }));
   };
 }
 
-const LAST = /^(Add|Mul|Cast|Reshape|Flatten|Squeeze|Unsqueeze|Transpose|Identity|Softmax|LogSoftmax|Sigmoid)$/;
+/** What may lie between a last product and an output, or another last product. */
+const LAST = /^(Add|Mul|Cast|Clip|Flatten|Gather|GlobalAveragePool|Identity|LogSoftmax|ReduceMean|Relu|Reshape|Sigmoid|Slice|Softmax|Squeeze|Tanh|Transpose|Unsqueeze)$/;
 
 /** Whether a node multiplies matrices or convolves, in float32 or narrow by now. */
 const isWork = (node: Node): boolean => node.domain === "" && (node.op === "MatMul" || node.op === "Conv") && node.inputs[0]?.dims !== undefined && node.inputs[1]?.dims !== undefined && node.outputs[0]?.dims !== undefined;
 
-/** Products whose results reach an output through little more than a bias, when they are a small part of the work. */
+/** The last products on the way to the outputs, from the end on, while together they are a small part of the work. */
 function keptNodes(nodes: readonly Node[], outputs: readonly Value[]): Set<Node> {
   const total = nodes.filter(isWork).reduce((sum, node) => sum + workOf(node), 0);
-  const last = new Set<Node>();
+  const kept = new Set<Node>();
+  let work = 0;
   const visit = (node: Node | undefined): void => {
-    if (!node || last.has(node)) return;
-    if (isProduct(node)) last.add(node);
-    else if (node.domain === "" && LAST.test(node.op)) visit(node.inputs.find((input) => input?.producer && !input.constant)?.producer);
+    if (!node || kept.has(node) || node.domain !== "") return;
+    if (isProduct(node)) {
+      work += workOf(node);
+      if (work > SMALL_SHARE * total) return;
+      kept.add(node);
+    } else if (!LAST.test(node.op)) return;
+    visit(node.inputs.find((input) => input?.producer && !input.constant)?.producer);
   };
   for (const value of outputs) visit(value.producer);
-  const work = [...last].reduce((sum, node) => sum + workOf(node), 0);
-  return work <= SMALL_SHARE * total ? last : new Set();
+  return kept;
 }
 
 function workOf(node: Node): number {
@@ -119,8 +130,8 @@ const undoCasts = (type: Narrow["type"]): Rule => (node, editor) => {
   return editor.replaceNode(node, source);
 };
 
-/** Readers of a value that is stored narrow for a product read that. */
-function storeOnce(to: number): Rule {
+/** Readers of a value that is stored narrow for a convolution (or, everywhere, for any product) read that. */
+function storeOnce(to: number, everywhere: boolean): Rule {
   const stored = new Map<Value, Value>();
   return (node, editor) => {
     if (isCastTo(node, to)) {
@@ -131,7 +142,7 @@ function storeOnce(to: number): Rule {
     }
     let changed = false;
     node.inputs.forEach((value, i) => {
-      if (!value || !isNarrowed(value, editor, to)) return;
+      if (!value || !isNarrowed(value, editor, to, everywhere)) return;
       const narrow = stored.get(value) ?? editor.emit("Cast", [value], { to });
       stored.set(value, narrow);
       editor.setInput(node, i, editor.emit("Cast", [narrow], { to: FLOAT }));
@@ -141,7 +152,7 @@ function storeOnce(to: number): Rule {
   };
 }
 
-function isNarrowed(value: Value, editor: Editor, to: number): boolean {
+function isNarrowed(value: Value, editor: Editor, to: number, everywhere: boolean): boolean {
   return value.dtype === "float32" && value.producer !== undefined && !value.constant && !editor.isOutput(value) && !isCastTo(value.producer, FLOAT)
-    && editor.usersOf(value).some((user) => isCastTo(user, to));
+    && editor.usersOf(value).some((user) => isCastTo(user, to) && (everywhere || editor.usersOf(user.outputs[0]!).some(({ op }) => op === "Conv")));
 }

@@ -48,6 +48,22 @@ describe("runPasses", () => {
     assert.match(printGraph(graph), /^graph graph\(%x: float32\[n, 4, 6\]\) \{\n {2}%r: float32\[n, 4, 6\] = Relu\(%x\)\n {2}%y: float32\[n, 24\] = Reshape\(%r, %shape_\d+\) \{allowzero: 1\}\n {2}return %y\n\}\n$/);
   });
 
+  it("takes parts out of a product as slices", () => {
+    const { ops } = optimised({
+      inputs: x(["n", 4, 3, 2]), outputs: y, initializers: { first: new Tensor("int64", [0], []), last: new Tensor("int64", [-1], []) },
+      nodes: chain(["Relu", ["x"], "r"], ["Gather", ["r", "first"], "q", { axis: 2 }], ["Gather", ["r", "last"], "k", { axis: 2 }], ["Sub", ["q", "k"], "y"]),
+    }, { x: tensor([2, 4, 3, 2]) });
+    assert.deepEqual(ops.filter((op) => op !== "Reshape"), ["Relu", "Slice", "Slice", "Sub"]);
+  });
+
+  it("follows pads that are reversed pair by pair as a matrix", () => {
+    const { graph } = optimised({
+      inputs: x(["n", 3, 5]), outputs: y, initializers: { given: i64(0, 2, 1, 0), rest: i64(0, 0), pairs: i64(-1, 2), from: i64(-1), to: i64(Number.MIN_SAFE_INTEGER), axis: i64(0), back: i64(-1), flat: i64(-1) },
+      nodes: chain(["Concat", ["given", "rest"], "all", { axis: 0 }], ["Reshape", ["all", "pairs"], "m"], ["Slice", ["m", "from", "to", "axis", "back"], "reversed"], ["Transpose", ["reversed"], "t", { perm: [1, 0] }], ["Reshape", ["t", "flat"], "pads"], ["Pad", ["x", "pads"], "y"]),
+    }, { x: tensor([2, 3, 5]) });
+    assert.deepEqual(graph.outputs[0]!.dims?.map(String), ["n", "4", "7"]);
+  });
+
   it("folds BatchNormalization into the Conv before it and runs channels-last", () => {
     const { ops, graph } = optimised({
       inputs: x([1, 8, 5, 5]), outputs: y,

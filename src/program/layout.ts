@@ -27,6 +27,8 @@ export const COUNTER = {
   /** Time-stamp counter at the first tile and after the last. */
   begin: 24,
   end: 32,
+  /** uint32: which participant ran it alone. */
+  participant: 40,
 } as const;
 
 /** One run of a range of steps. */
@@ -50,6 +52,8 @@ export const RUN = {
   queued: 76,
   /** uint32, see RUN_FLAG. */
   flags: 80,
+  /** Address of an array of spans per step, zeroed, or 0: see SPAN. */
+  spans: 88,
   /** A step at or before the one being run: where a late participant begins. */
   current: 128,
   /** uint32: 0 running, 1 finished, 2 its caller sleeps. */
@@ -57,6 +61,11 @@ export const RUN = {
 } as const;
 
 export const RUN_FLAG = { synchronous: 1, profile: 2, single: 4 } as const;
+
+/** When a participant was busy with a step: time-stamp counter before its first chunk and after its last. */
+export const SPAN = { bytes: 16, begin: 0, end: 8 } as const;
+/** Spans per step; a step's lie side by side. */
+export const MOST_SPANS = 64;
 
 /** The pool's first page. The queue is a ring of runs through a head that looks like a run's two links. */
 export const POOL = {

@@ -105,6 +105,13 @@ export class Pool {
     return (nowNs() - this.words.get(POOL.startNs)) / ticks;
   }
 
+  /** What turns the time-stamp counter into nanoseconds of the monotonic clock. */
+  clock(): (ticks: number) => number {
+    const nsPerTick = this.nsPerTick();
+    const [startTicks, startNs] = [this.words.get(POOL.startTicks), this.words.get(POOL.startNs)];
+    return (ticks) => startNs + (ticks - startTicks) * nsPerTick;
+  }
+
   /** Runs `change` while no other JavaScript thread changes the pool. */
   asOwner<T>(change: () => T): T {
     const owner = this.address + POOL.owner;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { NativeMemory, viewMemory } from "../native/index.ts";
-import { openPool, Program, type RunOptions } from "./index.ts";
+import { openPool, Program, type RunOptions, type StepSpan } from "./index.ts";
 import { assembleTestKernels } from "./test-kernels.ts";
 
 openPool({ threads: 4 });
@@ -255,6 +255,31 @@ test("profiles say where the time went", async () => {
   }
   program.dispose();
 });
+
+test("traces say which thread was busy with which step, and when", () => {
+  const program = new Program([4, 1, 4].map((tiles) => ({ code: kernels.work, params: 2, tiles, grain: 1 })));
+  for (let step = 0; step < 3; step++) {
+    program.setParam(step, 0, Number(sink.address));
+    program.setParam(step, 1, 100_000);
+  }
+  for (const threads of [1, 2]) {
+    const before = Number(process.hrtime.bigint());
+    const spans = program.runTraced({ threads });
+    const after = Number(process.hrtime.bigint());
+    assert.deepEqual([...new Set(spans.map(({ step }) => step))], [0, 1, 2], `${threads} threads`);
+    assert.equal(spans.filter(({ step }) => step === 1).length, 1, "a step of one tile is done by one thread");
+    for (const { participant, beginNs, endNs } of spans) {
+      assert.ok(participant < threads);
+      assert.ok(beginNs > before - 1e6 && endNs >= beginNs && endNs < after + 1e6, `${before} ${beginNs} ${endNs} ${after}`);
+    }
+    for (const step of [0, 1]) assert.ok(endOf(spans, step) <= beginOf(spans, step + 1) + 1, `step ${step} ends before the next one begins`);
+  }
+  assert.ok(program.profile().every((ns) => ns > 0));
+  program.dispose();
+});
+
+const beginOf = (spans: readonly StepSpan[], step: number): number => Math.min(...spans.filter((span) => span.step === step).map(({ beginNs }) => beginNs));
+const endOf = (spans: readonly StepSpan[], step: number): number => Math.max(...spans.filter((span) => span.step === step).map(({ endNs }) => endNs));
 
 test("idle threads take no processor time", async () => {
   const program = busyProgram(100);

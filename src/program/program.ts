@@ -9,7 +9,7 @@
 import { assert, UserError } from "../base/index.ts";
 import { NativeMemory } from "../native/index.ts";
 import { Channel, type PendingRun } from "./channel.ts";
-import { COUNTER, LINE_BYTES, RUN, RUN_FLAG, STEP } from "./layout.ts";
+import { COUNTER, LINE_BYTES, MOST_SPANS, RUN, RUN_FLAG, SPAN, STEP } from "./layout.ts";
 import { openPool, type Pool } from "./pool.ts";
 import { Words } from "./words.ts";
 
@@ -38,6 +38,15 @@ export interface RunOptions {
   readonly end?: number;
   /** Records how long each step takes, see `profile`. */
   readonly profile?: boolean;
+}
+
+/** A participant's time in a step. */
+export interface StepSpan {
+  readonly step: number;
+  readonly participant: number;
+  /** Nanoseconds of the monotonic clock. */
+  readonly beginNs: number;
+  readonly endNs: number;
 }
 
 export interface AsyncRunOptions extends RunOptions {
@@ -164,6 +173,35 @@ export class Program implements PendingRun {
       elapsedNs[step] = (this.#words.get(offset + COUNTER.end) - this.#words.get(offset + COUNTER.begin)) * nsPerTick;
     }
     return elapsedNs;
+  }
+
+  /** Runs on the calling thread, with pool threads when `threads` is above 1, and says when each thread was busy with which step. */
+  runTraced(options: Pick<RunOptions, "threads"> = {}): StepSpan[] {
+    const threads = Math.min(MOST_SPANS, options.threads ?? this.#pool.budget);
+    using spans = NativeMemory.allocate(Math.max(1, this.stepCount) * MOST_SPANS * SPAN.bytes);
+    this.#words.set(RUN.spans, Number(spans.address));
+    try {
+      this.runSync({ threads, profile: true });
+    } finally {
+      this.#words.set(RUN.spans, 0);
+    }
+    const words = new Words(spans.view().buffer);
+    const clock = this.#pool.clock();
+    return Array.from({ length: this.stepCount }, (_, step) => this.#spansOf(step, words, clock)).flat();
+  }
+
+  /** From the participants' own marks, or, of a step that one ran alone, from the step's. */
+  #spansOf(step: number, words: Words, clock: (ticks: number) => number): StepSpan[] {
+    const span = (participant: number, begin: number, end: number): StepSpan => ({ step, participant, beginNs: clock(begin), endNs: clock(end) });
+    const shared = Array.from({ length: MOST_SPANS }, (_, participant): StepSpan[] => {
+      const offset = (step * MOST_SPANS + participant) * SPAN.bytes;
+      const begin = words.get(offset + SPAN.begin);
+      return begin === 0 ? [] : [span(participant, begin, words.get(offset + SPAN.end))];
+    }).flat();
+    if (shared.length > 0) return shared;
+    const offset = this.#counters + step * COUNTER.bytes;
+    const [begin, end] = [this.#words.get(offset + COUNTER.begin), this.#words.get(offset + COUNTER.end)];
+    return end === 0 ? [] : [span(this.#words.get32(offset + COUNTER.participant), begin, end)];
   }
 
   /** For the channel: the next finished run in its list. */

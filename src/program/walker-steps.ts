@@ -3,7 +3,7 @@
  * waiting for each step's end.
  */
 import { at, type Label, type Register, type StubAssembler } from "../native/index.ts";
-import { COUNTER, POOL, RUN, RUN_FLAG, STEP } from "./layout.ts";
+import { COUNTER, MOST_SPANS, POOL, RUN, RUN_FLAG, SPAN, STEP } from "./layout.ts";
 import { EVERYONE, emitFutexWait, emitFutexWake } from "./walker-syscalls.ts";
 
 /** Kept over calls by the System V ABI. With the return address and 8 more bytes the stack is aligned to 16. */
@@ -63,6 +63,28 @@ function emitMarkWhenProfiling(a: StubAssembler, offset: number): void {
   a.test("r13", "r13");
   a.jumpIf("equal", skip);
   emitMark(a, "r13", offset);
+  a.store(at("r13", COUNTER.participant), "r14", 32);
+  a.bind(skip);
+}
+
+/** Where spans are asked for: marks this participant's part in the step in rbp, its begin only once. Uses rax, rcx, rdx. */
+function emitSpan(a: StubAssembler, field: typeof SPAN.begin | typeof SPAN.end): void {
+  const skip = a.label();
+  a.load("rax", at("rbx", RUN.spans));
+  a.test("rax", "rax");
+  a.jumpIf("equal", skip);
+  a.move("rcx", "rbp");
+  a.arithmetic("sub", "rcx", at("rbx", RUN.steps));
+  a.shiftLeft("rcx", Math.log2((MOST_SPANS * SPAN.bytes) / STEP.bytes));
+  a.arithmetic("add", "rcx", "rax");
+  a.load("rax", at("rsp", SLOT.index));
+  a.shiftLeft("rax", Math.log2(SPAN.bytes));
+  a.arithmetic("add", "rcx", "rax");
+  if (field === SPAN.begin) {
+    a.arithmeticMemory("cmp", at("rcx", SPAN.begin), 0);
+    a.jumpIf("notEqual", skip);
+  }
+  emitMark(a, "rcx", field);
   a.bind(skip);
 }
 
@@ -152,11 +174,13 @@ function emitSharedStep(a: StubAssembler, labels: WalkLabels): void {
   a.jumpIf("notEqual", unmarked);
   emitMark(a, "r13", COUNTER.begin);
   a.bind(unmarked);
+  emitSpan(a, SPAN.begin);
   a.load("rdi", at("rbp", STEP.params));
   a.load("rdx", at("rsp", SLOT.chunkEnd));
   a.move("rcx", "r12");
   a.load("r8", at("rsp", SLOT.index));
   a.callMemory(at("rbp", STEP.code));
+  emitSpan(a, SPAN.end);
   a.load("rax", at("rsp", SLOT.chunkEnd));
   a.arithmetic("sub", "rax", at("rsp", SLOT.begin));
   a.move("rcx", "rax");

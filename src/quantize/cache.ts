@@ -5,10 +5,11 @@
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { UserError } from "../base/index.ts";
-import { type LayerPlan, type QuantizationPlan } from "../passes/index.ts";
+import type { ActivationPlan, LayerPlan, QuantizationPlan } from "../passes/index.ts";
 import { activationPlan, type Calibrator, CALIBRATORS, type Clip, clipOf, type Scheme, SCHEMES } from "./calibrators.ts";
+import type { ChannelRanges } from "./channels.ts";
 import type { Histogram } from "./histogram.ts";
-import { type StrataReport } from "./strata.ts";
+import type { StrataReport } from "./strata.ts";
 
 export const CACHE_FORMAT = 1;
 
@@ -21,6 +22,9 @@ export interface LayerRange {
   readonly min: number;
   readonly max: number;
   readonly clips: Readonly<Record<Scheme, Readonly<Record<Calibrator, Clip>>>>;
+  /** Each output channel of a depthwise convolution reads one channel of the input. */
+  readonly depthwise: boolean;
+  readonly channels: ChannelRanges;
   /** Counts between min and max, zeros left out. */
   readonly histogram: readonly number[];
 }
@@ -35,9 +39,9 @@ export interface CalibrationCache {
   readonly warnings: readonly string[];
 }
 
-export function rangeOf(kind: LayerRange["kind"], histogram: Histogram): LayerRange {
+export function rangeOf({ kind, depthwise }: Pick<LayerRange, "kind" | "depthwise">, histogram: Histogram, channels: ChannelRanges): LayerRange {
   const clips = Object.fromEntries(SCHEMES.map((scheme) => [scheme, Object.fromEntries(CALIBRATORS.map((calibrator) => [calibrator, clipOf(histogram, calibrator, scheme)]))]));
-  return { kind, count: histogram.count, min: histogram.min, max: histogram.max, clips: clips as unknown as LayerRange["clips"], histogram: histogram.coarse(KEPT_BINS) };
+  return { kind, depthwise, count: histogram.count, min: histogram.min, max: histogram.max, clips: clips as unknown as LayerRange["clips"], channels, histogram: histogram.coarse(KEPT_BINS) };
 }
 
 export function writeCache(path: string, cache: CalibrationCache): void {
@@ -68,9 +72,10 @@ function checkForm(cache: CalibrationCache, path: string): void {
   const refuse = (what: string): UserError => new UserError("file-io", `${path}: ${what}; expected a file that "sinter calibrate" has written.`);
   if (typeof cache !== "object" || cache === null || typeof cache.model?.digest !== "string" || typeof cache.layers !== "object") throw refuse("no calibration cache");
   if (cache.format !== CACHE_FORMAT) throw refuse(`format ${cache.format}, this Sinter reads format ${CACHE_FORMAT}`);
-  for (const [name, { clips }] of Object.entries(cache.layers)) {
+  for (const [name, { clips, channels }] of Object.entries(cache.layers)) {
     const isRange = (clip: Clip | undefined): boolean => Array.isArray(clip) && clip.length === 2 && clip.every(Number.isFinite) && clip[0]! <= 0 && clip[1]! >= 0;
     if (!SCHEMES.every((scheme) => CALIBRATORS.every((calibrator) => isRange(clips?.[scheme]?.[calibrator])))) throw refuse(`layer "${name}" lacks a range, or has one without zero in it`);
+    if (![channels?.least, channels?.largest, channels?.means].every((list) => Array.isArray(list) && list.every(Number.isFinite))) throw refuse(`layer "${name}" lacks its channels`);
   }
 }
 
@@ -90,14 +95,29 @@ export function planFromCache(cache: CalibrationCache, layers: readonly string[]
   const isKept = matcher(keep, layers);
   return {
     layers: Object.fromEntries(layers.map((name): [string, LayerPlan] => {
-      const clip = cache.layers[name]!.clips[scheme][calibrator];
+      const { clips, channels, depthwise } = cache.layers[name]!;
+      const clip = clips[scheme][calibrator];
       if (isKept(name)) return [name, { precision: "fp32", reason: "kept by name" }];
       if (hurting?.has(name)) return [name, { precision: "fp32", reason: "hurts accuracy" }];
       if (clip[0] === 0 && clip[1] === 0) return [name, { precision: "fp32", reason: "only zeros were seen" }];
-      return [name, { precision: "int8", input: activationPlan(clip, scheme) }];
+      const input = (depthwise && perChannel(clip, channels)) || activationPlan(clip, scheme);
+      return [name, { precision: "int8", input, inputMeans: channels.means }];
     })),
   };
 }
+
+/** A scale per channel, no wider than the whole tensor's clip. */
+function perChannel([low, high]: Clip, { least, largest }: ChannelRanges): ActivationPlan {
+  const isUnsigned = low === 0 && least.every((value) => value >= 0);
+  const spans = largest.map((value, i) => (isUnsigned ? Math.min(value, high) : Math.max(Math.min(value, high), -Math.max(least[i]!, low))));
+  const whole = Math.max(...spans);
+  // A channel that hardly ever fires gets room for when it does.
+  const scales = spans.map((span) => Math.fround(Math.max(span, whole / LEAST_SHARE) / (isUnsigned ? 255 : 127)));
+  return { type: isUnsigned ? "uint8" : "int8", scale: Math.max(...scales), zeroPoint: 0, scales };
+}
+
+/** No channel's range is smaller than the widest divided by this. */
+const LEAST_SHARE = 64;
 
 /** Whether a name is one of the patterns. @throws UserError for a pattern that fits no layer: it is a mistake */
 export function matcher(patterns: readonly string[], layers: readonly string[]): (name: string) => boolean {

@@ -1,6 +1,7 @@
 /** From values seen to bytes: histograms, calibrators, the calibration cache, strata, metrics, reports. */
 export { type CalibrationCache, type LayerRange, matcher, planFromCache, rangeOf, readCache, writeCache, CACHE_FORMAT } from "./cache.ts";
 export { activationPlan, type Calibrator, CALIBRATORS, type Clip, clipOf, type Scheme, SCHEMES } from "./calibrators.ts";
+export { ChannelStatistics } from "./channels.ts";
 export { Histogram } from "./histogram.ts";
 export { type AccuracyReport, accuracyPath, readAccuracy, type SensitivityRow, writeAccuracy } from "./accuracy.ts";
 export { type Answer, cosine, type Metric, metricNamed, type MetricName, METRICS, NoiseMeter } from "./metrics.ts";

@@ -1,5 +1,5 @@
 /** How good answers are: against labels, or against the float model's answers. 1 is best. */
-import { Tensor, UserError } from "../base/index.ts";
+import { type Tensor, UserError } from "../base/index.ts";
 import type { Entry } from "../data/index.ts";
 import { numbersOf } from "../reference/index.ts";
 

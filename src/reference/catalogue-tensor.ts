@@ -6,6 +6,7 @@ import { einsumOperators } from "./einsum.ts";
 import { elementwiseOperators } from "./elementwise.ts";
 import { gatherOperators } from "./gather.ts";
 import { generateOperators } from "./generate.ts";
+import { machineLearningOperators } from "./machine-learning.ts";
 import { matmulOperators } from "./matmul.ts";
 import { movingOperators } from "./moving.ts";
 import { orderOperators } from "./order.ts";
@@ -21,6 +22,7 @@ export const TENSOR_OPERATORS: ReferenceTable = {
   ...einsumOperators,
   ...elementwiseOperators,
   ...gatherOperators,
+  ...machineLearningOperators,
   ...generateOperators,
   ...matmulOperators,
   ...movingOperators,

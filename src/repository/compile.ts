@@ -25,4 +25,6 @@ export interface CompileAnswer {
   /** 0 when the engine was there. */
   readonly builtMs: number;
   readonly referenceSteps: number;
+  /** Whether some of the model's weights lie in files of their own: its bytes alone do not tell what it is. */
+  readonly hasExternalData: boolean;
 }

@@ -121,9 +121,9 @@ class Parser {
     if (!inner.includes("\\")) return inner;
     const bytes: number[] = [];
     for (let at = 0; at < inner.length; ) {
-      const escape = /^\\(?:x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([0-7]{1,3})|([abfnrtv\\'"?]))/.exec(inner.slice(at));
-      if (inner[at] === "\\" && !escape) throw this.#error(token, `unknown escape "${inner.slice(at, at + 2)}" in a string.`);
-      const [whole, hex, short, long, octal, letter] = escape ?? [];
+      const match = /^\\(?:x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([0-7]{1,3})|([abfnrtv\\'"?]))/.exec(inner.slice(at));
+      if (inner[at] === "\\" && !match) throw this.#error(token, `unknown escape "${inner.slice(at, at + 2)}" in a string.`);
+      const [whole, hex, short, long, octal, letter] = match ?? [];
       const codePoint = short ?? long;
       if (hex !== undefined || octal !== undefined) bytes.push(hex === undefined ? Number.parseInt(octal!, 8) & 255 : Number.parseInt(hex, 16));
       else bytes.push(...Buffer.from(codePoint !== undefined ? this.#character(codePoint, token) : letter !== undefined ? ESCAPES[letter]! : String.fromCodePoint(inner.codePointAt(at)!)));

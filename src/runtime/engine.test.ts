@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Tensor } from "../base/index.ts";
 import { build } from "../compile.ts";
-import { floats, mlp, mlpReference, nonZeroModel, stringModel } from "../testing/small-models.ts";
+import { floats, mlp, mlpReference, nonZeroModel, stringModel, uniqueModel } from "../testing/small-models.ts";
 import { Engine } from "./engine.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sinter-engine-"));
@@ -114,17 +114,30 @@ describe("an engine file", () => {
   });
 });
 
+test("sizes that the data decide become known between native steps", async () => {
+  const file = join(folder, "nonzero.engine");
+  await build(nonZeroModel(), { output: file, level: 0, profiles: [{ x: { min: [0], opt: [8], max: [1000] } }] });
+  using engine = await Engine.load(file);
+  assert.equal(engine.hasReferenceSteps, false);
+  for (const data of [[0, 1, 0, 2, 3], [0, 0], [], [5], Array.from({ length: 1000 }, (_, i) => i % 3)]) {
+    const expected = data.flatMap((value, i) => (value ? [2 * i] : []));
+    const doubled = (await engine.run({ x: new Tensor("float32", Float32Array.from(data), [data.length]) }))["doubled"] as Tensor;
+    assert.deepEqual(doubled.dims, [1, expected.length]);
+    assert.deepEqual([...(doubled.data as Float32Array)], expected);
+  }
+});
+
 describe("reference steps", () => {
   test("decide shapes while running, in a worker", async () => {
-    const file = join(folder, "nonzero.engine");
-    await build(nonZeroModel(), { output: file, level: 0, profiles: [{ x: { min: [0], opt: [8], max: [1000] } }] });
+    const file = join(folder, "unique.engine");
+    await build(uniqueModel(), { output: file, level: 0, profiles: [{ x: { min: [0], opt: [8], max: [1000] } }] });
     using engine = await Engine.load(file);
     assert.equal(engine.hasReferenceSteps, true);
     for (const data of [[0, 1, 0, 2, 3], [0, 0], [], [5], Array.from({ length: 1000 }, (_, i) => i % 3)]) {
-      const expected = data.flatMap((value, i) => (value ? [2 * i] : []));
+      const expected = [...new Set(data)].sort((a, b) => a - b).map((value) => 2 * value);
       const results = await engine.run({ x: new Tensor("float32", Float32Array.from(data), [data.length]) });
       const doubled = results["doubled"] as Tensor;
-      assert.deepEqual(doubled.dims, [1, expected.length]);
+      assert.deepEqual(doubled.dims, [expected.length]);
       assert.deepEqual([...(doubled.data as Float32Array)], expected);
     }
   });

@@ -5,8 +5,9 @@
 import { type DType, type Tensor, UserError } from "../base/index.ts";
 import type { DimTable, Manifest, ManifestValue } from "../engine/index.ts";
 import { availableThreads, detectCpu, type Gpu, openGpu } from "../native/index.ts";
-import type { AllocateOutput, Execution, Feeds, Results, StepTiming } from "./execution.ts";
 import { Executor } from "./executor.ts";
+import { writePerfMap } from "./perf-map.ts";
+import type { AllocateOutput, Execution, Feeds, Results, StepTiming } from "./execution.ts";
 import { GpuExecutor } from "./gpu-executor.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
@@ -68,7 +69,9 @@ export class Engine {
     const threads = options.threads ?? most;
     if (!Number.isInteger(threads) || threads < 1 || threads > 1024) throw new UserError("option-invalid", `threads is ${threads}; expected a whole number from 1 (this process may use ${most} processors).`);
     const env = options.env ?? process.env;
-    return new Engine(LoadedEngine.open(path, { cpu: detectCpu(env), openGpu: options.openGpu ?? (() => openGpu(env)) }), threads, env);
+    const loaded = LoadedEngine.open(path, { cpu: detectCpu(env), openGpu: options.openGpu ?? (() => openGpu(env)) });
+    if (loaded.code) writePerfMap(loaded.manifest, loaded.code.address, loaded.code.sizeBytes, env);
+    return new Engine(loaded, threads, env);
   }
 
   /** What the engine was made from and for. */
@@ -170,11 +173,11 @@ export class ExecutionContext {
     return this.own().runSync(feeds, options.outputs);
   }
 
-  /** Runs once, holding the calling thread, and times every step. */
-  profile(feeds: Feeds): StepTiming[] {
+  /** Runs once, holding the calling thread, and times every step: see `Executor.profile`. */
+  profile(feeds: Feeds, options: { readonly spans?: boolean } = {}): StepTiming[] {
     this.checkAlive();
     this.checkIdle();
-    return this.own().profile(feeds);
+    return this.own().profile(feeds, options);
   }
 
   /** Of an engine for a GPU: milliseconds on the device of `count` runs with the data there, holding the calling thread. */

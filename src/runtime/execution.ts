@@ -18,6 +18,15 @@ export interface StepTiming {
   readonly ns: number;
   readonly flops: number;
   readonly bytes: number;
+  /** When which thread was busy with it, in nanoseconds of the monotonic clock; only when asked for, and of processors. */
+  readonly spans?: readonly ThreadSpan[];
+}
+
+export interface ThreadSpan {
+  /** 0 is the calling thread. */
+  readonly thread: number;
+  readonly beginNs: number;
+  readonly endNs: number;
 }
 
 export interface Execution {
@@ -25,7 +34,7 @@ export interface Execution {
   /** The same, holding the calling thread. */
   runSync(feeds: Feeds, outputs?: Readonly<Record<string, Tensor>>): Results;
   /** Runs once on the calling thread and times every step that this run takes. */
-  profile(feeds: Feeds): StepTiming[];
+  profile(feeds: Feeds, options?: { readonly spans?: boolean }): StepTiming[];
   /**
    * Runs step by step on the calling thread. `onStep` sees the values that each step has made whole; they are views,
    * valid during the call. Fusions stay as they are: a value inside a kernel is not seen.

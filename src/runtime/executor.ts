@@ -2,11 +2,11 @@
  * Runs an engine: binds shapes, places memory, walks native segments and reference steps. One inference at a time.
  *
  * A bound shape is every size and address of the program filled in; it is made once per shape and kept. What data
- * decides (the count of NonZero's results) is bound when the step that makes it has run; such segments are bound per
- * value. The caller's memory is used where it lies when it is native.
+ * decide (the count of NonZero's results) is known when the step that counts it has run; the segments after it that need
+ * it are filled anew in each run. The caller's memory is used where it lies when it is native.
  */
-import { assert, byteLength, elementCount, SinterError, Tensor, UserError } from "../base/index.ts";
-import type { ManifestKernel, ManifestLabel, ManifestValue } from "../engine/index.ts";
+import { assert, byteLength, type DType, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
+import type { DimIndex, DimTable, ManifestKernel, ManifestLabel, ManifestSize, ManifestValue } from "../engine/index.ts";
 import { NativeMemory, viewMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
@@ -31,6 +31,9 @@ interface Patch {
 interface BoundSegment {
   readonly program: Program;
   readonly patches: readonly Patch[];
+  /** Kernels some of whose sizes the data of each run decide: they are filled anew, and have these patches. */
+  readonly open: readonly number[];
+  openPatches: readonly Patch[];
   /** Short enough to run at once on the calling thread: predicted, or seen in a run on other threads. */
   inline: boolean;
   /** Runs on other threads that are still to be timed. */
@@ -48,7 +51,9 @@ const PREDICTION = { opsPerNs: 40, bytesPerNs: 10, perKernelNs: 150 };
 interface Run {
   /** Kept so that memory of the caller's tensors stays while it is read. */
   readonly feeds: Feeds;
-  shape: Shape;
+  readonly shape: Shape;
+  /** Every size of the program: the shape's, and from the first that the data decide on, a copy. */
+  values: Float64Array;
   /** Addresses of input and output storages. */
   readonly external: Map<number, number>;
   readonly hosts: Map<number, HostValue>;
@@ -59,8 +64,7 @@ interface Run {
 /** All that follows from the sizes of a run: made once and kept. */
 interface Shape {
   readonly key: string;
-  readonly bindings: ReadonlyMap<string, number>;
-  /** Every size of the program. */
+  /** Every size of the program; NaN where only the data decide it. */
   readonly values: Float64Array;
   readonly profile: number;
   /** Native segments with this shape's sizes, by their index. */
@@ -72,6 +76,8 @@ export class Executor implements Execution {
   private readonly threads: number;
   private readonly codeAddress: number;
   private readonly arena: NativeMemory;
+  private readonly arenaAddress: number;
+  private readonly weightsAddress: number;
   private readonly staging = new Map<number, NativeMemory>();
   private readonly dynamic = new Map<number, NativeMemory>();
   private readonly shapes = new Map<string, Shape>();
@@ -87,6 +93,8 @@ export class Executor implements Execution {
     this.codeAddress = Number(engine.code.address);
     this.inputNames = new Set(engine.manifest.inputs.map((input) => input.name));
     this.arena = NativeMemory.allocate(engine.arenaBytes);
+    this.arenaAddress = Number(this.arena.address);
+    this.weightsAddress = Number(engine.file.weightsAddress);
   }
 
   /** All steps on native threads. For engines without reference steps: those would hold the event loop. */
@@ -123,22 +131,31 @@ export class Executor implements Execution {
     return this.results(run);
   }
 
-  /** Runs once on the calling thread and times every step that this run takes. @returns nanoseconds per step, with its operations and bytes */
-  profile(feeds: Feeds): StepTiming[] {
+  /**
+   * Runs once on the calling thread and times every step that this run takes.
+   * @param options `spans`: what each thread did when, at the cost of some precision
+   * @returns nanoseconds per step, with its operations and bytes
+   */
+  profile(feeds: Feeds, options: { readonly spans?: boolean } = {}): StepTiming[] {
     const run = this.begin(feeds, {});
     const timings: StepTiming[] = [];
     for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
       const segment = this.engine.segments[index]!;
       if (segment.kind === "reference") {
-        const before = performance.now();
+        const beginNs = nowNs();
         this.runReference(segment, run);
-        timings.push({ label: segment.step.label, ns: (performance.now() - before) * 1e6, flops: 0, bytes: 0 });
+        const endNs = nowNs();
+        timings.push({ label: segment.step.label, ns: endNs - beginNs, flops: 0, bytes: 0, ...(options.spans && { spans: [{ thread: 0, beginNs, endNs }] }) });
       }
       if (segment.kind !== "native") continue;
       const { program } = this.boundSegment(index, segment, run);
-      program.runSync({ threads: this.threads, profile: true });
+      const spans = options.spans ? program.runTraced({ threads: this.threads }) : undefined;
+      if (!spans) program.runSync({ threads: this.threads, profile: true });
       const elapsed = program.profile();
-      for (const [i, kernel] of segment.kernels.entries()) timings.push({ label: kernel.label, ns: elapsed[i]!, flops: run.shape.values[kernel.flops]!, bytes: run.shape.values[kernel.bytes]! });
+      for (const [i, kernel] of segment.kernels.entries()) {
+        const own = spans && { spans: spans.filter(({ step }) => step === i).map(({ participant, beginNs, endNs }) => ({ thread: participant, beginNs, endNs })) };
+        timings.push({ label: kernel.label, ns: elapsed[i]!, flops: run.values[kernel.flops]!, bytes: run.values[kernel.bytes]!, ...own });
+      }
     }
     return timings;
   }
@@ -185,7 +202,8 @@ export class Executor implements Execution {
   private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput): Run {
     const { manifest } = this.engine;
     for (const name in feeds) if (!this.inputNames.has(name)) throw unknownInputs(feeds, manifest.inputs, this.engine.dims);
-    const run: Run = { feeds, shape: this.shapeOf(feeds), external: new Map(), hosts: new Map(), given: allocate ? { ...given } : given };
+    const shape = this.shapeOf(feeds);
+    const run: Run = { feeds, shape, values: shape.values, external: new Map(), hosts: new Map(), given: allocate ? { ...given } : given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
     for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run, allocate);
     return run;
@@ -220,7 +238,7 @@ export class Executor implements Execution {
   private bindOutput(output: ManifestValue, run: Run, allocate: AllocateOutput | undefined): void {
     const storage = output.storage!;
     if (this.engine.manifest.storages[storage]!.place !== "output") return;
-    const size = run.shape.values[this.engine.manifest.storages[storage]!.size]!;
+    const size = run.values[this.engine.manifest.storages[storage]!.size]!;
     if (allocate && !Number.isNaN(size) && !run.given[output.name] && !run.external.has(storage)) {
       const made = allocate(output.name, output.dtype, this.dimsOf(output, run));
       if (made) run.given[output.name] = made;
@@ -238,7 +256,7 @@ export class Executor implements Execution {
   }
 
   private result(output: ManifestValue, run: Run): HostValue {
-    if (output.elements) return dimsTensor(output, run.shape.values);
+    if (output.elements) return dimsTensor(output, run.values);
     if (output.storage === undefined) return run.hosts.get(output.host!);
     const dims = this.dimsOf(output, run);
     const given = run.given[output.name];
@@ -251,7 +269,7 @@ export class Executor implements Execution {
   }
 
   private dimsOf(value: ManifestValue, run: Run): number[] {
-    const dims = value.shape!.map((index) => run.shape.values[index]!);
+    const dims = value.shape!.map((index) => run.values[index]!);
     assert(dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0), `dims [${dims}] of "${value.name}"`);
     return dims;
   }
@@ -286,14 +304,14 @@ export class Executor implements Execution {
 
   private addressOf(storage: number, run: Run): number {
     const { place, offset, size } = this.engine.manifest.storages[storage]!;
-    if (place === "weights") return Number(this.engine.file.weightsAddress) + offset!;
+    if (place === "weights") return this.weightsAddress + offset!;
     if (place === "arena") {
       const at = this.engine.manifest.profiles[run.shape.profile]!.offsets[storage]!;
-      return at >= 0 ? Number(this.arena.address) + at : Number(this.dynamicMemory(storage, run.shape.values[size]!).address);
+      return at >= 0 ? this.arenaAddress + at : Number(this.dynamicMemory(storage, run.values[size]!).address);
     }
     let address = run.external.get(storage);
     if (address === undefined) {
-      address = Number(this.stage(storage, run.shape.values[size]!).address);
+      address = Number(this.stage(storage, run.values[size]!).address);
       run.external.set(storage, address);
     }
     return address;
@@ -309,6 +327,7 @@ export class Executor implements Execution {
   private next(index: number, run: Run): number {
     const segment = this.engine.segments[index]!;
     if (segment.kind === "fail") throw new UserError("input-invalid", segment.message);
+    if (segment.kind === "size") this.runSize(segment.step, run);
     if (segment.kind !== "jump") return index + 1;
     return segment.condition && this.isTrue(segment.condition, run) ? index + 1 : segment.target;
   }
@@ -327,7 +346,9 @@ export class Executor implements Execution {
   private boundSegment(index: number, segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {
     let bound = run.shape.bound.get(index);
     if (!bound) run.shape.bound.set(index, (bound = this.bindSegment(segment, run)));
-    for (const { step, slot, storage, byteOffset } of bound.patches) bound.program.setParam(step, slot, this.addressOf(storage, run) + byteOffset);
+    if (bound.open.length > 0) this.fillOpen(bound, segment, run);
+    this.patch(bound.program, bound.patches, run);
+    this.patch(bound.program, bound.openPatches, run);
     return bound;
   }
 
@@ -345,7 +366,7 @@ export class Executor implements Execution {
 
   private shape(bindings: ReadonlyMap<string, number>, profile: number): Shape {
     const key = `${profile}|${[...bindings.values()]}`;
-    const shape = this.shapes.get(key) ?? { key, bindings, profile, values: this.newSizes(bindings, profile), bound: new Map<number, BoundSegment>() };
+    const shape = this.shapes.get(key) ?? { key, profile, values: this.newSizes(bindings, profile), bound: new Map<number, BoundSegment>() };
     this.shapes.delete(key);
     this.shapes.set(key, shape);
     if (this.shapes.size > MAX_SHAPES) this.forgetOldest();
@@ -361,19 +382,41 @@ export class Executor implements Execution {
 
   private bindSegment(segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {
     const program = new Program(segment.kernels.map((kernel) => ({
-      code: this.codeAddress + kernel.code, params: kernel.params.length, tiles: run.shape.values[kernel.tiles]!, scratchBytes: kernel.scratchBytes,
+      code: this.codeAddress + kernel.code, params: kernel.params.length, tiles: run.values[kernel.tiles]!, scratchBytes: kernel.scratchBytes,
     })));
     const patches: Patch[] = [];
-    for (const [step, kernel] of segment.kernels.entries()) this.fillParams(program, step, kernel, run, patches);
-    return { program, patches, inline: predictedNs(segment.kernels, run.shape.values) < INLINE_NS, untimed: TIMED_RUNS };
+    const open: number[] = [];
+    for (const [step, kernel] of segment.kernels.entries()) {
+      if (isUnknown(kernel, run.shape.values)) open.push(step);
+      else this.fillParams(program, step, kernel, run, patches);
+    }
+    return { program, patches, open, openPatches: [], inline: predictedNs(segment.kernels, run.values) < INLINE_NS, untimed: open.length > 0 ? 0 : TIMED_RUNS };
+  }
+
+  private patch(program: Program, patches: readonly Patch[], run: Run): void {
+    for (const { step, slot, storage, byteOffset } of patches) program.setParam(step, slot, this.addressOf(storage, run) + byteOffset);
+  }
+
+  /** Sizes and addresses of a run whose data decide some. */
+  private fillOpen(bound: BoundSegment, segment: Extract<Segment, { kind: "native" }>, run: Run): void {
+    const patches: Patch[] = [];
+    for (const step of bound.open) {
+      const kernel = segment.kernels[step]!;
+      bound.program.setTiles(step, run.values[kernel.tiles]!);
+      this.fillParams(bound.program, step, kernel, run, patches);
+    }
+    bound.openPatches = patches;
+    bound.inline = predictedNs(segment.kernels, run.values) < INLINE_NS;
   }
 
   private fillParams(program: Program, step: number, kernel: ManifestKernel, run: Run, patches: Patch[]): void {
-    for (const [slot, param] of kernel.params.entries()) {
-      if (param[0] === 0) program.setParam(step, slot, run.shape.values[param[1]]!);
-      else if (param[0] === 2) program.setParam(step, slot, Number(this.engine.file.weightsAddress) + param[1]);
+    const { params } = kernel;
+    for (let slot = 0; slot < params.length; slot++) {
+      const param = params[slot]!;
+      if (param[0] === 0) program.setParam(step, slot, run.values[param[1]]!);
+      else if (param[0] === 2) program.setParam(step, slot, this.weightsAddress + param[1]);
       else if (param[0] === 1) {
-        const byteOffset = run.shape.values[param[2]]!;
+        const byteOffset = run.values[param[2]]!;
         if (this.moves(param[1], run)) patches.push({ step, slot, storage: param[1], byteOffset });
         else program.setParam(step, slot, this.addressOf(param[1], run) + byteOffset);
       }
@@ -390,7 +433,7 @@ export class Executor implements Execution {
   }
 
   private hostValue(source: ManifestValue, run: Run): HostValue {
-    if (source.elements) return dimsTensor(source, run.shape.values);
+    if (source.elements) return dimsTensor(source, run.values);
     if (source.storage === undefined) return run.hosts.get(source.host!);
     const dims = this.dimsOf(source, run);
     const given = this.engine.manifest.storages[source.storage]!.place;
@@ -421,17 +464,32 @@ export class Executor implements Execution {
     return this.externalBytes(target, value.dims, run);
   }
 
-  /** Binds the symbols that only this step's data decide. */
+  /** Makes the symbols known that only this step's data decide. */
   private learnDims(target: ManifestValue, actual: readonly number[], run: Run): void {
-    const learned = new Map<string, number>();
     for (const [axis, index] of target.shape!.entries()) {
-      const symbol = this.engine.dims.symbol(index);
-      if (symbol === undefined || run.shape.bindings.has(symbol)) {
-        const size = run.shape.values[index]!;
-        assert(Number.isNaN(size) || size === actual[axis], `"${target.name}": dims [${actual}], expected ${describe(target, this.engine.dims)}`);
-      } else learned.set(symbol, actual[axis]!);
+      const size = run.values[index]!;
+      if (this.engine.dims.symbol(index) !== undefined) this.learn(index, actual[axis]!, run, () => `"${target.name}" has dims [${actual}]`);
+      else assert(Number.isNaN(size) || size === actual[axis], `"${target.name}": dims [${actual}], expected ${describe(target, this.engine.dims)}`);
     }
-    if (learned.size > 0) run.shape = this.shape(new Map([...run.shape.bindings, ...learned]), run.shape.profile);
+  }
+
+  private runSize(step: ManifestSize, run: Run): void {
+    const size = step.given === undefined ? Number(new BigInt64Array(this.wholeBytes(step.inputs[0]!, run).slice(0, 8).buffer)[0]) : run.values[step.given]!;
+    this.learn(step.symbol, size, run, () => `${step.label.operators.join("+")} gives ${size} results`);
+  }
+
+  private learn(symbol: DimIndex, size: number, run: Run, what: () => string): void {
+    const known = run.values[symbol]!;
+    if (!Number.isSafeInteger(size) || size < 0 || (!Number.isNaN(known) && known !== size)) throw new UserError("input-invalid", `${what()}; the model's dimension "${this.engine.dims.text(symbol)}" ${Number.isNaN(known) ? "is a whole number of at least 0" : `is ${known} in this run`}.`);
+    if (known === size) return;
+    if (run.values === run.shape.values) run.values = run.shape.values.slice();
+    this.engine.dims.learn(run.values, symbol, size);
+  }
+
+  /** Bytes of a small value, wherever it lies. */
+  private wholeBytes(value: ManifestValue, run: Run): Uint8Array {
+    const { place } = this.engine.manifest.storages[value.storage!]!;
+    return place === "input" || place === "output" ? this.externalBytes(value, [], run) : this.bytesOf(value, [], run);
   }
 }
 
@@ -441,18 +499,26 @@ function predictedNs(kernels: readonly ManifestKernel[], values: Float64Array): 
   return ns;
 }
 
+/** Whether some size of the kernel is not among those known. */
+function isUnknown(kernel: ManifestKernel, values: Float64Array): boolean {
+  return Number.isNaN(values[kernel.tiles]!) || kernel.params.some((param) => (param[0] === 0 && Number.isNaN(values[param[1]]!)) || (param[0] === 1 && Number.isNaN(values[param[2]]!)));
+}
+
 function sumBytes(memories: ReadonlyMap<number, NativeMemory>): number {
   let sum = 0;
   for (const memory of memories.values()) sum += memory.sizeBytes;
   return sum;
 }
 
-/** Memory of at least this size under this number; what was there is given back when it is too small. */
+/** Reserved at once for a value of the caller's; pages are taken as they are touched. */
+const LEAST_BYTES = 64 * 1024;
+
+/** Memory of at least this size under this number; what was there is given back when it is too small. Sizes double, so that shapes that grow step by step seldom ask for more. */
 function grow(memories: Map<number, NativeMemory>, key: number, sizeBytes: number): NativeMemory {
   const known = memories.get(key);
   if (known && known.sizeBytes >= sizeBytes) return known;
   known?.dispose();
-  const memory = NativeMemory.allocate(Math.max(64, sizeBytes));
+  const memory = NativeMemory.allocate(Math.max(LEAST_BYTES, 2 ** Math.ceil(Math.log2(Math.max(1, sizeBytes)))));
   memories.set(key, memory);
   return memory;
 }
@@ -468,4 +534,9 @@ function viewOf(memory: NativeMemory): Uint8Array {
   let view = views.get(memory);
   if (!view) views.set(memory, (view = memory.view()));
   return view;
+}
+
+/** Of the monotonic clock. */
+function nowNs(): number {
+  return Number(process.hrtime.bigint());
 }

@@ -6,22 +6,22 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { build } from "../compile.ts";
-import { mlp, nonZeroModel } from "../testing/small-models.ts";
+import { mlp, uniqueModel } from "../testing/small-models.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sinter-lifetime-"));
 const path = join(folder, "mlp.engine");
-const nonZero = join(folder, "nonzero.engine");
+const onReference = join(folder, "unique.engine");
 
 before(async () => {
   await build(mlp(), { output: path, level: 0, profiles: [{ x: { min: [1, 16], opt: [4, 16], max: [4096, 16] } }] });
-  await build(nonZeroModel(), { output: nonZero, level: 0, profiles: [{ x: { min: [0], opt: [8], max: [100_000] } }] });
+  await build(uniqueModel(), { output: onReference, level: 0, profiles: [{ x: { min: [0], opt: [8], max: [100_000] } }] });
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 const PRELUDE = `
   import { readdirSync, readFileSync } from "node:fs";
   const { Engine, Tensor } = await import(${JSON.stringify(new URL("../index.js", import.meta.url).href)});
-  const path = ${JSON.stringify(path)}, nonZero = ${JSON.stringify(nonZero)};
+  const path = ${JSON.stringify(path)}, onReference = ${JSON.stringify(onReference)};
   const input = (rows) => new Tensor("float32", new Float32Array(rows * 16).fill(0.5), [rows, 16]);
 `;
 
@@ -60,7 +60,7 @@ test("engines with reference steps leave no thread behind", () => {
   const grown = inProcess(`
     const threads = () => readdirSync("/proc/self/task").length;
     async function cycle() {
-      const engine = await Engine.load(nonZero, { threads: 2 });
+      const engine = await Engine.load(onReference, { threads: 2 });
       await engine.run({ x: new Tensor("float32", Float32Array.of(1, 0, 2), [3]) });
       engine.dispose();
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -98,11 +98,11 @@ test("runs on the reference end well while their engine is disposed", () => {
   const lengths = inProcess(`
     const lengths = [];
     for (let round = 0; round < 5; round++) {
-      const engine = await Engine.load(nonZero, { threads: 2 });
-      const x = new Tensor("float32", new Float32Array(100_000).fill(1), [100_000]);
+      const engine = await Engine.load(onReference, { threads: 2 });
+      const x = new Tensor("float32", Float32Array.from({ length: 100_000 }, (_, i) => i), [100_000]);
       const runs = [engine.run({ x }), engine.run({ x })];
       engine.dispose();
-      for (const { doubled } of await Promise.all(runs)) lengths.push(doubled.dims[1]);
+      for (const { doubled } of await Promise.all(runs)) lengths.push(doubled.dims[0]);
     }
     console.log(JSON.stringify(lengths));
   `);
@@ -113,7 +113,7 @@ test("a process ends by itself with engines and contexts that nobody disposed", 
   assert.equal(inProcess(`
     const engine = await Engine.load(path, { threads: 2 });
     await engine.run({ x: input(4096) });
-    const other = await Engine.load(nonZero);
+    const other = await Engine.load(onReference);
     await other.run({ x: new Tensor("float32", Float32Array.of(1), [1]) });
     console.log(1);
   `), 1);

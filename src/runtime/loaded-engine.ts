@@ -1,6 +1,6 @@
 /** An engine in memory: its file mapped, its code executable, its tables parsed. Shared by all contexts; immutable. */
 import { UnsupportedError } from "../base/index.ts";
-import { DimTable, EngineFile, type Manifest, type ManifestTarget, type ManifestKernel, type ManifestReference, type ManifestValue } from "../engine/index.ts";
+import { DimTable, EngineFile, type Manifest, type ManifestKernel, type ManifestReference, type ManifestSize, type ManifestTarget, type ManifestValue } from "../engine/index.ts";
 import { type Graph, graphFromJson } from "../ir/index.ts";
 import type { Cpu, Gpu, NativeMemory } from "../native/index.ts";
 import { checkGpu, GpuResidence } from "./gpu-residence.ts";
@@ -11,7 +11,8 @@ export type Segment =
   | { readonly kind: "native"; readonly kernels: readonly ManifestKernel[]; readonly firstStep: number }
   | { readonly kind: "reference"; readonly step: ManifestReference; readonly graph: Graph }
   | { readonly kind: "jump"; readonly condition: ManifestValue | undefined; readonly target: number }
-  | { readonly kind: "fail"; readonly message: string };
+  | { readonly kind: "fail"; readonly message: string }
+  | { readonly kind: "size"; readonly step: ManifestSize };
 
 export class LoadedEngine {
   readonly path: string;
@@ -107,6 +108,7 @@ function segmentsOf(manifest: Manifest, file: EngineFile): Segment[] {
     }
     flush();
     if (step.kind === "jump") segments.push({ kind: "jump", condition: step.inputs[0], target: step.target });
+    else if (step.kind === "size") segments.push({ kind: "size", step });
     else if (step.kind === "fail") segments.push({ kind: "fail", message: step.message });
     else segments.push({ kind: "reference", step, graph: graphFromJson(step.graph, (at, sizeBytes) => file.weights(at, sizeBytes)) });
   }

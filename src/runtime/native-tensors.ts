@@ -3,9 +3,8 @@
  * collector has dropped every view of it.
  */
 import { byteLength, type DType, elementCount, Tensor, UserError } from "../base/index.ts";
-import { NativeMemory, viewMemory } from "../native/index.ts";
+import { addressOf, NativeMemory, viewMemory } from "../native/index.ts";
 
-const addresses = new WeakMap<ArrayBufferLike, bigint>();
 const owners = new FinalizationRegistry<NativeMemory>((memory) => memory.dispose());
 
 /** Zeroed native memory as a tensor. @throws UserError for strings and other host-only types */
@@ -14,19 +13,11 @@ export function allocateTensor(type: DType, dims: readonly number[]): Tensor {
   const memory = NativeMemory.allocate(Math.max(1, byteLength(type, elementCount(dims))));
   // Not the memory's own view: the registry holds the memory, which must not hold the buffer.
   const bytes = new Uint8Array(viewMemory(memory.address, memory.sizeBytes));
-  addresses.set(bytes.buffer, memory.address);
   owners.register(bytes.buffer, memory);
   return Tensor.fromBytes(type, bytes, dims);
 }
 
-/** Where a tensor made by `allocateTensor` (or a view of one) lies; undefined for tensors of the JavaScript heap. */
-export function nativeAddress(tensor: Tensor): bigint | undefined {
-  if (Array.isArray(tensor.data)) return undefined;
-  const base = addresses.get(tensor.data.buffer);
-  return base === undefined ? undefined : base + BigInt(tensor.data.byteOffset);
-}
-
-/** Whether runs use these bytes where they lie. */
-export function isNative(bytes: Uint8Array): boolean {
-  return addresses.has(bytes.buffer);
+/** Where a tensor over native memory lies; undefined for tensors of the JavaScript heap. */
+export function nativeAddress(tensor: Tensor): number | undefined {
+  return Array.isArray(tensor.data) ? undefined : addressOf(tensor.bytes);
 }

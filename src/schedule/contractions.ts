@@ -4,34 +4,32 @@
  */
 import type { DType } from "../base/index.ts";
 import { accumulatorOf, type Dim, isStatic, type Node, type Value } from "../ir/index.ts";
+import type { TargetKernels } from "./target-kernels.ts";
 import { isNativeTransposedConv } from "./transposed-conv.ts";
 
-/** What the target has kernels for, beside float32. */
-export interface NarrowTypes {
-  /** Operands of products. */
-  readonly products: readonly DType[];
-  /** Queries, keys, values and results of attention. */
-  readonly attention: readonly DType[];
-}
-
-export function isContraction(node: Node, narrow: NarrowTypes): boolean {
-  if (node.domain === "sinter" && node.op === "Attention") return ["float32" as const, ...narrow.attention].some((type) => haveTypes(node.inputs.slice(0, 3), [type]) && haveTypes(node.outputs, [type])) && maskIsFloat(node);
+export function isContraction(node: Node, kernels: TargetKernels): boolean {
+  const { integers } = kernels;
+  if (node.domain === "sinter" && node.op === "Attention") return ["float32" as const, ...(kernels.narrowAttention ? narrowTypes(kernels) : [])].some((type) => haveTypes([...node.inputs.slice(0, 3), ...node.outputs], [type])) && maskIsFloat(node);
   if (node.domain !== "") return false;
   switch (node.op) {
-    case "MatMul": return isFloatProduct(node, narrow);
-    case "Conv": return isFloatProduct(node, narrow) && isNativeConv(node);
+    case "MatMul": return isFloatProduct(node, kernels);
+    case "Conv": return isFloatProduct(node, kernels) && isNativeConv(node);
     case "ConvTranspose": return haveTypes([...node.inputs, ...node.outputs], ["float32"]) && isNativeTransposedConv(node);
-    case "MatMulInteger": return isIntegerProduct(node) && hasOneElement(node.inputs[2]) && isColumnZero(node.inputs[3], node.inputs[1]!);
-    case "ConvInteger": return isIntegerProduct(node) && isNativeConv(node) && hasOneElement(node.inputs[2]) && isFilterZero(node.inputs[3]);
+    case "MatMulInteger": return integers && isIntegerProduct(node) && hasOneElement(node.inputs[2]) && isColumnZero(node.inputs[3], node.inputs[1]!);
+    case "ConvInteger": return integers && isIntegerProduct(node) && isNativeConv(node) && hasOneElement(node.inputs[2]) && isFilterZero(node.inputs[3]);
     default: return false;
   }
 }
 
 /** Operands, bias and result of one floating-point type; a narrow product may have float32 bias and results. */
-function isFloatProduct(node: Node, narrow: NarrowTypes): boolean {
+function isFloatProduct(node: Node, kernels: TargetKernels): boolean {
   const operands = node.inputs.slice(0, 2);
   if (haveTypes([...node.inputs, ...node.outputs], ["float32"])) return true;
-  return narrow.products.some((type) => haveTypes(operands, [type]) && haveTypes([...node.inputs.slice(2), ...node.outputs], [type, "float32"]));
+  return narrowTypes(kernels).some((type) => haveTypes(operands, [type]) && haveTypes([...node.inputs.slice(2), ...node.outputs], [type, "float32"]));
+}
+
+function narrowTypes({ bfloat16, float16 }: TargetKernels): DType[] {
+  return [...(bfloat16 ? ["bfloat16" as const] : []), ...(float16 ? ["float16" as const] : [])];
 }
 
 function isIntegerProduct(node: Node): boolean {

@@ -77,7 +77,7 @@ function loadView(view: View, index: readonly Expr[], context: ExpressionContext
   assert(isLoopType(view.dtype), `kernel over ${view.dtype}`);
   const type = scalarTypeOf(view.dtype);
   for (const reshape of context.reshaped ?? []) {
-    if (!dimsEqual(view.dims, reshape.to) || !index.every((item, i) => item === reshape.toIndex[i])) continue;
+    if (!dimsEqual(view.dims, reshape.to) || !index.every((item, i) => sameIndex(item, reshape.toIndex[i]!))) continue;
     const straight = reshapeView(view, reshape.from);
     if (straight) return { kind: "load", type, buffer: context.bufferOf(straight), index: reshape.fromIndex };
   }
@@ -86,6 +86,11 @@ function loadView(view: View, index: readonly Expr[], context: ExpressionContext
 
 function positionOf(dims: readonly Dim[], index: readonly Expr[]): Expr | undefined {
   return index.reduce<Expr | undefined>((linear, item, axis) => (linear ? op("add", op("mul", linear, dimValue(dims[axis]!)), item) : item), undefined);
+}
+
+/** The same expression, or the same number: indices of dims of one element are made anew where values broadcast. */
+function sameIndex(a: Expr, b: Expr): boolean {
+  return a === b || (a.kind === "const" && b.kind === "const" && a.value === b.value);
 }
 
 /** Element of a small integer tensor whose elements are dimension expressions. */

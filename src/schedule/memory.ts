@@ -4,7 +4,7 @@
  * Offsets are fixed per profile, from each storage's size at the profile's maximum: two storages share bytes only when
  * no step needs both. Placement is greedy, largest first, at the lowest offset that is free over the whole lifetime.
  */
-import { boundsOf, type Buffer, type Expr, type Kernel, type Range, type ZeroPoint } from "../ir/index.ts";
+import { boundsOf, type Buffer, type Expr, type Kernel, type Range, sequentialBuffers, type ZeroPoint } from "../ir/index.ts";
 import type { Placement, Plan, Step } from "./plan.ts";
 import type { Storage } from "./view.ts";
 
@@ -41,13 +41,15 @@ export function kernelBuffers(kernel: Kernel): Set<Buffer> {
       }
       break;
     case "matmul":
-      for (const buffer of [kernel.a.buffer, kernel.b.buffer, kernel.output, ...zeroBuffers(kernel.a.zero, kernel.b.zero)]) buffers.add(buffer);
+      for (const buffer of [kernel.a.buffer, kernel.b.buffer, kernel.output, ...(kernel.copy ? [kernel.copy] : []), ...zeroBuffers(kernel.a.zero, kernel.b.zero)]) buffers.add(buffer);
       if (kernel.epilogue) visit(kernel.epilogue.value);
       break;
     case "conv":
-      for (const buffer of [kernel.input, kernel.weights, kernel.output, ...zeroBuffers(kernel.inputZero, kernel.weightsZero)]) buffers.add(buffer);
+      for (const buffer of [kernel.input, kernel.weights, kernel.output, ...(kernel.copy ? [kernel.copy] : []), ...zeroBuffers(kernel.inputZero, kernel.weightsZero)]) buffers.add(buffer);
       if (kernel.epilogue) visit(kernel.epilogue.value);
       break;
+    case "sequential":
+      return sequentialBuffers(kernel);
     case "attention":
       for (const operand of [kernel.q, kernel.k, kernel.v, kernel.output]) buffers.add(operand.buffer);
       if (kernel.mask) visit(kernel.mask.value);

@@ -61,7 +61,21 @@ export interface FailStep {
   readonly operators: readonly string[];
 }
 
-export type Step = KernelStep | ReferenceStep | JumpStep | FailStep;
+/** A size that only the data decide becomes known: it is the number in memory, or what known sizes say. */
+export interface SizeStep {
+  readonly kind: "size";
+  /** A symbol. */
+  readonly symbol: Dim;
+  /** One int64; none when `given` is there. */
+  readonly inputs: readonly HostSource[];
+  readonly given?: Dim;
+  /** None. */
+  readonly outputs: readonly HostTarget[];
+  readonly origins: readonly string[];
+  readonly operators: readonly string[];
+}
+
+export type Step = KernelStep | ReferenceStep | JumpStep | FailStep | SizeStep;
 
 /** A storage's place in the arena and the steps between which its content matters. */
 export interface Placement {

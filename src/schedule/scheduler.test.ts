@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { Tensor } from "../base/index.ts";
 import { makeModel, type NodeDescription } from "../onnx/index.ts";
 import { planOf } from "../testing/plan-of.ts";
-import { floats, nonZeroModel } from "../testing/small-models.ts";
+import { floats, nonZeroModel, uniqueModel } from "../testing/small-models.ts";
 
 const weights = (...dims: number[]): Tensor => new Tensor("float32", floats(dims.reduce((a, b) => a * b, 1)), dims);
 
@@ -90,9 +90,13 @@ test("a transposed convolution is one convolution per remainder of its stride, e
 });
 
 test("what decides a size runs on the reference, the rest does not", () => {
-  const { steps } = planOf(nonZeroModel());
-  assert.equal(steps[0], "reference NonZero");
+  const { steps } = planOf(uniqueModel());
+  assert.equal(steps[0], "reference Unique");
   assert.deepEqual(steps.slice(1).map((step) => step.split(" ")[0]), ["loop"]);
+});
+
+test("what is counted first runs natively, its size told between", () => {
+  assert.deepEqual(planOf(nonZeroModel()).steps.map((step) => step.split(" ")[0]), ["sequential", "size", "sequential", "loop"]);
 });
 
 test("results that reshapes lead to an output are written there; an input that they lead there is copied", () => {
@@ -122,4 +126,25 @@ test("a product over several rows of batches is not written where its rows lie a
     { op: "Concat", inputs: ["m", "x"], outputs: ["y"], attributes: { axis: 1 } },
   ], { x: ["n", 4, 8] }, { y: ["n", 8, 8] }, { w: weights(8, 8) });
   assert.deepEqual(steps.map((step) => step.split(" ")[0]), ["matmul", "loop", "loop"]);
+});
+
+test("rotary embeddings read both halves in place, in one step", () => {
+  const zero = new Tensor("int64", [0], [1]);
+  const [two, four] = [new Tensor("int64", [2], [1]), new Tensor("int64", [4], [1])];
+  const steps = plan([
+    { op: "Relu", inputs: ["x"], outputs: ["r"] },
+    { op: "Slice", inputs: ["r", "zero", "two", "axis"], outputs: ["low"] }, { op: "Slice", inputs: ["r", "two", "four", "axis"], outputs: ["high"] },
+    { op: "Neg", inputs: ["high"], outputs: ["turned"] }, { op: "Concat", inputs: ["turned", "low"], outputs: ["half"], attributes: { axis: 1 } },
+    { op: "Mul", inputs: ["r", "c"], outputs: ["a"] }, { op: "Mul", inputs: ["half", "s"], outputs: ["b"] }, { op: "Add", inputs: ["a", "b"], outputs: ["y"] },
+  ], { x: ["n", 4], c: ["n", 4], s: ["n", 4] }, { y: ["n", 4] }, { zero, two, four, axis: new Tensor("int64", [1], [1]) });
+  assert.equal(steps.length, 2);
+  assert.match(steps[1]!, /neg\.f32/);
+});
+
+test("a product whose rows are regrouped before a transpose leaves the transpose to a step of its own", () => {
+  const steps = plan([
+    { op: "MatMul", inputs: ["x", "w"], outputs: ["m"] }, { op: "Reshape", inputs: ["m", "apart"], outputs: ["a"] }, { op: "Mul", inputs: ["a", "two"], outputs: ["b"] },
+    { op: "Transpose", inputs: ["b"], outputs: ["y"], attributes: { perm: [0, 2, 1, 3, 4] } },
+  ], { x: ["n", 6, 8] }, { y: ["n", 3, 2, 4, 2] }, { w: weights(8, 8), two: new Tensor("float32", [2], []), apart: new Tensor("int64", [0, 2, 3, 4, 2], [5]) });
+  assert.deepEqual(steps.map((step) => step.split(" ")[0]), ["matmul", "loop"]);
 });

@@ -8,24 +8,20 @@
  * An If becomes its branches one after the other, with jumps around them; both write the If's results. What one branch
  * computes is unknown to the other and to what follows, so each has a scheduler of its own over shared memory.
  */
-import { assert, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
-import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, type Value, type ZeroPoint } from "../ir/index.ts";
-import { findProblem, lowerings, opKey } from "../ops/index.ts";
+import { assert, type DType, DTYPE_BITS, UnsupportedError } from "../base/index.ts";
+import { type AttentionKernel, type Axis, type Buffer, captures, type ConvKernel, type Dim, dimEqual, dimKey, dimsEqual, type Epilogue, type Expr, Graph, i64, type Kernel, type LoopKernel, type MatmulKernel, type MatmulOperand, mul, type Node, op, product, type StridedOperand, sub, subgraphsOf, symbolsOf, type Value, type ZeroPoint } from "../ir/index.ts";
+import { findProblem, isDataDependent, lowerings, opKey, type SequentialMemory, sequentials } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
 import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
-import { convInputs, convPads, sumType, type NarrowTypes } from "./contractions.ts";
+import { convInputs, convPads, sumType } from "./contractions.ts";
 import { decideFusion, type Fusion, isReshape } from "./fusion.ts";
 import type { HostSource, HostTarget, JumpStep, OutputSource, Plan, Step } from "./plan.ts";
+import { PROCESSOR_KERNELS, type TargetKernels } from "./target-kernels.ts";
 import { convPhases } from "./transposed-conv.ts";
-import { alignmentOf, contiguousView, expandView, isContiguous, reshapeView, sliceView, type Storage, transposeView, type View } from "./view.ts";
+import { alignmentOf, contiguousView, expandView, isContiguous, reshapeView, rowMajorStrides, sliceView, type Storage, transposeView, type View } from "./view.ts";
 
-export interface ScheduleOptions {
-  /** What the target has kernels for, beside float32; the rest runs as loops. */
-  readonly narrow?: NarrowTypes;
-}
-
-export function schedule(graph: Graph, options: ScheduleOptions = {}): Plan {
-  return new Scheduler(graph, options).run();
+export function schedule(graph: Graph, kernels: TargetKernels = PROCESSOR_KERNELS): Plan {
+  return new Scheduler(graph, kernels).run();
 }
 
 /** What the schedulers of a graph and its branches have in common. */
@@ -43,7 +39,7 @@ interface Shared {
 
 class Scheduler {
   private readonly graph: Graph;
-  private readonly options: ScheduleOptions;
+  private readonly kernels: TargetKernels;
   private readonly fusion: Fusion;
   private readonly shared: Shared;
   private readonly viewOfValue: Map<Value, View>;
@@ -51,15 +47,17 @@ class Scheduler {
   private readonly emitAt = new Map<Node, Node>();
   /** Results of Concats that have memory, and where their inputs lie in it. */
   private readonly concatTargets = new Map<Value, View>();
+  /** Casts to bfloat16 that the kernel which made their input has written as well. */
+  private readonly narrowed = new Set<Value>();
   private readonly partsOfConcat = new Map<Node, readonly View[]>();
 
   /** @param outer of a branch: where it stands */
-  constructor(graph: Graph, options: ScheduleOptions, outer?: Scheduler) {
+  constructor(graph: Graph, kernels: TargetKernels, outer?: Scheduler) {
     this.graph = graph;
-    this.options = options;
+    this.kernels = kernels;
     this.shared = outer?.shared ?? { steps: [], bufferViews: new Map(), buffersByKey: new Map(), constants: new Map(), constantViews: new Map(), hostValues: new Set(), storages: 0 };
     this.viewOfValue = new Map(outer?.viewOfValue);
-    this.fusion = decideFusion(graph, options.narrow);
+    this.fusion = decideFusion(graph, kernels);
     for (const [contraction, chain] of this.fusion.chains) this.emitAt.set(chain[chain.length - 1] ?? contraction, contraction);
   }
 
@@ -181,9 +179,10 @@ class Scheduler {
     if (contraction) return this.emitContraction(contraction, this.fusion.chains.get(contraction)!);
     const role = this.fusion.roles.get(node);
     if (role === "dead" || role === "shape" || role === "contraction") return;
+    if (role === "sequential") return this.emitSequential(node);
     if (role === "reference") return hasNativeBranch(node) ? this.emitBranches(node) : this.emitReference(node);
     for (const value of node.outputs) {
-      if (!value || this.fusion.inlined.has(value) || !this.isRead(value)) continue;
+      if (!value || this.fusion.inlined.has(value) || !this.isRead(value) || this.narrowed.has(value)) continue;
       if (value.elements && !this.outputStorage.has(value)) continue;
       if (this.makeAlias(node, value)) continue;
       if (node.op === "Concat" && node.domain === "") this.emitConcat(node, value);
@@ -207,16 +206,33 @@ class Scheduler {
 
   private writeLoop(value: Value): void {
     const view = this.place(value);
-    this.emitLoop(value, view, value.producer!.origins);
+    this.emitLoop(value, view, value.producer!.origins, this.placeNarrow(value));
     this.viewOfValue.set(value, view);
   }
 
-  /** A loop kernel that writes every element of `value` to `target`, whose dims are the value's. */
-  private emitLoop(value: Value, target: View, origins: readonly string[]): void {
+  /** Memory for the value rounded to bfloat16, when somebody reads that beside the value itself: one kernel writes both. */
+  private placeNarrow(value: Value): View | undefined {
+    if (!this.kernels.narrowCopies) return undefined;
+    const casts = (this.fusion.users.get(value) ?? []).filter((user) => user.op === "Cast" && user.outputs[0]?.dtype === "bfloat16" && this.fusion.roles.get(user) === "loop");
+    const narrow = casts[0]?.outputs[0];
+    if (value.dtype !== "float32" || !narrow || this.fusion.inlined.has(narrow) || this.graph.outputs.includes(narrow) || this.narrowed.has(narrow)) return undefined;
+    const view = this.newView(narrow);
+    this.viewOfValue.set(narrow, view);
+    this.narrowed.add(narrow);
+    return view;
+  }
+
+  /**
+   * A loop kernel that writes every element of `value` to `target`, whose dims are the value's.
+   * @param narrow where it is written in bfloat16 as well
+   */
+  private emitLoop(value: Value, target: View, origins: readonly string[], narrow?: View): void {
     const axes = axesOf(value.dims!);
     const trace = new InlineTrace();
     const context: ExpressionContext = { viewOf: this.viewOf, bufferOf: this.bufferOf, onInline: trace.note };
-    const kernel: LoopKernel = { kind: "loop", name: value.producer?.op ?? "Copy", axes, outputs: [{ buffer: this.bufferOf(target), value: elementOf(value, axes.map(axisExpr), context) }] };
+    const element = elementOf(value, axes.map(axisExpr), context);
+    const outputs = [target, ...(narrow ? [narrow] : [])].map((view) => ({ buffer: this.bufferOf(view), value: element }));
+    const kernel: LoopKernel = { kind: "loop", name: value.producer?.op ?? "Copy", axes, outputs };
     this.push(kernel, [...trace.origins, ...origins], trace.operators);
   }
 
@@ -263,6 +279,29 @@ class Scheduler {
 
   private push(kernel: Kernel, origins: readonly string[], operators: readonly string[]): void {
     this.shared.steps.push({ kind: "kernel", kernel, origins: [...new Set(origins)], operators });
+  }
+
+  /** Steps that depend on what came before: see `SequentialOperator`. */
+  private emitSequential(node: Node): void {
+    const views = node.outputs.map((value, i) => (value && this.isRead(value) ? this.newView(value) : this.scratch(`${node.name}.${i}`, value?.dtype ?? "int64", (value ?? node.outputs[0])!.dims!)));
+    const typed = (view: View, as: DType | undefined): Buffer => this.bufferOf(as ? { ...view, dtype: as } : view);
+    const memory: SequentialMemory = {
+      input: (index, as) => typed(this.materializeContiguous(node.inputs[index]!), as),
+      output: (index, as) => typed(views[index] ?? this.scratch(`${node.name}.${index}`, "int64", node.outputs[0]!.dims!), as),
+      temporary: (name, dtype, dims) => this.bufferOf(this.scratch(`${node.name}.${name}`, dtype, dims)),
+    };
+    for (const part of sequentials.get(opKey(node))!.parts(node, memory)) {
+      if (part.kind === "kernel") this.push(part.kernel, node.origins, [node.op]);
+      else if (part.kind === "copy") this.emitLoop(node.inputs[part.input]!, views[part.output]!, node.origins);
+      else this.shared.steps.push({ kind: "size", symbol: part.symbol, inputs: [{ kind: "view", view: this.shared.bufferViews.get(part.from)! }], outputs: [], origins: node.origins, operators: [node.op] });
+    }
+    node.outputs.forEach((value, i) => { if (value) this.viewOfValue.set(value, views[i]!); });
+  }
+
+  /** Memory that no value of the graph has. */
+  private scratch(name: string, dtype: DType, dims: readonly Dim[]): View {
+    const storage: Storage = { name: `${this.shared.storages++}:${name}`, place: "arena", sizeBytes: mul(product(dims), DTYPE_BITS[dtype] / 8) };
+    return contiguousView(storage, dtype, dims);
   }
 
   private emitReference(node: Node): void {
@@ -315,7 +354,7 @@ class Scheduler {
   }
 
   private emitBranch(node: Node, branch: Graph, results: readonly (View | undefined)[]): void {
-    if (givesResults(branch, node)) return new Scheduler(branch, this.options, this).runBranch(results);
+    if (givesResults(branch, node)) return new Scheduler(branch, this.kernels, this).runBranch(results);
     const problem = findProblem(branch);
     if (problem === undefined) return this.referenceBranch(node, branch, results);
     const message = `If "${node.name}" takes the branch "${branch.name}", which is wrong for these shapes: ${problem}`;
@@ -326,13 +365,23 @@ class Scheduler {
   private runBranch(results: readonly (View | undefined)[]): void {
     const own = new Set(this.graph.nodes);
     this.graph.outputs.forEach((value, i) => {
-      if (results[i] && value.producer && own.has(value.producer)) this.outputStorage.set(value, results[i].storage);
+      if (results[i] && value.producer && own.has(value.producer) && dimsEqual(value.dims!, results[i].dims)) this.outputStorage.set(value, results[i].storage);
     });
     for (const node of this.graph.nodes) this.emit(node);
     this.graph.outputs.forEach((value, i) => {
       const target = results[i];
-      if (target && this.viewOfValue.get(value)?.storage !== target.storage) this.emitLoop(value, target, value.producer?.origins ?? []);
+      if (!target || this.viewOfValue.get(value)?.storage === target.storage) return;
+      this.tellSizes(value, target);
+      this.emitLoop(value, { ...target, dims: value.dims!, strides: rowMajorStrides(value.dims!) }, value.producer?.origins ?? []);
     });
+  }
+
+  /** Sizes of an If's result that are those of the branch that was taken. */
+  private tellSizes(value: Value, result: View): void {
+    for (const [axis, symbol] of result.dims.entries()) {
+      const given = value.dims![axis]!;
+      if (!dimEqual(symbol, given)) this.shared.steps.push({ kind: "size", symbol, given, inputs: [], outputs: [], origins: value.producer?.origins ?? [], operators: ["If"] });
+    }
   }
 
   /** A branch whose results have other shapes, or none that are known, runs on the reference. */
@@ -430,7 +479,14 @@ class Scheduler {
 
   private finish(kernel: Kernel, node: Node, chain: readonly Node[], trace: InlineTrace, result: Value, written: View): void {
     this.viewOfValue.set(result, written);
-    this.push(kernel, [...node.origins, ...trace.origins, ...chain.flatMap((item) => item.origins)], [node.op, ...trace.operators]);
+    this.push(this.withNarrowCopy(kernel, result, written), [...node.origins, ...trace.origins, ...chain.flatMap((item) => item.origins)], [node.op, ...trace.operators]);
+  }
+
+  /** The kernel with its results once more in bfloat16, when both are read and lie alike. */
+  private withNarrowCopy(kernel: Kernel, result: Value, written: View): Kernel {
+    if ((kernel.kind !== "matmul" && kernel.kind !== "conv") || kernel.output.strides || !dimEqual(product(kernel.output.dims), product(written.dims))) return kernel;
+    const narrow = this.placeNarrow(result);
+    return narrow ? { ...kernel, copy: this.bufferOf(contiguousView(narrow.storage, narrow.dtype, kernel.output.dims)) } : kernel;
   }
 
   private emitConv(node: Node, chain: readonly Node[], trace: InlineTrace): void {
@@ -592,8 +648,13 @@ function hasNativeBranch(node: Node): boolean {
 function givesResults(branch: Graph, node: Node): boolean {
   return branch.outputs.every((value, i) => {
     const result = node.outputs[i];
-    return !result || (isMemory(value) && value.dtype === result.dtype && dimsEqual(value.dims!, result.dims!));
+    return !result || (isMemory(value) && value.dtype === result.dtype && fitsSizes(value.dims!, result.dims!));
   });
+}
+
+/** Whether a branch's dims are those of the result, or tell what a symbol of the result is. */
+function fitsSizes(dims: readonly Dim[], result: readonly Dim[]): boolean {
+  return dims.length === result.length && dims.every((dim, i) => dimEqual(dim, result[i]!) || (isDataDependent(result[i]!) && symbolsOf(result[i]!).has(dimKey(result[i]!))));
 }
 
 function inverse(permutation: readonly number[]): number[] {

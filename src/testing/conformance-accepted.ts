@@ -3,10 +3,6 @@ export const ACCEPTED_FAILURES: Readonly<Record<string, readonly string[]>> = {
   "domain ai.onnx.preview.training is not supported": [
     "test_adagrad", "test_adam", "test_adam_multiple", "test_gradient_of_add", "test_gradient_of_add_and_mul", "test_momentum", "test_momentum_multiple",
   ],
-  "domain ai.onnx.ml is not supported": [
-    "test_ai_onnx_ml_array_feature_extractor", "test_ai_onnx_ml_label_encoder_string_int_no_default", "test_ai_onnx_ml_label_encoder_tensor_mapping",
-    "test_ai_onnx_ml_tree_ensemble_set_membership", "test_ai_onnx_ml_tree_ensemble_single_tree",
-  ],
   "domain ai.onnx.preview is not supported": [
     "test_flexattention", "test_flexattention_causal_mask", "test_flexattention_diff_head_sizes", "test_flexattention_double", "test_flexattention_fp16",
     "test_flexattention_gqa", "test_flexattention_scaled", "test_flexattention_soft_cap",

@@ -42,6 +42,15 @@ export function nonZeroModel(): Uint8Array {
   });
 }
 
+/** x [n] → its different values in order, doubled: a shape only the data decide, by an operator without a native form. */
+export function uniqueModel(): Uint8Array {
+  return makeModel({
+    inputs: [{ name: "x", type: "float32", dims: ["n"] }],
+    outputs: [{ name: "doubled", type: "float32", dims: [undefined] }],
+    nodes: [{ op: "Unique", name: "find", inputs: ["x"], outputs: ["u"] }, { op: "Add", name: "double", inputs: ["u", "u"], outputs: ["doubled"] }],
+  });
+}
+
 /** Strings in, their concatenation out: host-only values. */
 export function stringModel(): Uint8Array {
   return makeModel({

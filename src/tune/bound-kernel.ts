@@ -21,8 +21,11 @@ export function spanBytes(buffer: Buffer, bindings: Bindings): number {
 export interface BindOptions {
   /** Gives the memory of a size; `NativeMemory.allocate` when absent. Owned by the bound kernel. */
   readonly allocate?: (sizeBytes: number) => NativeMemory;
-  /** Gives packed constants, and keeps them for as long as the kernel is bound; packed into memory of its own when absent. */
-  readonly pack?: (data: PackedData) => NativeMemory;
+  /**
+   * Gives the address of packed constants and keeps them for as long as the kernel is bound; packed into memory of its
+   * own when absent. Several addresses are copies, which runs use in turn.
+   */
+  readonly pack?: (data: PackedData) => readonly bigint[];
 }
 
 /** Constants as kernels read them, in whole cache lines. */
@@ -40,8 +43,10 @@ export class BoundKernel {
   readonly #owned: NativeMemory[] = [];
   readonly #buffers = new Map<Buffer, NativeMemory>();
   readonly #call: NativeFunction;
-  readonly #block: bigint;
+  /** Parameter blocks that differ in the copies of packed constants. */
+  readonly #blocks: readonly bigint[];
   readonly #scratch: bigint;
+  #runs = 0;
 
   constructor(kernel: CompiledKernel, bindings: Bindings, options: BindOptions = {}) {
     const allocate = options.allocate ?? ((sizeBytes: number) => NativeMemory.allocate(sizeBytes));
@@ -50,11 +55,11 @@ export class BoundKernel {
       return memory;
     };
     this.tiles = evaluate(kernel.tiles, bindings);
-    const pack = options.pack ?? ((data: PackedData) => packInto(own(allocate(packedBytes(data))), data));
+    const pack = options.pack ?? ((data: PackedData) => [packInto(own(allocate(packedBytes(data))), data).address]);
     const packed = kernel.packed.map(pack);
-    const values = kernel.params.map((param): bigint => {
+    const valuesWith = (copy: number): bigint[] => kernel.params.map((param): bigint => {
       if (param.kind === "dim") return BigInt(evaluate(param.value, bindings));
-      if (param.kind === "packed") return packed[param.index]!.address;
+      if (param.kind === "packed") return packed[param.index]![copy % packed[param.index]!.length]!;
       assert(param.kind === "pointer", `a parameter of kind ${param.kind} on a processor`);
       const known = this.#buffers.get(param.buffer);
       if (known) return known.address;
@@ -62,9 +67,12 @@ export class BoundKernel {
       this.#buffers.set(param.buffer, memory);
       return memory.address;
     });
-    const block = own(NativeMemory.allocate(Math.max(8, 8 * values.length)));
-    new BigInt64Array(block.view().buffer).set(values);
-    this.#block = block.address;
+    const copies = Math.max(1, ...packed.map(({ length }) => length));
+    this.#blocks = Array.from({ length: copies }, (_, copy) => {
+      const block = own(NativeMemory.allocate(Math.max(8, 8 * kernel.params.length)));
+      new BigInt64Array(block.view().buffer).set(valuesWith(copy));
+      return block.address;
+    });
     this.#scratch = own(allocate(roundUp(kernel.scratchBytes))).address;
     const code = own(allocateExecutable(kernel.code));
     this.#call = nativeFunction(code.address, "void kernel(int64_t params, int64_t tileBegin, int64_t tileEnd, int64_t scratch)");
@@ -80,7 +88,7 @@ export class BoundKernel {
   }
 
   run(tileBegin = 0, tileEnd = this.tiles): void {
-    this.#call(this.#block, tileBegin, tileEnd, this.#scratch);
+    this.#call(this.#blocks[this.#runs++ % this.#blocks.length]!, tileBegin, tileEnd, this.#scratch);
   }
 
   dispose(): void {

@@ -2,9 +2,9 @@
  * Timing on the processor this runs on: the kernel's tiles on one thread, on memory with harmless contents.
  */
 import { cpus } from "node:os";
-import type { Bindings, CompiledKernel, PackedData } from "../ir/index.ts";
-import { NativeMemory } from "../native/index.ts";
-import { BoundKernel, packedBytes, packInto } from "./bound-kernel.ts";
+import type { Bindings, CompiledKernel } from "../ir/index.ts";
+import { BoundKernel } from "./bound-kernel.ts";
+import { ColdWeights } from "./cold-weights.ts";
 import type { PreparedKernel, TuneDevice } from "./tune.ts";
 
 /** A sample lasts at least this long, so that the clock's steps do not matter. */
@@ -13,16 +13,15 @@ const SAMPLE_NS = 400_000;
 export class CpuDevice implements TuneDevice {
   readonly identity: string;
   readonly #threads: number;
-  /** Packed constants of the kernels prepared now, by key: the tactics of a kernel share them. */
-  readonly #packed = new Map<string, { readonly memory: NativeMemory; users: number }>();
+  readonly #weights = new ColdWeights();
 
   constructor(isa: string, threads: number) {
-    this.identity = `${isa}, ${cpus()[0]?.model.trim() ?? "unknown processor"}, ${threads} threads`;
+    this.identity = `${isa}, ${cpus()[0]?.model.trim() ?? "unknown processor"}, ${threads} threads, weights from memory`;
     this.#threads = threads;
   }
 
   prepare(kernel: CompiledKernel, bindings: Bindings): PreparedKernel {
-    const bound = new BoundKernel(kernel, bindings, { pack: (data) => this.#pack(data) });
+    const bound = new BoundKernel(kernel, bindings, { pack: (data) => this.#weights.take(data) });
     for (const buffer of bound.buffers) {
       if (buffer.dtype === "float32") fill(bound.memory(buffer)!.view());
     }
@@ -38,26 +37,13 @@ export class CpuDevice implements TuneDevice {
       },
       dispose: () => {
         bound.dispose();
-        for (const { key } of kernel.packed) this.#unpack(key);
+        for (const data of kernel.packed) this.#weights.release(data);
       },
     };
   }
 
-  #pack(data: PackedData): NativeMemory {
-    let entry = this.#packed.get(data.key);
-    if (!entry) {
-      entry = { memory: packInto(NativeMemory.allocate(packedBytes(data)), data), users: 0 };
-      this.#packed.set(data.key, entry);
-    }
-    entry.users++;
-    return entry.memory;
-  }
-
-  #unpack(key: string): void {
-    const entry = this.#packed.get(key)!;
-    if (--entry.users > 0) return;
-    entry.memory.dispose();
-    this.#packed.delete(key);
+  release(): void {
+    this.#weights.dispose();
   }
 }
 

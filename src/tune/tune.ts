@@ -26,6 +26,8 @@ export interface TuneDevice {
   /** Names processor, instruction set and threads: part of every cache key. */
   readonly identity: string;
   prepare(kernel: CompiledKernel, bindings: Bindings): PreparedKernel;
+  /** Frees what it keeps from kernel to kernel; after the last prepared one was disposed. */
+  release?(): void;
 }
 
 export interface TuneOptions {

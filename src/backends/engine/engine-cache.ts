@@ -5,9 +5,10 @@
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, statSync, unlinkSync } from "node:fs";
-import { open, rename, rm, stat } from "node:fs/promises";
+import { open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../../base/index.ts";
+import type { CompileAnswer } from "../../repository/index.ts";
 
 const CHUNK_BYTES = 1 << 20;
 /** Temporary files older than that are left from a process that was killed. */
@@ -42,6 +43,22 @@ export class EngineCache {
     }
   }
 
+  /** What was kept under a key; undefined when nothing was, or when the engine it names has gone. */
+  async recall(key: string): Promise<CompileAnswer | undefined> {
+    try {
+      const answer = JSON.parse(await readFile(join(this.folder, `${key}.answer`), "utf8")) as CompileAnswer;
+      return (await exists(answer.engine)) ? answer : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async remember(key: string, answer: CompileAnswer): Promise<void> {
+    const temporary = join(this.folder, `.${key}.${process.pid}.tmp`);
+    await writeFile(temporary, JSON.stringify(answer));
+    await rename(temporary, join(this.folder, `${key}.answer`));
+  }
+
   #removeStale(): void {
     for (const name of readdirSync(this.folder).filter((entry) => entry.endsWith(".tmp"))) {
       const path = join(this.folder, name);
@@ -53,6 +70,18 @@ export class EngineCache {
 
 async function exists(path: string): Promise<boolean> {
   return stat(path).then(() => true, () => false);
+}
+
+/** SHA-256 of a file, read in chunks. */
+export async function hashFile(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  await using file = await open(path, "r");
+  for (;;) {
+    const { bytesRead } = await file.read(chunk, 0, CHUNK_BYTES);
+    if (bytesRead === 0) return hash.digest("hex");
+    hash.update(chunk.subarray(0, bytesRead));
+  }
 }
 
 /** One pass over the file, chunk by chunk, so that the event loop gets its turns. */

@@ -7,8 +7,9 @@
  * throughput of several. Runs shorter than 50 us happen on the event loop's thread whatever the number.
  */
 import { byteLength, elementCount, Tensor } from "../../base/index.ts";
+import { addressOf } from "../../native/index.ts";
 import type { ModelDescription, TensorDescription } from "../../repository/index.ts";
-import { type Engine, type ExecutionContext, isNative, type ValueInfo } from "../../runtime/index.ts";
+import type { Engine, ExecutionContext, ValueInfo } from "../../runtime/index.ts";
 import type { BackendInstance, BackendModel, BatchResults, BatchTensor } from "../contract.ts";
 import { decodeStrings, encodeStrings } from "../strings.ts";
 import type { NativePool } from "./native-pool.ts";
@@ -112,7 +113,7 @@ class EngineInstance implements BackendInstance {
   }
 
   binds(bytes: Uint8Array): boolean {
-    return bytes.byteOffset % 8 === 0 && isNative(bytes);
+    return (addressOf(bytes) ?? 1) % 8 === 0;
   }
 
   async execute(inputs: readonly (BatchTensor | undefined)[]): Promise<BatchResults> {

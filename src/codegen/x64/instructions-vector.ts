@@ -326,6 +326,7 @@ vcvtsd2ss    ve.f2.0f.wi1.5a    RVM =x,~x,xm8     n8
 vcvtsi2ss    ve.f3.0f.ws.2a     RVM =x,~x,rm      ns
 vcvtsi2sd    ve.f2.0f.ws.2a     RVM =x,~x,rm      ns
 vcvttss2si   ve.f3.0f.ws.2c     RM  =r,xm4        n4
+vucomiss     ve.np.0f.w0.2e     RM  x,xm4         n4
 vcvtss2si    ve.f3.0f.ws.2d     RM  =r,xm4        n4
 vcvttsd2si   ve.f2.0f.ws.2c     RM  =r,xm8        n8
 vcvtsd2si    ve.f2.0f.ws.2d     RM  =r,xm8        n8

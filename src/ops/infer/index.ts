@@ -13,6 +13,7 @@ import { inferElements } from "./elements.ts";
 import { ELEMENTWISE } from "./elementwise.ts";
 import { GENERATOR } from "./generator.ts";
 import { INDEXING } from "./indexing.ts";
+import { MACHINE_LEARNING } from "./machine-learning.ts";
 import { MOVEMENT } from "./movement.ts";
 import { NORMALIZATION } from "./normalization.ts";
 import { REDUCTION } from "./reduction.ts";
@@ -25,7 +26,7 @@ export { numbersConstant } from "./constant.ts";
 
 /** Every operator's rule. */
 export const inferRules: ReadonlyMap<OpKey, InferRule> = new Map(Object.entries({
-  ...ELEMENTWISE, ...MOVEMENT, ...INDEXING, ...REDUCTION, ...WINDOW, ...CONTRACTION, ...NORMALIZATION, ...GENERATOR, ...SEQUENCE, ...controlRules(inferNodes),
+  ...ELEMENTWISE, ...MOVEMENT, ...INDEXING, ...REDUCTION, ...WINDOW, ...CONTRACTION, ...NORMALIZATION, ...GENERATOR, ...SEQUENCE, ...MACHINE_LEARNING, ...controlRules(inferNodes),
 }));
 
 /**

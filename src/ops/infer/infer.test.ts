@@ -70,6 +70,14 @@ describe("inferTypes", () => {
     assert.equal(dimsText(graph), "n, 64, 112, floorDiv(w + 1, 2)");
   });
 
+  it("knows that sizes of windows are not below 0", () => {
+    const graph = inferred({
+      inputs: [{ name: "x", type: "float32", dims: ["n", 1, "w"] }, { name: "k", type: "float32", dims: [1, 1, 3] }], outputs: [{ name: "y", type: "float32" }], initializers: { from: i64(0), to: i64(-1), axis: i64(2) },
+      nodes: [{ op: "Conv", inputs: ["x", "k"], outputs: ["a"] }, { op: "Conv", inputs: ["a", "k"], outputs: ["b"], attributes: { pads: [1, 2] } }, { op: "Slice", inputs: ["b", "from", "to", "axis"], outputs: ["c"] }, { op: "Add", inputs: ["a", "c"], outputs: ["y"] }],
+    });
+    assert.equal(dimsText(graph), "n, 1, max(0, w + -2)");
+  });
+
   it("reports all problems of a graph together, naming the nodes", () => {
     const model: GraphDescription = {
       inputs: [{ name: "a", type: "float32", dims: [2, 3] }, { name: "b", type: "float32", dims: [4, 5] }], outputs: [{ name: "y", type: "float32" }, { name: "z", type: "float32" }],

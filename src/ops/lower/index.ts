@@ -10,6 +10,7 @@ import { QUANTIZERS } from "./quantize.ts";
 import { REDUCTIONS } from "./reduce.ts";
 import { RESHAPES } from "./reshape.ts";
 import { RESIZES } from "./resize.ts";
+import { ROI_ALIGNS } from "./roi-align.ts";
 import { SLICES } from "./slice.ts";
 import { UNARY } from "./unary.ts";
 import { WINDOWS } from "./window.ts";
@@ -24,6 +25,6 @@ function supported(lowering: Lowering, node: Node): boolean {
 const guarded = (lowering: Lowering): Lowering => ({ ...lowering, supports: (node) => supported(lowering, node) });
 
 export const lowerings: ReadonlyMap<OpKey, Lowering> = new Map(
-  [...UNARY, ...BINARY, ...RESHAPES, ...SLICES, ...GATHERS, ...REDUCTIONS, ...NORMALIZATIONS, ...WINDOWS, ...RESIZES, ...GRID_SAMPLES, ...QUANTIZERS, ...CONTRACTIONS]
+  [...UNARY, ...BINARY, ...RESHAPES, ...SLICES, ...GATHERS, ...REDUCTIONS, ...NORMALIZATIONS, ...WINDOWS, ...RESIZES, ...GRID_SAMPLES, ...ROI_ALIGNS, ...QUANTIZERS, ...CONTRACTIONS]
     .map(([key, lowering]) => [key, guarded(lowering)]),
 );

@@ -114,7 +114,7 @@ const centerCropPad: Lowering = {
 
 const concat: Lowering = {
   kind: "view",
-  supports: (node) => inputDtype(node) !== "string" && node.inputs.length <= 64,
+  supports: (node) => inputDtype(node) !== "string",
   element(node, _output, index, load) {
     const axis = normalizeAxis(numberAttribute(node, "axis", 0), index.length);
     const at = index[axis]!;

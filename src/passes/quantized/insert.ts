@@ -5,13 +5,15 @@
  * A value that is quantized for a layer is read quantized by its other readers too, when all of them can: then its float
  * form is never stored. With `switches` each layer is kept in both forms, and an input chooses: how sensitivity is measured.
  */
-import { elementCount } from "../../base/index.ts";
+import { assert, elementCount } from "../../base/index.ts";
 import { constantValue, float32Constant, type Graph, int64Constant, type Node, usersOf, Value } from "../../ir/index.ts";
 import { dataTypeOf } from "../../onnx/index.ts";
+import { quantizeNumber } from "../../reference/index.ts";
 import { shapeOperand } from "../attributes.ts";
 import { Editor } from "../editor.ts";
 import { asTensor } from "../fold.ts";
 import { type Layer, quantizableLayers } from "./layers.ts";
+import { type RowForm, rowFormOf } from "./rows.ts";
 import type { ActivationPlan, LayerPlan, QuantizationPlan } from "./plan.ts";
 
 /** Operators that read a quantized value at no cost: each element once, in a loop. */
@@ -51,6 +53,11 @@ interface Quantized {
   readonly attributes: Node["attributes"];
 }
 
+/** With what was taken from every element before, if anything: a number, or one per row. */
+interface QuantizedRows extends Quantized {
+  readonly least: Value | undefined;
+}
+
 class Inserter {
   private readonly layers: ReadonlyMap<Node, Layer>;
   private readonly plan: QuantizationPlan;
@@ -58,20 +65,22 @@ class Inserter {
   private readonly activations = new Map<Value, ActivationPlan>();
   private readonly shared = new Set<Value>();
   private readonly made = new Map<Value, Quantized>();
-  private readonly rows = new Map<Value, Quantized>();
+  private readonly rows = new Map<Value, QuantizedRows>();
   private count = 0;
 
   constructor(graph: Graph, layers: ReadonlyMap<Node, Layer>, plan: QuantizationPlan, switches: Value | undefined) {
     this.layers = layers;
     this.plan = plan;
     this.switches = switches;
+    // Scales per channel are for depthwise readers alone: where another layer reads the value, its one scale holds.
+    const others = new Set([...layers.values()].filter(({ depthwise }) => !depthwise).map(({ input }) => input));
     for (const { name, input } of layers.values()) {
       const how = this.planOf(name).input;
-      if (how !== "dynamic") this.activations.set(input, how);
+      if (how !== "dynamic") this.activations.set(input, others.has(input) ? withoutChannels(how) : how);
     }
     const users = usersOf(graph);
     const canShare = (value: Value): boolean => !graph.outputs.includes(value) && !graph.inputs.includes(value) && (users.get(value) ?? []).every((user) => layers.get(user)?.input === value || (user.domain === "" && READERS.has(user.op)));
-    if (!switches) for (const value of this.activations.keys()) if (canShare(value)) this.shared.add(value);
+    if (!switches) for (const value of this.activations.keys()) if (canShare(value) && !this.activations.get(value)!.scales) this.shared.add(value);
   }
 
   visit(node: Node, editor: Editor): boolean {
@@ -90,44 +99,90 @@ class Inserter {
     return this.plan.layers[name] as Extract<LayerPlan, { precision: "int8" }>;
   }
 
-  private quantizeLayer({ name, node, input, weights, channelAxis, kind }: Layer, editor: Editor): boolean {
-    const quantized = this.planOf(name).input === "dynamic" ? this.rowsOf(input, editor) : this.bytesOf(input, editor);
-    const { inputLayout, ...attributes } = node.attributes;
-    const rank = input.dims!.length;
-    const bytes = kind === "Conv" && inputLayout === "NCHW" ? editor.emit("Transpose", [quantized.bytes], { perm: [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1] }) : quantized.bytes;
-    const inputs = [dequantized(editor, { ...quantized, bytes }), quantizedWeights(editor, weights, channelAxis), ...node.inputs.slice(2)];
-    const result = editor.emit(node.op, inputs, attributes, { origins: node.origins });
+  private quantizeLayer(layer: Layer, editor: Editor): boolean {
+    const { name, node, kind } = layer;
+    const result = kind === "Conv" ? this.quantizedConv(layer, editor) : this.quantizedProduct(layer, editor);
     if (!this.switches) return editor.replaceNode(node, result);
     const kept = editor.emit(node.op, node.inputs, node.attributes, { origins: node.origins });
     const chosen = editor.emit("Gather", [this.switches, int64Constant([this.count++], [])], { axis: 0 });
+    assert(this.plan.layers[name], `layer "${name}" is in the plan`);
     return editor.replaceNode(node, editor.emit("Where", [chosen, result, kept]));
+  }
+
+  private quantizedConv(layer: Layer, editor: Editor): Value {
+    const { name, node, input, weights, channelAxis } = layer;
+    const quantized = this.bytesOf(input, editor);
+    const { inputLayout, ...attributes } = node.attributes;
+    const rank = input.dims!.length;
+    const bytes = inputLayout === "NCHW" ? editor.emit("Transpose", [quantized.bytes], { perm: [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1] }) : quantized.bytes;
+    const bias = shiftedBias(editor, node.inputs[2], this.shiftOf(layer, name));
+    return editor.emit("Conv", [dequantized(editor, { ...quantized, bytes }), quantizedWeights(editor, weights, channelAxis), bias], attributes, { origins: node.origins });
+  }
+
+  private quantizedProduct(layer: Layer, editor: Editor): Value {
+    const { name, node, input, weights, channelAxis } = layer;
+    const multiply = (quantized: Quantized, own: Value): Value => editor.emit("MatMul", [dequantized(editor, quantized), quantizedWeights(editor, own, channelAxis)], node.attributes, { origins: node.origins });
+    const add = (product: Value, addend: Value): Value => editor.emit("Add", [product, addend], {}, { origins: node.origins });
+    if (this.planOf(name).input !== "dynamic") {
+      const shift = this.shiftOf(layer, name);
+      const product = multiply(this.bytesOf(input, editor), weights);
+      return shift ? add(product, float32Constant(shift)) : product;
+    }
+    const form = rowFormOf(input);
+    const own = form.smoothing ? scaledRows(weights, form.smoothing) : weights;
+    const rows = this.rowsOf(input, form, editor);
+    const product = multiply(rows, own);
+    // What the least value itself contributes: it times the sums of the columns as rounded, as a zero point would.
+    return rows.least ? add(product, editor.emit("Mul", [rows.least, float32Constant(columnSums(own))])) : product;
+  }
+
+  private shiftOf(layer: Layer, name: string): Float32Array | undefined {
+    const how = this.planOf(name);
+    return "inputMeans" in how && how.inputMeans ? meanShift(layer, how.inputMeans) : undefined;
   }
 
   /** The whole value with one scale, made before its first reader. */
   private bytesOf(value: Value, editor: Editor): Quantized {
     const before = this.made.get(value);
     if (before) return before;
-    const { type, scale, zeroPoint } = this.activations.get(value)!;
+    const { type, scale, zeroPoint, scales } = this.activations.get(value)!;
+    if (scales) return this.channelsOf(value, type, scales, editor);
     const parameters = [float32Constant([scale], []), constantValue(type, [], type === "uint8" ? Uint8Array.of(zeroPoint) : new Uint8Array(Int8Array.of(zeroPoint).buffer))];
     const made: Quantized = { bytes: editor.emit("QuantizeLinear", [value, ...parameters]), parameters, attributes: {} };
     this.made.set(value, made);
     return made;
   }
 
-  /** A scale per row: the largest absolute value becomes 127. */
-  private rowsOf(value: Value, editor: Editor): Quantized {
+  /** A scale per channel, channels last. */
+  private channelsOf(value: Value, type: ActivationPlan["type"], scales: readonly number[], editor: Editor): Quantized {
+    const attributes = { axis: value.dims!.length - 1 };
+    const parameters = [float32Constant(scales)];
+    const made: Quantized = { bytes: editor.emit("QuantizeLinear", [value, ...parameters], { ...attributes, output_dtype: dataTypeOf(type) }), parameters, attributes };
+    this.made.set(value, made);
+    return made;
+  }
+
+  /** A row spans 255 steps from its least value, or from what is known to be below it, to its largest. */
+  private rowsOf(value: Value, { smoothing, least: known }: RowForm, editor: Editor): QuantizedRows {
     const before = this.rows.get(value);
     if (before) return before;
     const [rank, length] = [value.dims!.length, value.dims!.at(-1)];
-    const largest = editor.emit("ReduceMax", [editor.emit("Abs", [value]), shapeOperand([rank - 1])], { keepdims: 1 });
-    const scale = editor.emit("Div", [editor.emit("Max", [largest, float32Constant([LEAST_RANGE], [])]), float32Constant([127], [])]);
+    const smooth = smoothing ? editor.emit("Mul", [value, float32Constant(smoothing.map((item) => 1 / item))]) : value;
+    const least = known === undefined ? editor.emit("ReduceMin", [smooth, shapeOperand([rank - 1])], { keepdims: 1 }) : float32Constant([known], []);
+    const counted = known === 0 ? smooth : editor.emit("Sub", [smooth, least]);
+    const largest = editor.emit("ReduceMax", [smooth, shapeOperand([rank - 1])], { keepdims: 1 });
+    const span = known === 0 ? largest : editor.emit("Sub", [largest, least]);
+    const scale = editor.emit("Div", [editor.emit("Max", [span, float32Constant([LEAST_RANGE], [])]), float32Constant([255], [])]);
     const attributes = { axis: rank - 1, block_size: Number(length) };
-    const bytes = editor.emit("QuantizeLinear", [value, scale], { ...attributes, output_dtype: dataTypeOf("int8") });
-    const made: Quantized = { bytes, parameters: [scale], attributes };
+    const bytes = editor.emit("QuantizeLinear", [counted, scale], { ...attributes, output_dtype: dataTypeOf("uint8") });
+    const made: QuantizedRows = { bytes, parameters: [scale], attributes, least: known === 0 ? undefined : least };
     this.rows.set(value, made);
     return made;
   }
 }
+
+/** Of a value with scales per channel: zero point 0, and the widest scale. */
+const withoutChannels = ({ type, scale, zeroPoint }: ActivationPlan): ActivationPlan => ({ type, scale, zeroPoint });
 
 const dequantized = (editor: Editor, { bytes, parameters, attributes }: Quantized): Value => editor.emit("DequantizeLinear", [bytes, ...parameters], { ...attributes });
 
@@ -147,4 +202,48 @@ export function channelScales(data: Float32Array, dims: readonly number[], axis:
     largest[channel] = Math.max(largest[channel]!, Math.abs(data[i]!));
   }
   return largest.map((value) => (value > 0 ? value / 127 : 1));
+}
+
+/** What rounding the weights takes from each output channel on average: sum over inputs of (w - rounded w) * mean. */
+function meanShift({ weights, channelAxis, depthwise }: Layer, means: readonly number[]): Float32Array {
+  const dims = weights.dims as readonly number[];
+  const data = asTensor(weights)!.data as Float32Array;
+  const scales = channelScales(data, dims, channelAxis);
+  const shift = new Float32Array(scales.length);
+  const [channels, taps] = channelAxis === 0 ? [dims[0]!, elementCount(dims.slice(2))] : [dims[1]!, 1];
+  for (let i = 0; i < data.length; i++) {
+    const channel = channelAxis === 0 ? Math.floor(i / (data.length / channels)) : i % channels;
+    const source = channelAxis === 1 ? Math.floor(i / channels) : depthwise ? channel : inputChannel(i, dims, taps, channel, means.length);
+    const rounded = quantizeNumber(Math.fround(data[i]! / scales[channel]!), 0, "int8") * scales[channel]!;
+    shift[channel]! += (data[i]! - rounded) * means[source]!;
+  }
+  return shift;
+}
+
+/** Of weight `i`, the input channel it multiplies: groups take theirs in order. */
+function inputChannel(i: number, [outputs = 1, perGroup = 1]: readonly number[], taps: number, channel: number, inputs: number): number {
+  const group = Math.floor(channel / (outputs / (inputs / perGroup)));
+  return group * perGroup + (Math.floor(i / taps) % perGroup);
+}
+
+function shiftedBias(editor: Editor, bias: Value | undefined, shift: Float32Array | undefined): Value | undefined {
+  if (!shift) return bias;
+  return bias ? editor.emit("Add", [bias, float32Constant(shift)]) : float32Constant(shift);
+}
+
+/** The weights with row i multiplied by factor i. */
+function scaledRows(weights: Value, factors: Float32Array): Value {
+  const columns = Number(weights.dims![1]);
+  const data = asTensor(weights)!.data as Float32Array;
+  return float32Constant(data.map((item, i) => item * factors[Math.floor(i / columns)]!), weights.dims as readonly number[]);
+}
+
+/** Of each column, the sum of the weights that bytes stand for. */
+function columnSums(weights: Value): Float32Array {
+  const columns = Number(weights.dims![1]);
+  const data = asTensor(weights)!.data as Float32Array;
+  const scales = channelScales(data, weights.dims as readonly number[], 1);
+  const sums = new Float64Array(columns);
+  for (let i = 0; i < data.length; i++) sums[i % columns]! += quantizeNumber(Math.fround(data[i]! / scales[i % columns]!), 0, "int8");
+  return Float32Array.from(sums, (sum, i) => sum * scales[i]!);
 }

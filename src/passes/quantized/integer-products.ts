@@ -41,7 +41,7 @@ function rowScaleOf(node: Node): Value | undefined {
 function integerConv(node: Node, editor: Editor): boolean {
   const [x, w] = [dequantizerOf(node.inputs[0]), dequantizerOf(node.inputs[1])];
   const dims = node.inputs[1]?.dims;
-  if (!x || !w || !isProductOfBytes(x, w) || !isPerTensor(x) || !isPerAxis(w, 0) || !dims?.every((dim) => typeof dim === "number")) return false;
+  if (!x || !w || !isProductOfBytes(x, w) || !(isPerTensor(x) || isPerChannel(x, node)) || !isPerAxis(w, 0) || !dims?.every((dim) => typeof dim === "number")) return false;
   if (dims.slice(1).reduce<number>((product, dim) => product * Number(dim), 1) > MAX_TERMS) return false;
   const bias = node.inputs[2];
   const isLast = node.attributes["layout"] === "NHWC";
@@ -49,6 +49,14 @@ function integerConv(node: Node, editor: Editor): boolean {
   const real = editor.emit("Cast", [sum], { to: dataTypeOf("float32") });
   const scaled = editor.emit("Mul", [real, perChannel(editor, bothScales(editor, x.inputs[1]!, w.inputs[1]!), isLast, dims.length)]);
   return editor.replaceNode(node, bias ? editor.emit("Add", [scaled, perChannel(editor, bias, isLast, dims.length)]) : scaled);
+}
+
+/** A scale per channel under a depthwise convolution: each result has one channel's. */
+function isPerChannel(x: Node, conv: Node): boolean {
+  const rank = x.inputs[0]!.dims!.length;
+  const axis = conv.attributes["layout"] === "NHWC" ? rank - 1 : 1;
+  const channels = x.inputs[0]!.dims![axis];
+  return isPerAxis(x, axis) && isZero(x.inputs[2]) && channels !== undefined && numberOf(conv, "group", 1) === channels && conv.inputs[1]!.dims![0] === channels;
 }
 
 /** Bytes on both sides, constant on the right: kernels pack the right side when they are built. */
@@ -67,7 +75,8 @@ function zeroPoint(node: Node): Value | undefined {
 function bothScales(editor: Editor, a: Value, b: Value): Value {
   const [x, y] = [constantNumbers(a), constantNumbers(b)];
   if (!x || !y) return editor.emit("Mul", [a, b]);
-  return float32Constant(Float32Array.from(y, (item) => item * x[0]!), y.length === 1 ? [] : [y.length]);
+  const [longer, shorter] = x.length > y.length ? [x, y] : [y, x];
+  return float32Constant(Float32Array.from(longer, (item, i) => item * shorter[shorter.length === 1 ? 0 : i]!), longer.length === 1 ? [] : [longer.length]);
 }
 
 /** A number per channel, in the dims that broadcast over an image. */

@@ -3,6 +3,7 @@
  * is known by the name of the model's node it came from; a second one of the same node has "#2" behind it.
  */
 import type { Graph, Node, Value } from "../../ir/index.ts";
+import { numberOf } from "../attributes.ts";
 import { isNode } from "./operands.ts";
 
 export interface Layer {
@@ -12,6 +13,10 @@ export interface Layer {
   /** What is observed in calibration: the activation that enters. */
   readonly input: Value;
   readonly weights: Value;
+  /** A convolution whose output channels read one input channel each, in order. */
+  readonly depthwise: boolean;
+  /** Axis of the input that weights are summed over. */
+  readonly inputAxis: number;
   /** Axis of the weights with one scale per index. */
   readonly channelAxis: number;
 }
@@ -25,7 +30,8 @@ export function quantizableLayers(graph: Graph): Layer[] {
     const base = node.name || node.outputs[0]!.name;
     const count = (counts.get(base) ?? 0) + 1;
     counts.set(base, count);
-    return [{ name: count === 1 ? base : `${base}#${count}`, node, kind, input, weights, channelAxis: kind === "Conv" ? 0 : 1 }];
+    const inputAxis = node.attributes["inputLayout"] === "NCHW" ? 1 : input.dims!.length - 1;
+    return [{ name: count === 1 ? base : `${base}#${count}`, node, kind, input, weights, depthwise: isDepthwise(node, kind, inputAxis), inputAxis, channelAxis: kind === "Conv" ? 0 : 1 }];
   });
 }
 
@@ -39,4 +45,9 @@ function isConv(node: Node): boolean {
 function isMatMul(node: Node): boolean {
   const [input, weights] = node.inputs;
   return isNode(node, "MatMul") && isWeight(weights) && weights!.dims!.length === 2 && input?.dtype === "float32" && (input.dims?.length ?? 0) >= 2 && !input.constant;
+}
+
+function isDepthwise(node: Node, kind: Layer["kind"], inputAxis: number): boolean {
+  const channels = node.inputs[0]!.dims![inputAxis];
+  return kind === "Conv" && numberOf(node, "group", 1) === channels && node.inputs[1]!.dims![0] === channels && channels !== 1;
 }

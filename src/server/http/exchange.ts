@@ -12,14 +12,12 @@ import { Reservation } from "../wire/reservation.ts";
 import { acceptedEncoding, inflateBody, type Encoding, requestEncoding } from "./compression.ts";
 import type { HttpContext } from "./context.ts";
 import { type JsonValue, parseJson } from "./json.ts";
-import { contentLength, readBody, UNKNOWN_LENGTH_BYTES } from "./read-body.ts";
+import { type BodyLimit, contentLength, readBody, UNKNOWN_LENGTH_BYTES } from "./read-body.ts";
 
 /** Replies below this are not worth compressing. */
 const LEAST_COMPRESSED_BYTES = 512;
 /** Parts of a reply up to this size are joined, so that they leave in one buffer and their memory is free at once. */
 const JOINED_BYTES = 128 * 1024;
-/** JSON of requests other than inferences is small, but for models sent inline. */
-const MOST_CONTROL_BYTES = 2 ** 31 - 1;
 const NOTHING = Buffer.alloc(0);
 
 export type Part = Uint8Array | string;
@@ -30,11 +28,18 @@ export class Exchange {
   readonly context: HttpContext;
   /** Called once if the client goes before the reply is complete. */
   onGone: (() => void) | undefined;
+  /** The client waits to be asked for the body. */
+  #awaited: boolean;
+  readonly #keepAlive: boolean;
 
   constructor(request: IncomingMessage, response: ServerResponse, context: HttpContext) {
     this.request = request;
     this.response = response;
     this.context = context;
+    this.#awaited = request.headers.expect !== undefined;
+    this.#keepAlive = response.shouldKeepAlive;
+    // Refused before it is asked for, a body may come or not: the connection cannot be used again.
+    if (this.#awaited) response.shouldKeepAlive = false;
     response.on("close", () => {
       if (!response.writableFinished) this.onGone?.();
     });
@@ -55,7 +60,7 @@ export class Exchange {
    * @param headerBytes of JSON at its beginning: what follows is placed at a multiple of 64 bytes
    * @throws INVALID_ARG when it is larger than may be; UNSUPPORTED for other encodings
    */
-  async readBody(reservation: Reservation, mostBytes: number, headerBytes: number): Promise<{ body: Body; start: number }> {
+  async readBody(reservation: Reservation, limit: BodyLimit, headerBytes: number): Promise<{ body: Body; start: number }> {
     const encoding = requestEncoding(this.header("content-encoding"));
     if (encoding === undefined) {
       this.response.setHeader("Accept-Encoding", "gzip, deflate");
@@ -63,7 +68,7 @@ export class Exchange {
     }
     const start = encoding === "identity" ? -headerBytes & 63 : 0;
     this.#continue();
-    const body = await readBody(this.request, this.context.pool, reservation, start, mostBytes);
+    const body = await readBody(this.request, this.context.pool, reservation, start, limit);
     if (encoding === "identity") return { body, start };
     return inflateBody(body, encoding, this.context, reservation, -headerBytes & 63);
   }
@@ -74,7 +79,7 @@ export class Exchange {
     if (encoding !== "identity") throw new ServingError("INVALID_ARG", "Unsupported content-encoding, only 'identity' is supported.");
     const { pool } = this.context;
     this.#continue();
-    const body = await readBody(this.request, pool, undefined, 0, Math.min(MOST_CONTROL_BYTES, this.context.maxInputBytes));
+    const body = await readBody(this.request, pool, undefined, 0, { mostBytes: this.context.maxInputBytes, what: "JSON" });
     try {
       return body.length === 0 ? undefined : parseJson(body.bytes, 0, body.length);
     } finally {
@@ -174,8 +179,12 @@ export class Exchange {
     this.response.once("finish", () => socket.setTimeout(0));
   }
 
+  /** Asks for the body of a client that waits to be asked. */
   #continue(): void {
-    if (this.request.headers.expect !== undefined) this.response.writeContinue();
+    if (!this.#awaited) return;
+    this.#awaited = false;
+    this.response.shouldKeepAlive = this.#keepAlive;
+    this.response.writeContinue();
   }
 }
 

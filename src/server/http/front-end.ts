@@ -9,7 +9,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { InferenceServer } from "../contract.ts";
 import { Extensions } from "../extensions/extensions.ts";
 import { BodyPool } from "../wire/body-pool.ts";
-import type { ServerIdentity } from "../wire/documents.ts";
+import { DEFAULT_IDENTITY, type ServerIdentity } from "../wire/documents.ts";
 import type { HttpContext } from "./context.ts";
 import * as control from "./control.ts";
 import { Exchange } from "./exchange.ts";
@@ -61,7 +61,6 @@ const ROUTES: Readonly<Record<RouteKind, { readonly methods: readonly Method[]; 
   cudaUnregister: { methods: ["POST"], handle: control.cudaUnregister },
 };
 
-export const DEFAULT_IDENTITY: ServerIdentity = { name: "triton", version: "2.71.0" };
 const MIB = 2 ** 20;
 
 export class HttpFrontEnd {

@@ -10,6 +10,7 @@ import { NO_PARAMETERS } from "../wire/parameters.ts";
 import { type Exchange, type Part, sizeOf } from "./exchange.ts";
 import { type InferHeader, type InputHeader, readInferHeader } from "./infer-json.ts";
 import { MAIN_THREAD_JSON_BYTES } from "./json-worker.ts";
+import { type BodyLimit, tooLarge } from "./read-body.ts";
 import type { Route } from "./router.ts";
 import { writeTensor } from "./tensor-json.ts";
 
@@ -48,20 +49,17 @@ export async function infer(exchange: Exchange, route: Route): Promise<void> {
 async function readRequest(exchange: Exchange, route: Route, bodies: Body[], reservation: Parameters<Exchange["readBody"]>[0]): Promise<Pending> {
   const { maxInputBytes } = exchange.context;
   const stated = headerLength(exchange);
-  const { body, start } = await exchange.readBody(reservation, stated === 0 ? maxInputBytes : maxInputBytes + Math.min(stated ?? 0, maxInputBytes), stated ?? 0);
+  const limit: BodyLimit = stated === undefined ? { mostBytes: maxInputBytes, what: "JSON" } : stated === 0 ? { mostBytes: maxInputBytes, what: "raw" } : { mostBytes: maxInputBytes + Math.min(stated, maxInputBytes), what: "body" };
+  const { body, start } = await exchange.readBody(reservation, limit, stated ?? 0);
   bodies.push(body);
   const size = body.length - start;
   if (stated === 0) return { bodies, header: undefined, request: rawRequest(exchange, route, body.bytes.subarray(start, body.length)) };
   const jsonBytes = stated ?? size;
   if (jsonBytes > size) throw new ServingError("INVALID_ARG", `inference header size should be in range (0, ${size}), got: ${stated}`);
-  if (jsonBytes > maxInputBytes) throw jsonTooLarge(jsonBytes, maxInputBytes);
+  if (jsonBytes > maxInputBytes) throw tooLarge(jsonBytes, { mostBytes: maxInputBytes, what: "JSON" });
   const header = await readHeader(exchange, body, start, start + jsonBytes, bodies);
   const inputs = bindInputs(exchange, route.model, header.inputs, body.bytes.subarray(start + jsonBytes, body.length), bodies);
   return { bodies, header, request: makeRequest(route, header, inputs) };
-}
-
-export function jsonTooLarge(size: number, most: number): ServingError {
-  return new ServingError("INVALID_ARG", `request JSON size of ${size} bytes exceeds the maximum allowed input size of ${most} bytes. Use --http-max-input-size to increase the limit.`);
 }
 
 /** What `Inference-Header-Content-Length` says. */

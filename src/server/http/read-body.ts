@@ -7,6 +7,12 @@ import type { Reservation } from "../wire/reservation.ts";
 /** First memory for a body whose length is not known. */
 export const UNKNOWN_LENGTH_BYTES = 64 * 1024;
 
+/** How much may come, and what is said of more. */
+export interface BodyLimit {
+  readonly mostBytes: number;
+  readonly what: "JSON" | "raw" | "body";
+}
+
 /** The length that the client states; undefined for a body in chunks. Node has checked that it is a count. */
 export function contentLength(request: IncomingMessage): number | undefined {
   const { headers } = request;
@@ -18,11 +24,11 @@ export function contentLength(request: IncomingMessage): number | undefined {
 /**
  * @param start where in the memory the body begins
  * @param reservation grows with a body of unknown length
- * @throws INVALID_ARG above `mostBytes`; CANCELLED when the client went
+ * @throws INVALID_ARG above the limit; CANCELLED when the client went
  */
-export function readBody(request: IncomingMessage, pool: BodyPool, reservation: Reservation | undefined, start: number, mostBytes: number): Promise<Body> {
+export function readBody(request: IncomingMessage, pool: BodyPool, reservation: Reservation | undefined, start: number, limit: BodyLimit): Promise<Body> {
   const stated = contentLength(request);
-  if (stated !== undefined && stated > mostBytes) return Promise.reject(tooLarge(stated, mostBytes));
+  if (stated !== undefined && stated > limit.mostBytes) return Promise.reject(tooLarge(stated, limit));
   return new Promise((resolve, reject) => {
     let body = pool.take(start + (stated ?? UNKNOWN_LENGTH_BYTES));
     body.length = start;
@@ -36,8 +42,8 @@ export function readBody(request: IncomingMessage, pool: BodyPool, reservation: 
     request.on("data", (chunk: Buffer) => {
       if (settled) return;
       const size = body.length - start + chunk.length;
-      if (size > mostBytes) {
-        fail(tooLarge(size, mostBytes));
+      if (size > limit.mostBytes) {
+        fail(tooLarge(size, limit));
         return;
       }
       if (body.length + chunk.length > body.capacity) {
@@ -57,10 +63,14 @@ export function readBody(request: IncomingMessage, pool: BodyPool, reservation: 
       resolve(body);
     });
     request.on("error", fail);
-    request.on("close", () => fail(new ServingError("CANCELLED", "the client went away while sending its request")));
+    request.on("close", () => {
+      if (!settled) fail(new ServingError("CANCELLED", "the client went away while sending its request"));
+    });
   });
 }
 
-function tooLarge(size: number, mostBytes: number): ServingError {
-  return new ServingError("INVALID_ARG", `request body size of ${size} bytes exceeds the maximum allowed input size of ${mostBytes} bytes. Use --http-max-input-size to increase the limit.`);
+export function tooLarge(size: number, { mostBytes, what }: BodyLimit): ServingError {
+  const text = what === "raw" ? `Raw input has a byte_size (${size} bytes) that exceeds the maximum allowed value of ${mostBytes} bytes`
+    : `request ${what} size of ${size} bytes exceeds the maximum allowed input size of ${mostBytes} bytes`;
+  return new ServingError("INVALID_ARG", `${text}. Use --http-max-input-size to increase the limit.`);
 }

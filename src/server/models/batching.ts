@@ -12,13 +12,13 @@ export interface QueueBounds {
   readonly maxBytes: number;
 }
 
-export function policyFor(config: ModelConfig, instances: number): BatchingPolicy {
+export function policyFor(config: ModelConfig): BatchingPolicy {
   const maxBatch = config.max_batch_size ?? 0;
   const batching = config.dynamic_batching;
   if (!batching || maxBatch <= 1) return new OneByOne();
   const delayUs = batching.max_queue_delay_microseconds ?? 0;
   const objectiveMs = numberParameter(config, "latency_objective_ms");
-  if (objectiveMs !== undefined) return new LatencyObjective(maxBatch, objectiveMs, delayUs, instances);
+  if (objectiveMs !== undefined) return new LatencyObjective(maxBatch, objectiveMs, delayUs);
   const preferred = batching.preferred_batch_size ?? [];
   const wrong = preferred.find((size) => size < 1 || size > maxBatch);
   if (wrong !== undefined) throw new UserError("config-invalid", `Model "${config.name}": dynamic batching preferred size ${wrong} must be from 1 to max_batch_size ${maxBatch}.`);

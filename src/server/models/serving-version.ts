@@ -2,6 +2,7 @@
  * One version of a model, ready to answer: its complete configuration, its lane, and a second lane for shapes outside the
  * profile, whose engine is made when the first such request comes. Those answers are slower, and counted.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "pino";
 import { assert } from "../../base/index.ts";
 import type { Backend, BackendModel, ModelSource } from "../../backends/index.ts";
@@ -10,13 +11,13 @@ import { type InferenceRequest, type InferenceResponse, type ModelStatistics, Se
 import { type Clock, OneByOne } from "../scheduler/index.ts";
 import { padsRequests, padValues, policyFor, type QueueBounds, queueFor } from "./batching.ts";
 import { toServingError } from "./failure.ts";
-import { Lane, type LaneObserver, type LaneOptions } from "./lane.ts";
+import { Lane, type LaneObserver } from "./lane.ts";
 import type { ServerMetrics, VersionMetrics } from "./metrics.ts";
 import { OrderedReplies } from "./ordered-replies.ts";
 import { Pending } from "./pending.ts";
 import type { ScatterContext } from "./scatter.ts";
 import { Signature } from "./signature.ts";
-import { Statistics } from "./statistics.ts";
+import type { Statistics } from "./statistics.ts";
 import { warmUp } from "./warmup.ts";
 
 export interface VersionDependencies {
@@ -52,7 +53,6 @@ export class ServingVersion {
   #wide: Lane | undefined;
   #widening: Promise<void> | undefined;
   #waitingForWide = 0;
-  #entered = 0;
   #improvement: Promise<void> = Promise.resolve();
 
   private constructor(made: { source: ModelSource; file: string; backend: Backend; config: ModelConfig; lane: Lane; signature: Signature; metrics: VersionMetrics; statistics: Statistics; loadMs: number }, dependencies: VersionDependencies) {
@@ -84,7 +84,7 @@ export class ServingVersion {
       const metrics = dependencies.metrics.version(source.name, String(source.version), () => made!.gauges());
       const instances = Math.min(MAX_INSTANCES, instancesOf(config) ?? model.defaultInstances);
       const lane = await Lane.open(model, {
-        context: scatterContext(source, signature), policy: policyFor(config, instances), queue: queueFor(config, dependencies.bounds), instances,
+        context: scatterContext(source, signature), policy: policyFor(config), queue: queueFor(config, dependencies.bounds), instances,
         pads: padValues(config), clock: dependencies.clock, observer: observe(statistics, metrics),
       });
       await warmUp(model, lane.instances, signature, { ...source, config });
@@ -119,18 +119,12 @@ export class ServingVersion {
     };
   }
 
-  /** @throws ServingError UNAVAILABLE when a request of that size would find no room */
-  enter(bodyBytes: number): void {
-    if (!this.#lane.hasRoom(0, bodyBytes)) {
-      this.#metrics.failed("REJECTED");
-      this.#statistics.failed(0);
-      throw new ServingError("UNAVAILABLE", "Exceeds maximum queue size");
-    }
-    this.#entered++;
-  }
-
-  leave(): void {
-    this.#entered--;
+  /** Asked before a request's body is read. @throws ServingError UNAVAILABLE when it would find no room */
+  checkRoom(bodyBytes: number): void {
+    if (this.#lane.hasRoom(0, bodyBytes)) return;
+    this.#metrics.failed("REJECTED");
+    this.#statistics.failed(0);
+    throw new ServingError("UNAVAILABLE", "Exceeds maximum queue size");
   }
 
   infer(request: InferenceRequest): Promise<InferenceResponse> {
@@ -159,7 +153,7 @@ export class ServingVersion {
   async close(): Promise<void> {
     this.#improving.abort();
     await this.#improvement;
-    await this.#widening?.catch(() => undefined);
+    while (this.#waitingForWide > 0) await nextTurn();
     await Promise.all([this.#lane.close(), this.#wide?.close()]);
     this.#dependencies.metrics.forget(this.#metrics);
   }
@@ -194,12 +188,9 @@ export class ServingVersion {
   }
 
   async #submitWide(pending: Pending, shapes: Shapes): Promise<void> {
-    if (this.#waitingForWide >= this.#dependencies.bounds.maxRequests) {
-      pending.reject(new ServingError("UNAVAILABLE", "Exceeds maximum queue size"));
-      return;
-    }
     this.#waitingForWide++;
     try {
+      if (this.#waitingForWide > this.#dependencies.bounds.maxRequests) throw new ServingError("UNAVAILABLE", "Exceeds maximum queue size");
       while (!this.#wide?.model.admits(shapes)) {
         if (this.#widening) await this.#widening;
         else await (this.#widening = this.#widen(shapes).finally(() => { this.#widening = undefined; }));

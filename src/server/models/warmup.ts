@@ -18,14 +18,17 @@ export async function warmUp(model: BackendModel, instances: readonly BackendIns
   const configured = source.config.model_warmup ?? [];
   for (const instance of instances) {
     for (const sample of configured) await runSample(instance, sample, signature, source);
-    if (configured.length === 0) await runZeros(model, instance);
+    if (configured.length > 0) continue;
+    const usual = model.usualShapes();
+    if (!usual) continue;
+    await runZeros(model, instance, usual);
+    if (signature.maxBatch > 1) await runZeros(model, instance, usual.map(([, ...rest]) => [1, ...rest]));
   }
 }
 
 /** A model that refuses zeros is none the worse for it. */
-async function runZeros(model: BackendModel, instance: BackendInstance): Promise<void> {
-  const shapes = model.usualShapes();
-  if (!shapes || model.description.inputs.some(({ dtype }) => dtype === "string")) return;
+async function runZeros(model: BackendModel, instance: BackendInstance, shapes: readonly (readonly number[])[]): Promise<void> {
+  if (model.description.inputs.some(({ dtype }) => dtype === "string")) return;
   const inputs = shapes.map((shape, i): BatchTensor => ({ bytes: zeros(dataTypeOfDtype(model.description.inputs[i]!.dtype)?.sizeBytes ?? 0, shape), shape }));
   try {
     for (let run = 0; run < DEFAULT_RUNS; run++) (await instance.execute(inputs)).release();

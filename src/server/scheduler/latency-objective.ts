@@ -4,8 +4,8 @@
  * A request waits at worst for the batch that is running, then for its own delay and its own batch. With the time of a
  * batch of b rows measured as t(b) = fixed + b * perRow (least squares over recent batches, older ones fading), the
  * largest b with delay + 2 t(b) below the objective is chosen; what is left of the objective may be spent on waiting.
- * When requests come faster than batches of that size can be served, no size holds the objective, and the smallest that
- * keeps up is taken: queues that grow cost more than the objective does.
+ * A request that has already waited longer than that plan says that requests come faster than such batches serve them; then
+ * the batch is as large as the bounds allow, since a queue that grows costs more than the objective does.
  */
 import type { BatchingPolicy, Decision } from "./policy.ts";
 import type { Candidates } from "./queue.ts";
@@ -16,15 +16,12 @@ const PLANNED = 0.85;
 const FADING = 0.98;
 /** Batches of that weight before the choice is trusted; until then batches go as they come. */
 const LEAST_WEIGHT = 4;
-/** How far above the arrivals a size must be able to go to keep up. */
-const HEADROOM = 1.15;
 
 export class LatencyObjective implements BatchingPolicy {
   readonly name = "latency-objective";
   readonly maxRows: number;
   readonly #objectiveNs: number;
   readonly #maxDelayNs: number;
-  readonly #instances: number;
   // Fading sums for the regression: weight, rows, time, rows squared, rows by time.
   #w = 0;
   #r = 0;
@@ -33,22 +30,19 @@ export class LatencyObjective implements BatchingPolicy {
   #rt = 0;
   #limit: number;
   #delayNs = 0;
-  /** Rows that came per nanosecond, fading. */
-  #arrivalRate = 0;
-  #lastNs = 0;
 
-  constructor(maxRows: number, objectiveMs: number, maxDelayUs: number, instances: number) {
+  constructor(maxRows: number, objectiveMs: number, maxDelayUs: number) {
     this.maxRows = maxRows;
     this.#objectiveNs = objectiveMs * 1e6;
     this.#maxDelayNs = maxDelayUs * 1000;
-    this.#instances = instances;
     this.#limit = maxRows;
   }
 
   decide({ rows, headRows, oldestNs }: Candidates, nowNs: number): Decision {
-    if (rows >= this.#limit) return this.#take(Math.max(this.#limit, headRows), nowNs);
+    const isLate = this.#w >= LEAST_WEIGHT && nowNs - oldestNs > this.#delayNs + this.timeNs(this.#limit);
+    if (rows >= this.#limit) return { rows: isLate ? rows : Math.max(this.#limit, headRows) };
     const dueNs = oldestNs + this.#delayNs;
-    return nowNs >= dueNs ? this.#take(rows, nowNs) : { waitUntilNs: dueNs };
+    return nowNs >= dueNs ? { rows } : { waitUntilNs: dueNs };
   }
 
   observe(rows: number, elapsedNs: number): void {
@@ -74,20 +68,11 @@ export class LatencyObjective implements BatchingPolicy {
     return { latency_objective_ms: this.#objectiveNs / 1e6, batch_size_limit: this.#limit, queue_delay_us: Math.round(this.#delayNs / 1000), predicted_batch_us: Math.round(this.timeNs(this.#limit) / 1000) };
   }
 
-  #take(rows: number, nowNs: number): Decision {
-    const sinceNs = Math.max(1, nowNs - this.#lastNs);
-    if (this.#lastNs > 0) this.#arrivalRate += 0.1 * (rows / sinceNs - this.#arrivalRate);
-    this.#lastNs = nowNs;
-    return { rows };
-  }
-
   #choose(): void {
     const budgetNs = this.#objectiveNs * PLANNED;
     let held = 1;
     while (held < this.maxRows && 2 * this.timeNs(held + 1) <= budgetNs) held++;
-    let keepingUp = 1;
-    while (keepingUp < this.maxRows && (this.#instances * keepingUp) / Math.max(1, this.timeNs(keepingUp)) < this.#arrivalRate * HEADROOM) keepingUp++;
-    this.#limit = Math.max(held, keepingUp);
+    this.#limit = held;
     this.#delayNs = Math.min(this.#maxDelayNs, Math.max(0, budgetNs - 2 * this.timeNs(this.#limit)));
   }
 }

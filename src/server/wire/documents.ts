@@ -7,7 +7,10 @@ export interface ServerIdentity {
   readonly version: string;
 }
 
-export const EXTENSIONS = [
+/** The version is that of the Triton release whose protocol this is. */
+export const DEFAULT_IDENTITY: ServerIdentity = { name: "triton", version: "2.71.0" };
+
+const EXTENSIONS = [
   "classification", "sequence", "model_repository", "model_repository(unload_dependents)", "schedule_policy", "model_configuration",
   "system_shared_memory", "cuda_shared_memory", "binary_tensor_data", "parameters", "statistics", "trace", "logging",
 ] as const;

@@ -7,12 +7,14 @@
  * the other's products. Keys that no query of the block sees are not visited.
  * Source: Shah et al., "FlashAttention-3", 2024, algorithms 1 and 2.
  */
-import { add, type AttentionKernel, type Bindings, ceilDiv, type Dim, dimEqual, type Epilogue, evaluate, mul, product, type StridedOperand } from "../../../ir/index.ts";
+import { type AttentionKernel, type Bindings, ceilDiv, type Dim, evaluate, mul, type StridedOperand } from "../../../ir/index.ts";
 import { type CudaArch, type CudaKernel, type CudaTactic, hasWarpgroups } from "../contract.ts";
-import { pairText, PLAIN_FINISH } from "./epilogue-text.ts";
+import { type AttentionShape, attentionShape, describeAttention, kvHeads, PANEL } from "./attention-shape.ts";
+import { PLAIN_FINISH } from "./epilogue-text.ts";
 import { KernelText } from "./kernel-text.ts";
 import { mappedLoad } from "./mapped-load.ts";
 import { storeFunctions } from "./output-text.ts";
+import { finishText, NOTHING, packText, softmaxText } from "./softmax-text.ts";
 import { BASE, HOPPER } from "./prelude.ts";
 import { warpgroupProduct } from "./products.ts";
 import { isAligned } from "./tensor-map.ts";
@@ -34,41 +36,18 @@ const CANDIDATES: readonly AttentionParameters[] = [
   { consumers: 3, keys: 128, stages: 2 },
 ];
 
-type Half = "float16" | "bfloat16";
-/** Elements of one swizzled row of shared memory. */
-const PANEL = 64;
-
-interface Shape {
-  readonly element: Half;
-  /** Panels of a query or key, and of a value. */
-  readonly headPanels: 1 | 2;
-  readonly valuePanels: 1 | 2;
-}
-
-/** Undefined when elements are not 16-bit, rows not contiguous and aligned, or heads larger than 128. */
-function shapeOf(kernel: AttentionKernel): Shape | undefined {
-  const { q, k, v, output, headSize, valueSize } = kernel;
-  const element = q.buffer.dtype;
-  if (element !== "float16" && element !== "bfloat16") return undefined;
-  if ([k, v, output].some(({ buffer }) => buffer.dtype !== element)) return undefined;
-  if (typeof headSize !== "number" || typeof valueSize !== "number" || headSize > 2 * PANEL || valueSize > 2 * PANEL) return undefined;
-  const mappable = ({ buffer, strides, offset = 0 }: StridedOperand): boolean => dimEqual(strides[3], 1) && isAligned(buffer, [...strides.slice(0, 3), offset], 2);
-  if (![q, k, v].every(mappable) || !dimEqual(output.strides[3], 1)) return undefined;
-  return { element, headPanels: headSize > PANEL ? 2 : 1, valuePanels: valueSize > PANEL ? 2 : 1 };
-}
-
 export function hopperAttentionTactics(kernel: AttentionKernel, arch: CudaArch, optimum: Bindings): CudaTactic[] {
-  const shape = shapeOf(kernel);
+  const shape = attentionShape(kernel);
   if (!hasWarpgroups(arch) || !shape) return [];
   const candidates = CANDIDATES.filter((p) => p.consumers < 3 || (shape.headPanels + shape.valuePanels === 2 && !kernel.mask));
   return candidates.map((p) => ({
-    name: attentionTacticName(p),
+    name: tacticName(p),
     estimate: estimate(kernel, p, arch, optimum),
     compile: () => attentionText(kernel, shape, p),
   }));
 }
 
-function attentionTacticName(p: AttentionParameters): string {
+function tacticName(p: AttentionParameters): string {
   return `wgmma attention ${64 * p.consumers}x${p.keys} stages ${p.stages}`;
 }
 
@@ -82,26 +61,23 @@ function estimate(kernel: AttentionKernel, p: AttentionParameters, arch: CudaArc
 }
 
 /** Bytes of shared memory: queries, then stages of keys and values. */
-function sizes(shape: Shape, p: AttentionParameters): { readonly q: number; readonly k: number; readonly v: number; readonly total: number } {
+function sizes(shape: AttentionShape, p: AttentionParameters): { readonly q: number; readonly k: number; readonly v: number; readonly total: number } {
   const [q, k, v] = [64 * p.consumers * shape.headPanels * 128, p.keys * shape.headPanels * 128, p.keys * shape.valuePanels * 128];
   return { q, k, v, total: q + p.stages * (k + v) };
 }
 
-function attentionText(kernel: AttentionKernel, shape: Shape, p: AttentionParameters): CudaKernel {
+function attentionText(kernel: AttentionKernel, shape: AttentionShape, p: AttentionParameters): CudaKernel {
   const text = new KernelText(kernel.output.buffer);
   const bytes = sizes(shape, p);
   const threads = 128 * (p.consumers + 1);
   const blocks = p.consumers === 1 && p.keys === 64 && shape.valuePanels === 1 ? 2 : 1;
   const body = bodyText(text, kernel, shape, p);
-  const scores = product([kernel.batch, kernel.heads, kernel.queries, kernel.keys]);
-  const elements = ({ buffer }: StridedOperand): Dim => product(buffer.dims);
   return {
-    name: kernel.name,
-    source: `${BASE}${HOPPER}
+    ...describeAttention(kernel),
+    source: `${BASE}${HOPPER}${NOTHING}
 ${warpgroupProduct({ name: "scoreProduct", element: shape.element, columns: p.keys })}
 ${warpgroupProduct({ name: "valueProduct", element: shape.element, columns: shape.valuePanels * PANEL, aInRegisters: true, bColumnsContiguous: true })}
 ${storeFunctions(shape.element)}
-#define NOTHING __int_as_float(0xff800000) /* minus infinity */
 constexpr int KEYS = ${p.keys}, QUERIES = ${64 * p.consumers}, STAGES = ${p.stages}, Q_BYTES = ${bytes.q}, K_BYTES = ${bytes.k}, V_BYTES = ${bytes.v};
 
 template <int COUNT> __device__ __forceinline__ void settle(float (&d)[COUNT]) {
@@ -120,14 +96,12 @@ extern "C" __global__ void __launch_bounds__(${threads}, ${blocks}) attention(${
     },
     params: text.list,
     packed: text.packed,
-    flops: mul(2 * ((kernel.headSize as number) + (kernel.valueSize as number)), scores),
-    bytes: mul(2, add(elements(kernel.q), elements(kernel.k), elements(kernel.v), elements(kernel.output))),
     scratchBytes: 0,
-    tactic: attentionTacticName(p),
+    tactic: tacticName(p),
   };
 }
 
-function bodyText(text: KernelText, kernel: AttentionKernel, shape: Shape, p: AttentionParameters): string {
+function bodyText(text: KernelText, kernel: AttentionKernel, shape: AttentionShape, p: AttentionParameters): string {
   const causal = kernel.causalOffset !== undefined;
   return `
   extern __shared__ __align__(1024) u8 memory[];
@@ -157,16 +131,15 @@ function bodyText(text: KernelText, kernel: AttentionKernel, shape: Shape, p: At
 `;
 }
 
-function producerText(text: KernelText, kernel: AttentionKernel, shape: Shape, p: AttentionParameters): string {
+function producerText(text: KernelText, kernel: AttentionKernel, shape: AttentionShape, p: AttentionParameters): string {
   const kvHead = kernel.headsPerKv === 1 ? "b1" : `b1 / ${kernel.headsPerKv}`;
   const load = (operand: StridedOperand, heads: Dim, head: string, size: Dim, rows: Dim, box: number): ReturnType<typeof mappedLoad> => mappedLoad(text, {
     source: text.pointer(operand.buffer), element: shape.element, inner: size, outer: rows, outerStride: operand.strides[2],
     batch: [kernel.batch, heads], batchStrides: [operand.strides[0], operand.strides[1]], offset: operand.offset ?? 0, box: [PANEL, box],
   }, ["b0", head]);
-  const kvHeads = kernel.headsPerKv === 1 ? kernel.heads : ceilDiv(kernel.heads, kernel.headsPerKv);
   const q = load(kernel.q, kernel.heads, "b1", kernel.headSize, kernel.queries, 64 * p.consumers);
-  const k = load(kernel.k, kvHeads, kvHead, kernel.headSize, kernel.keys, p.keys);
-  const v = load(kernel.v, kvHeads, kvHead, kernel.valueSize, kernel.keys, p.keys);
+  const k = load(kernel.k, kvHeads(kernel), kvHead, kernel.headSize, kernel.keys, p.keys);
+  const v = load(kernel.v, kvHeads(kernel), kvHead, kernel.valueSize, kernel.keys, p.keys);
   const panels = (count: number, one: (panel: number) => string): string => Array.from({ length: count }, (_, i) => one(i)).join("\n        ");
   const ring = (name: string, loads: (to: string, barrier: string) => string): string => `
         barrierWait(empty${name} + 8 * stage, phase ^ 1);
@@ -184,16 +157,15 @@ function producerText(text: KernelText, kernel: AttentionKernel, shape: Shape, p
     }`;
 }
 
-function consumerText(text: KernelText, kernel: AttentionKernel, shape: Shape, p: AttentionParameters): string {
+function consumerText(text: KernelText, kernel: AttentionKernel, shape: AttentionShape, p: AttentionParameters): string {
   const sums = (shape.valuePanels * PANEL) / 2;
-  const pack = shape.element === "float16" ? "f16x2_of" : "bf16x2_of";
   const turns = p.consumers === 2;
   const { output } = kernel;
   const at = [`b0 * ${text.size64(output.strides[0])}`, `b1 * ${text.size64(output.strides[1])}`, text.size64(output.offset ?? 0)].join(" + ");
   const aligned = isAligned(output.buffer, [...output.strides.slice(0, 3), output.offset ?? 0], 2);
   const next = "stage + 1 == STAGES ? 0 : stage + 1";
   return `${p.consumers > 1 ? `\n    registersGrow<${p.consumers === 2 ? 240 : 160}>();` : ""}
-    const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, row = firstQuery + (warpgroup - 1) * 64 + warp * 16 + lane / 4;
+    const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, warpRow = firstQuery + (warpgroup - 1) * 64 + warp * 16, row = warpRow + lane / 4;
     float scores[KEYS / 2], sums[${sums}] = {}, most[2] = {NOTHING, NOTHING}, total[2] = {}, rescale[2];
     u32 weights[KEYS / 16][4];
     const auto multiplyScores = [&](int stage) {
@@ -210,13 +182,7 @@ function consumerText(text: KernelText, kernel: AttentionKernel, shape: Shape, p
       productCommit();
     };
     ${softmaxText(text, kernel)}
-    const auto pack = [&] {
-      #pragma unroll
-      for (int i = 0; i < KEYS / 16; i++) {
-        #pragma unroll
-        for (int e = 0; e < 4; e++) weights[i][e] = ${pack}(scores[i * 8 + e * 2], scores[i * 8 + e * 2 + 1]);
-      }
-    };
+    ${packText(shape.element)}
     ${turns ? "if (warpgroup == 2) namedArriveAt(1, 256);" : ""}
     if (blocks > 0) {
       int stage = 0;
@@ -258,80 +224,7 @@ function consumerText(text: KernelText, kernel: AttentionKernel, shape: Shape, p
       productWait<0>();
       settle(sums);
     }
-    #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      total[half] += __shfl_xor_sync(0xffffffffu, total[half], 1);
-      total[half] += __shfl_xor_sync(0xffffffffu, total[half], 2);
-      const float inverse = total[half] > 0 ? 1.0f / total[half] : 0.0f;
-      #pragma unroll
-      for (int i = 0; i < ${sums}; i += 4) { sums[i + half * 2] *= inverse; sums[i + half * 2 + 1] *= inverse; }
-    }
+    ${finishText(sums)}
     ${PLAIN_FINISH}
-    storeFragment<${sums / 4}, ${aligned}, 0>(sums, (u16*)${text.pointer(output.buffer)} + ${at}, ${text.size64(output.strides[2])}, row - lane / 4, 0, queries, ${text.size(kernel.valueSize)}, fetch, finish);`;
-}
-
-/**
- * \`softmax(block)\`: scores to weights 2^(score - most), with the new maximum and sum; \`rescale\` is what earlier sums are to be
- * multiplied by. Scores are in units of log2(e) / scale unless a mask is added.
- */
-function softmaxText(text: KernelText, kernel: AttentionKernel): string {
-  const factor = kernel.scale * Math.LOG2E;
-  const causal = kernel.causalOffset !== undefined;
-  const scaled = kernel.mask !== undefined || factor <= 0;
-  const mask = kernel.mask ? maskText(text, kernel, kernel.mask) : "";
-  const add = !scaled ? "" : `#pragma unroll
-      for (int i = 0; i < KEYS / 2; i += 2) {
-        const float2 m = ${kernel.mask ? "maskAt(min(row + i / 2 % 2 * 8, queries - 1), block * KEYS + i / 4 * 8 + lane % 4 * 2)" : "float2{0, 0}"};
-        scores[i] = fmaf(scores[i], ${float(factor)}, m.x * ${float(Math.LOG2E)});
-        scores[i + 1] = fmaf(scores[i + 1], ${float(factor)}, m.y * ${float(Math.LOG2E)});
-      }`;
-  const scale = scaled ? "1.0f" : float(factor);
-  return `const auto softmax = [&](int block) {
-      ${mask}
-      ${add}
-      if (block * KEYS + KEYS > ${causal ? "min(keys, firstQuery + (warpgroup - 1) * 64 + warp * 16 + offset + 1)" : "keys"}) {
-        #pragma unroll
-        for (int i = 0; i < KEYS / 2; i++) {
-          const int column = block * KEYS + i / 4 * 8 + lane % 4 * 2 + i % 2;
-          if (column >= keys${causal ? " || column > row + i / 2 % 2 * 8 + offset" : ""}) scores[i] = NOTHING;
-        }
-      }
-      #pragma unroll
-      for (int half = 0; half < 2; half++) {
-        float high = most[half];
-        #pragma unroll
-        for (int i = 0; i < KEYS / 2; i += 4) high = fmaxf(high, fmaxf(scores[i + half * 2], scores[i + half * 2 + 1]));
-        high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 1));
-        high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 2));
-        const float base = high == NOTHING ? 0.0f : high * ${scale};
-        rescale[half] = fastExp2(fmaf(most[half], ${scale}, -base));
-        most[half] = high;
-        float sum = 0;
-        #pragma unroll
-        for (int i = 0; i < KEYS / 2; i += 4) {
-          #pragma unroll
-          for (int e = 0; e < 2; e++) {
-            scores[i + half * 2 + e] = fastExp2(fmaf(scores[i + half * 2 + e], ${scale}, -base));
-            sum += scores[i + half * 2 + e];
-          }
-        }
-        total[half] = fmaf(total[half], rescale[half], sum);
-      }
-    };`;
-}
-
-/** `maskAt(row, column)`: what is added to two neighbouring scores. */
-function maskText(text: KernelText, kernel: AttentionKernel, mask: Epilogue): string {
-  const pair = pairText(text, mask, { indices: ["b0", "b1", "row"], columns: kernel.keys });
-  return `const auto maskAt = [&](int row, int column) -> float2 {
-        ${pair.place}
-        struct { ${pair.fields.join(" ")} } fetched;
-        ${pair.fetch.replaceAll("\n", "\n        ")}
-        ${pair.finish.replaceAll("\n", "\n        ")}
-      };`;
-}
-
-function float(value: number): string {
-  const text = String(Math.fround(value));
-  return `${/[.e]/.test(text) ? text : `${text}.0`}f`;
+    storeFragment<${sums / 4}, ${aligned}, 0>(sums, (u16*)${text.pointer(output.buffer)} + ${at}, ${text.size64(output.strides[2])}, warpRow, 0, queries, ${text.size(kernel.valueSize)}, fetch, finish);`;
 }

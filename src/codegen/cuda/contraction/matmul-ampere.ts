@@ -122,7 +122,7 @@ function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands
   for (int s = 0; s < STAGES - 1; s++) load(s);
   const int warpRow = warp / ${p.warps[1]} * ${parts.rows * 16}, warpColumn = warp % ${p.warps[1]} * ${parts.columns * 8};
   const auto chunkAt = [](u32 from, int row, int chunk) -> u32 { return from + row * ${STEP_BYTES} + ((chunk ^ (row & 7)) << 4); };
-  for (int step = 0; step < steps; step++) {
+${isShort(problem, operands) ? "  #pragma unroll\n" : ""}  for (int step = 0; step < steps; step++) {
     copyWait<STAGES - 2>();
     __syncthreads();
     load(step + STAGES - 1);
@@ -149,6 +149,11 @@ function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands
   for (int i = 0; i < ${parts.rows}; i++)
     storeFragment<${parts.columns}, ${isStoredWide(output)}, 0>(d[i], out, ${text.size64(output.rowStride)}, firstRow + warpRow + i * 16, firstColumn + warpColumn, rows, columns, fetch, finish);
 `;
+}
+
+/** Steps of which elements are gathered one by one are written out, so that where they lie is known to the compiler. */
+function isShort({ steps }: Problem, { a }: AmpereOperands): boolean {
+  return !a.wide && typeof steps === "number" && steps <= 4;
 }
 
 /** High and low parts of float32; the product of the low parts is below the precision. */
@@ -183,8 +188,8 @@ function gatherText(name: string, operand: GatheredOperand, problem: Problem, he
   const threads = 32 * p.warps[0] * p.warps[1];
   const count = (height * 8) / threads;
   const perChunk = 16 / bytes;
-  const rowOf = operand.rowsTouch ? `(thread + i * THREADS) % ${height}` : `(thread + i * THREADS) / 8`;
-  const chunkOf = operand.rowsTouch ? `(thread + i * THREADS) / ${height}` : "thread % 8";
+  const [rowOf, chunkOf] = !operand.rowsTouch ? ["(thread + i * THREADS) / 8", "thread % 8"]
+    : height === threads ? ["thread", "i"] : [`(thread + i * THREADS) % ${height}`, `(thread + i * THREADS) / ${height}`];
   const wide = (): string => {
     const { before = "", inside, offset } = operand.at("i", "k");
     return `${before} const bool in = ${inside};

@@ -156,6 +156,7 @@ for (const isa of [AVX512, AVX2]) {
   test(`${isa.name}: an image that is channels-first`, () => {
     check(isa, { size: [21, 20], outSize: [11, 10], kernel: [7, 7], pads: [3, 3], strides: [2, 2], channels: 3, outChannels: 64, channelsFirst: true, epilogue: true });
     check(isa, { size: [9, 8], outSize: [9, 8], kernel: [3, 3], pads: [1, 1], channels: 1, outChannels: 5, channelsFirst: true });
+    for (const channels of [2, 3, 4, 5]) check(isa, { size: [4, 37], outSize: [4, 37], kernel: [3, 3], pads: [1, 1], channels, outChannels: 8, channelsFirst: true });
   });
 
   test(`${isa.name}: output pixels apart, as in a concatenation`, () => {

@@ -19,6 +19,7 @@ import { copyPadded } from "./padded-copy.ts";
 import { PANEL_COLUMNS, PANEL_ROW_BYTES, panelCount } from "./panels.ts";
 import { bytesOf, type Product } from "./products.ts";
 import { startSums } from "./start.ts";
+import { WeightsAhead } from "./weights-ahead.ts";
 import { KernelWriter, type Local, type Size } from "./writer.ts";
 
 export interface ConvParameters {
@@ -127,7 +128,7 @@ class ConvGenerator {
     const across = ceilDiv(shape.outWidth, max(1, this.#block[1]));
     const columnBlocks = Math.ceil(this.#outputs / (this.#groupColumns * this.#p.blockGroups));
     const radices = [across, down, columnBlocks, shape.groups, shape.batch];
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, shape.outputStrides[3], this.#operands.product.accumulator);
+    const output = new OutputWriter(w, kernel, shape.outputStrides[3], this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [x, y, columnBlock, group, batch] = w.split(tile, radices);
       const block = this.#place(x!, y!, columnBlock!, group!, batch!);
@@ -221,6 +222,8 @@ class ConvGenerator {
     const columns = w.local();
     const heights = rowHeights(this.#shape.outHeight, this.#p.patch[0]);
     const widths = rowHeights(this.#shape.outWidth, this.#p.patch[1]);
+    const panelBytes = this.#depth() * PANEL_ROW_BYTES;
+    const ahead = new WeightsAhead(w, panelCount(group.vectors * w.lanes), panelBytes, panelBytes, this.#p.block[0] * this.#p.block[1]);
     w.count(w.get(block.y.begin), w.get(block.y.end), w.size(this.#patch[0]), (y) => {
       w.set(rows, w.min(w.sub(w.get(block.y.end), w.get(y)), w.size(this.#patch[0])));
       w.count(w.get(block.x.begin), w.get(block.x.end), w.size(this.#patch[1]), (x) => {
@@ -228,7 +231,8 @@ class ConvGenerator {
         const patch = { y, x, rows, columns };
         const next = w.f.label("nextPatch");
         w.choose(rows, heights, (height) => w.choose(columns, widths, (width) => {
-          const tile = this.#multiply(block, group, b, patch, height, width);
+          const tile = this.#multiply(block, group, b, patch, height, width, ahead);
+          ahead.next();
           if (!this.#writesAtOnce(output, height, width)) {
             tile.store(w.address(w.scratch, this.#imageBytes), this.#groupColumns * 4);
             return;
@@ -242,7 +246,7 @@ class ConvGenerator {
     });
   }
 
-  #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number): RegisterTile {
+  #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number, ahead: WeightsAhead): RegisterTile {
     const w = this.#w;
     const { stride, kernel, dilation } = this.#shape;
     const tile = new RegisterTile(w, height * width, group.vectors, (group.columns ?? this.#groupColumns) - (group.vectors - 1) * w.lanes, this.#operands.product);
@@ -259,7 +263,7 @@ class ConvGenerator {
     const steps = together ? kernel[1] * words : words;
     this.#repeat(kernel[0], dilation[0] * this.#rowPitch, a, (row) => {
       this.#repeat(taps, dilation[1] * this.#pixelPitch, row, (tap) => {
-        tile.multiply(w.get(tap), { offsets }, weights, this.#layout(group), steps, this.#p.unroll);
+        tile.multiply(w.get(tap), { offsets }, weights, ahead.beside(this.#layout(group), tile.rows), steps, this.#p.unroll);
       });
     });
     return tile;

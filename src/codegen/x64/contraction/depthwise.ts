@@ -55,15 +55,15 @@ export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa,
     const rowLoads = (pixels - 1) * shape.stride[1] + 2 * shape.kernel[1];
     const loads = p.lines === 1 ? rowLoads : (rowLoads * (shape.kernel[0] + shape.stride[0])) / (2 * shape.kernel[0]);
     return {
-      name: depthwiseTacticName(p),
+      name: depthwiseTacticName(p, operands.product.name),
       estimate: height * shape.channels * shape.kernel[0] * tiles * (loads + pixels * shape.kernel[1] + 8) / (isa.vectorBytes / 4),
       compile: () => new DepthwiseGenerator(kernel, shape, operands, isa, p).compile(),
     };
   }).sort((a, b) => a.estimate - b.estimate);
 }
 
-function depthwiseTacticName(p: DepthwiseParameters): string {
-  return `depthwise ${p.pixels} rows ${p.rows}${p.lines === 2 ? " pairs" : ""}`;
+function depthwiseTacticName(p: DepthwiseParameters, product: Product["name"]): string {
+  return `depthwise ${product === "float" ? "" : `${product} `}${p.pixels} rows ${p.rows}${p.lines === 2 ? " pairs" : ""}`;
 }
 
 interface DepthwiseOperands {
@@ -164,7 +164,7 @@ class DepthwiseGenerator {
     const shape = this.#shape;
     const kernel = this.#kernel;
     const radices = [ceilDiv(shape.outHeight, this.#p.rows), shape.batch];
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, shape.outputStrides[3], this.#operands.product.accumulator);
+    const output = new OutputWriter(w, kernel, shape.outputStrides[3], this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [block, batch] = w.split(tile, radices);
       const begin = w.local(w.mul(w.value(block!), this.#p.rows));
@@ -185,7 +185,7 @@ class DepthwiseGenerator {
       name: kernel.name, code, params: w.table.list, packed: w.packed, tiles: product(radices), scratchBytes: 0,
       flops: mul(2 * taps, outputs),
       bytes: add(mul(this.#inBytes, product(kernel.input.dims)), mul(this.#outBytes, outputs), bytesOf(kernel.weights.dtype) * taps * shape.channels),
-      tactic: depthwiseTacticName(this.#p),
+      tactic: depthwiseTacticName(this.#p, this.#operands.product.name),
     };
   }
 

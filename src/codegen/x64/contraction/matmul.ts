@@ -16,9 +16,10 @@ import { type ColumnLayout, RegisterTile } from "./microkernel.ts";
 import { type Conversion, copyWordRows, packMovingColumns } from "./copy-words.ts";
 import { type MatmulOperands, matmulOperands } from "./matmul-operands.ts";
 import { OutputWriter, stridesOf, type Tail } from "./output.ts";
-import { PANEL_ROW_BYTES } from "./panels.ts";
+import { PANEL_ROW_BYTES, panelCount } from "./panels.ts";
 import { bytesOf, type Product } from "./products.ts";
 import { startSums } from "./start.ts";
+import { WeightsAhead } from "./weights-ahead.ts";
 import { KernelWriter, type Local, type Size } from "./writer.ts";
 
 export interface MatmulParameters {
@@ -125,7 +126,7 @@ class MatmulGenerator {
     const rowBlocks = ceilDiv(kernel.m, max(1, this.#blockRows));
     const columnBlocks = ceilDiv(kernel.n, this.#groupColumns * this.#p.blockGroups);
     const strides = stridesOf(kernel.output);
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, strides[strides.length - 1] ?? 1, this.#operands.product.accumulator);
+    const output = new OutputWriter(w, kernel, strides[strides.length - 1] ?? 1, this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [rowBlock, columnBlock, ...outer] = w.split(tile, [rowBlocks, columnBlocks, ...[...kernel.batch].reverse()]);
       this.#block(this.#place(rowBlock!, columnBlock!, outer.reverse(), strides), output);
@@ -271,6 +272,7 @@ class MatmulGenerator {
     const rows = w.local();
     const target = w.local();
     const heights = rowHeights(m, this.#p.rows);
+    const ahead = this.#ahead(group);
     const top = w.f.label("rows");
     const done = w.f.label("rowsDone");
     w.f.bind(top);
@@ -280,7 +282,8 @@ class MatmulGenerator {
     w.set(target, this.#target(block, row, group));
     const next = w.f.label("nextRows");
     w.choose(rows, heights, (height) => {
-      const tile = this.#multiply(block, pass, group, b, row, target, height);
+      const tile = this.#multiply(block, pass, group, b, row, target, height, ahead);
+      ahead?.next();
       if (!this.#writesAtOnce(output, height)) {
         tile.store(w.get(target), this.#cPitch);
         return;
@@ -335,6 +338,13 @@ class MatmulGenerator {
     return { stepBytes: PANEL_ROW_BYTES, vectorOffsets: vectorOffsets.map((bytes) => Math.floor(bytes / PANEL_ROW_BYTES) * panelBytes + (bytes % PANEL_ROW_BYTES)) };
   }
 
+  #ahead(group: Group): WeightsAhead | undefined {
+    const w = this.#w;
+    const words = this.#words;
+    if (this.#p.b !== "constant" || typeof words !== "number") return undefined;
+    return new WeightsAhead(w, panelCount(group.vectors * w.lanes), words * PANEL_ROW_BYTES, (this.#depth ?? words) * PANEL_ROW_BYTES, this.#p.blockTiles);
+  }
+
   #tail(group: Group): Tail | undefined {
     if (group.columns === undefined) return undefined;
     const w = this.#w;
@@ -342,7 +352,7 @@ class MatmulGenerator {
     return { mask: w.vectors.tailMask(w.sub(columns, (group.vectors - 1) * w.lanes)), columns };
   }
 
-  #multiply(block: Block, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number): RegisterTile {
+  #multiply(block: Block, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number, ahead: WeightsAhead | undefined): RegisterTile {
     const w = this.#w;
     const { a } = this.#kernel;
     const tile = new RegisterTile(w, height, group.vectors, typeof group.columns === "number" ? group.columns - (group.vectors - 1) * w.lanes : w.lanes, this.#operands.product);
@@ -353,7 +363,7 @@ class MatmulGenerator {
     const rowBytes = w.mul(w.sub(w.get(row), w.get(block.rowBegin)), pitch);
     const from = this.#p.copyA ? w.address(w.scratch, rowBytes) : w.address(w.get(block.a), rowBytes, w.mul(w.value(pass.begin), 4));
     const offsets = Array.from({ length: height }, (_, r) => r * pitch);
-    tile.multiply(from, { offsets }, w.get(b), this.#layout(group), w.value(pass.steps), this.#p.unroll);
+    tile.multiply(from, { offsets }, w.get(b), ahead ? ahead.beside(this.#layout(group), height) : this.#layout(group), w.value(pass.steps), this.#p.unroll);
     return tile;
   }
 

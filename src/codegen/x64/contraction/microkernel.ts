@@ -27,8 +27,8 @@ export interface ColumnLayout {
   readonly vectorOffsets: readonly number[];
   /** The last vector may only be read under this mask. */
   readonly lastMask?: VReg;
-  /** Fetch this many bytes ahead into the first-level cache. */
-  readonly prefetchBytes?: number;
+  /** What comes after this tile: each step fetches its lines at these displacements, from `distance` bytes on, into the second-level cache. */
+  readonly ahead?: { readonly distance: VReg; readonly offsets: readonly number[] };
 }
 
 export class RegisterTile {
@@ -140,7 +140,7 @@ export class RegisterTile {
     const at = (v: number) => mem(b, { disp: bOffset + layout.vectorOffsets[v]! });
     const multiply = (v: number, sums: VReg, word: VReg, column: VReg | Mem): void => multiplyWords(f, product, sums, word, column, this.#lastIsHalf && v === this.vectors - 1 ? ".y" : "");
     const masked = (v: number): boolean => layout.lastMask !== undefined && v === this.vectors - 1;
-    if (layout.prefetchBytes !== undefined) f.emit("prefetcht0", mem(b, { disp: bOffset + layout.prefetchBytes }));
+    for (const offset of layout.ahead?.offsets ?? []) f.emit("prefetcht1", mem(b, { index: layout.ahead!.distance, disp: bOffset + offset }));
     const word = (r: number, broadcast = false) => mem(a, { disp: aOffset + rowOffsets[r]!, ...(broadcast && { broadcast }) });
     const column = (v: number): VReg => (masked(v) ? vectors.loadMasked(at(v), layout.lastMask!) : vectors.load(at(v)));
     const isFull = this.rows * this.vectors + this.vectors >= 32;

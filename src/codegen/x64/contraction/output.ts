@@ -32,21 +32,30 @@ export interface Tail {
   readonly columns: Size;
 }
 
+/** What a kernel says about its results. */
+export interface Results {
+  readonly epilogue?: Epilogue;
+  readonly output: Buffer;
+  readonly copy?: Buffer;
+}
+
 export class OutputWriter {
   readonly #w: KernelWriter;
   readonly #epilogue: EpilogueEmitter | undefined;
   readonly #columnStride: Dim;
   readonly #isUniform: boolean;
   readonly #dtype: DType;
+  readonly #copy: { readonly from: Buffer; readonly to: Buffer } | undefined;
   readonly #lanes: Lanes;
   readonly #sums: "f32" | "i32";
   /** Whether the epilogue is few enough instructions to be written out for every row of a register tile. */
   readonly isLight: boolean;
 
   /** @param sums the type of the contraction's results before the epilogue */
-  constructor(w: KernelWriter, epilogue: Epilogue | undefined, dtype: DType, columnStride: Dim, sums: "f32" | "i32" = "f32") {
+  constructor(w: KernelWriter, { epilogue, output, copy }: Results, columnStride: Dim, sums: "f32" | "i32") {
     this.#w = w;
-    this.#dtype = dtype;
+    this.#dtype = output.dtype;
+    this.#copy = copy && { from: output, to: copy };
     this.#sums = sums;
     this.#lanes = new Lanes(w.f);
     this.#columnStride = columnStride;
@@ -68,12 +77,23 @@ export class OutputWriter {
   row(segment: RowSegment, shared?: EpilogueRow): void {
     const w = this.#w;
     const row = shared ?? this.#epilogue?.row(segment.outer);
+    const copy = this.#copyAddress(segment.to);
     for (let v = 0; v < segment.vectors; v++) {
       const tail = v === segment.vectors - 1 ? segment.tail : undefined;
       const sum = isRegisters(segment.from) ? segment.from[v]! : w.vectors.load(mem(segment.from, { disp: v * w.vectorBytes }));
       const result = row ? row.apply(sum, segment.column, v * w.lanes, tail?.mask) : { type: this.#sums, value: [sum] };
       this.#store(result, segment, v, tail);
+      if (copy) this.#lanes.store("bfloat16", mem(copy, { disp: (segment.toOffset ?? 0) / 2 + v * 2 * w.lanes }), result.type, result.value, tail?.mask);
     }
+  }
+
+  /** Elements of the copy are half as large as the output's and lie in the same order. */
+  #copyAddress(to: VReg): VReg | undefined {
+    if (!this.#copy) return undefined;
+    const w = this.#w;
+    const distance = w.sub(to, w.pointer(this.#copy.from)) as VReg;
+    w.f.emit("shr", distance, 1);
+    return w.address(distance, w.pointer(this.#copy.to));
   }
 
   #store({ type, value }: EpilogueResult, segment: RowSegment, v: number, tail: Tail | undefined): void {

@@ -7,6 +7,7 @@ import { assert } from "../../../base/index.ts";
 import { mul } from "../../../ir/index.ts";
 import { mem, type VReg } from "../function.ts";
 import { copyRow } from "./copy.ts";
+import { canInterleave, interleave } from "./interleave.ts";
 import type { ConvShape } from "./conv-shape.ts";
 import { type Conversion, copyWordRow } from "./copy-words.ts";
 import { bytesOf } from "./products.ts";
@@ -85,9 +86,11 @@ function copyPixels(w: KernelWriter, shape: ConvShape, block: PaddedBlock, from:
     });
   } else {
     assert(isFloat, "channels of other types than float32 lie side by side");
+    const left = w.local(w.get(present));
+    if (pixelStride === 1 && pixelPitch === 4 * channels && canInterleave(w, channels)) interleave(w, from, w.size(mul(4, channelStride)), to, channels, left);
     w.count(0, channels, 1, () => {
-      if (pixelStride === 1) spread(w, w.get(from), w.get(to), pixelPitch, w.get(present));
-      else w.copyElements(w.get(from), w.size(mul(4, pixelStride)), w.get(to), pixelPitch, w.get(present));
+      if (pixelStride === 1) spread(w, w.get(from), w.get(to), pixelPitch, w.get(left));
+      else w.copyElements(w.get(from), w.size(mul(4, pixelStride)), w.get(to), pixelPitch, w.get(left));
       w.f.emit("add", from.slot, w.size(mul(4, channelStride)));
       w.f.emit("add", to.slot, 4);
     });

@@ -14,8 +14,10 @@
 import { DTYPE_BITS, type DType } from "../../../base/index.ts";
 import type { FunctionBuilder, Isa, Mem, VReg } from "../function.ts";
 
+export type ProductName = "float" | "bfloat" | "bytes" | "pairs";
+
 export interface Product {
-  readonly name: "float" | "bfloat" | "bytes" | "pairs";
+  readonly name: ProductName;
   /** Elements of the reduction in a word. */
   readonly perWord: 1 | 2 | 4;
   readonly accumulator: "f32" | "i32";

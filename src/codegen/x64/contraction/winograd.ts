@@ -16,9 +16,10 @@ import { rowHeights } from "./matmul.ts";
 import { RegisterTile } from "./microkernel.ts";
 import { OutputWriter } from "./output.ts";
 import { copyPadded } from "./padded-copy.ts";
+import { PANEL_COLUMNS, PANEL_ROW_BYTES, panelCount } from "./panels.ts";
 import { FLOAT } from "./products.ts";
-import { PANEL_COLUMNS, PANEL_ROW_BYTES } from "./panels.ts";
 import { transformFilter, type WinogradSize, WinogradTransform } from "./winograd-transform.ts";
+import { WeightsAhead } from "./weights-ahead.ts";
 import { KernelWriter, type Local, type Size } from "./writer.ts";
 
 export interface WinogradParameters {
@@ -129,7 +130,7 @@ export class WinogradGenerator {
     const kernel = this.#kernel;
     const tiles = product([shape.batch, this.#down, this.#across]);
     const radices = [Math.ceil(shape.outChannels / (this.#p.vectors * w.lanes * this.#p.blockGroups)), ceilDiv(tiles, this.#p.tiles)];
-    const output = new OutputWriter(w, kernel.epilogue, kernel.output.dtype, 1);
+    const output = new OutputWriter(w, kernel, 1, "f32");
     w.count(w.tileBegin, w.tileEnd, 1, (unit) => {
       const [columns, block] = w.split(unit, radices);
       const first = w.local(w.mul(w.value(block!), this.#p.tiles));
@@ -246,21 +247,26 @@ export class WinogradGenerator {
     const weights = w.local(w.address(w.packedPointer(this.#packed), w.mul(w.get(group.column), 4 * channels)));
     const tiles = w.local(w.scratch);
     const sums = w.local(w.address(w.scratch, this.#sums));
+    const rowTiles = Math.ceil(this.#p.tiles / height);
+    const panelBytes = channels * PANEL_ROW_BYTES;
+    const ahead = new WeightsAhead(w, panelCount(group.vectors * w.lanes), panelBytes, panelBytes, rowTiles, 4 * channels * outChannels);
     w.count(0, this.#elements, 1, () => {
+      ahead.begin();
       const [from, to] = [w.local(w.get(tiles)), w.local(w.get(sums))];
       w.count(0, Math.floor(this.#p.tiles / height), 1, () => {
-        this.#registerTile(height, group, from, weights, to);
+        this.#registerTile(height, group, from, weights, to, ahead);
+        ahead.next();
         w.f.emit("add", from.slot, height * this.#pitch);
         w.f.emit("add", to.slot, height * this.#sumPitch);
       });
-      if (last > 0) this.#registerTile(last, group, from, weights, to);
+      if (last > 0) this.#registerTile(last, group, from, weights, to, ahead);
       w.f.emit("add", tiles.slot, this.#plane);
       w.f.emit("add", sums.slot, this.#sumPlane);
       w.set(weights, w.add(w.get(weights), 4 * channels * outChannels));
     });
   }
 
-  #registerTile(rows: number, group: ColumnGroup, from: Local, weights: Local, to: Local): void {
+  #registerTile(rows: number, group: ColumnGroup, from: Local, weights: Local, to: Local, ahead: WeightsAhead): void {
     const w = this.#w;
     const { channels } = this.#shape;
     const tile = new RegisterTile(w, rows, group.vectors);
@@ -270,7 +276,7 @@ export class WinogradGenerator {
       return Math.floor(bytes / PANEL_ROW_BYTES) * channels * PANEL_ROW_BYTES + (bytes % PANEL_ROW_BYTES);
     });
     tile.zero();
-    tile.multiply(w.get(from), { offsets }, w.get(weights), { stepBytes: PANEL_ROW_BYTES, vectorOffsets }, channels, 4);
+    tile.multiply(w.get(from), { offsets }, w.get(weights), ahead.beside({ stepBytes: PANEL_ROW_BYTES, vectorOffsets }, rows), channels, 4);
     tile.store(w.get(to), this.#sumPitch);
   }
 

@@ -1,9 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { UserError } from "../base/index.ts";
-import { ProtoReader, WIRE } from "./protobuf.ts";
+import { UserError } from "./errors.ts";
+import { ProtoReader, type ProtoSource, WIRE } from "./protobuf.ts";
 
-const reader = (...bytes: number[]): ProtoReader => new ProtoReader(Uint8Array.from(bytes), "test");
+const source: ProtoSource = {
+  invalid: (found) => new UserError("model-invalid", found),
+  truncated: (found) => new UserError("model-truncated", found),
+  limit: (found) => new UserError("limit-exceeded", found),
+};
+
+const reader = (...bytes: number[]): ProtoReader => new ProtoReader(Uint8Array.from(bytes), source);
 
 function int64Of(...bytes: number[]): number | bigint {
   const made = reader(0x08, ...bytes);
@@ -60,7 +66,7 @@ test("lengths that do not fit are refused with their offset", () => {
 
 test("bytes are views of the file", () => {
   const bytes = Uint8Array.of(0x0a, 0x02, 0x68, 0x69);
-  const made = new ProtoReader(bytes, "test");
+  const made = new ProtoReader(bytes, source);
   made.next();
   const view = made.view8();
   assert.equal(view.buffer, bytes.buffer);

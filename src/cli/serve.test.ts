@@ -1,0 +1,152 @@
+/** `sinter serve` as a process of its own, over real sockets. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { makeModel } from "../onnx/index.ts";
+import { makeProgram } from "./program.ts";
+
+const root = mkdtempSync(join(tmpdir(), "sinter-serve-cli-"));
+const running = new Set<ChildProcess>();
+after(() => {
+  for (const child of running) child.kill("SIGKILL");
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** A model that answers its input, whose batches wait so long. */
+function repository(name: string, delayUs: number, model: Uint8Array = identity()): string {
+  const folder = join(root, name);
+  mkdirSync(join(folder, "identity", "1"), { recursive: true });
+  writeFileSync(join(folder, "identity", "1", "model.onnx"), model);
+  writeFileSync(join(folder, "identity", "config.pbtxt"), `max_batch_size: 64
+input { name: "x" data_type: TYPE_FP32 dims: [ -1 ] }
+output { name: "y" data_type: TYPE_FP32 dims: [ -1 ] }
+dynamic_batching { max_queue_delay_microseconds: ${delayUs} }
+`);
+  return folder;
+}
+
+function identity(): Uint8Array {
+  const dims = ["n", "m"];
+  return makeModel({ inputs: [{ name: "x", type: "float32", dims }], outputs: [{ name: "y", type: "float32", dims }], nodes: [{ op: "Identity", inputs: ["x"], outputs: ["y"] }] });
+}
+
+interface Started {
+  readonly child: ChildProcess;
+  readonly lines: readonly string[];
+  readonly ended: Promise<number | null>;
+  /** Resolves with the log entry of that message. @throws when the process ends first */
+  until(message: RegExp): Promise<Record<string, unknown>>;
+}
+
+function start(...args: string[]): Started {
+  const env = { ...process.env, XDG_CACHE_HOME: join(root, "cache"), XDG_CONFIG_HOME: join(root, "config") };
+  const child = spawn(process.execPath, [fileURLToPath(new URL("./main.js", import.meta.url)), "serve", "--http-port", "0", "--grpc-port", "0", "--metrics_port=0", "--tune-level", "0", ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
+  running.add(child);
+  const ended = once(child, "exit").then(([status]) => {
+    running.delete(child);
+    return status as number | null;
+  });
+  const lines: string[] = [];
+  const listeners = new Set<() => void>();
+  const add = (line: string): void => {
+    lines.push(line);
+    for (const listener of listeners) listener();
+  };
+  for (const stream of [child.stdout!, child.stderr!]) createInterface({ input: stream }).on("line", add);
+  const until = (message: RegExp): Promise<Record<string, unknown>> => new Promise((resolve, reject) => {
+    const look = (): void => {
+      const found = lines.find((line) => line.startsWith("{") && message.test((JSON.parse(line) as { msg: string }).msg));
+      if (found) resolve(JSON.parse(found) as Record<string, unknown>);
+    };
+    listeners.add(look);
+    look();
+    void ended.then((status) => reject(new Error(`ended with ${status}: ${lines.join("\n")}`)));
+  });
+  return { child, lines, ended, until };
+}
+
+async function infer(port: unknown, value: number): Promise<{ readonly status: number; readonly value: number | undefined }> {
+  const reply = await fetch(`http://127.0.0.1:${port}/v2/models/identity/infer`, { method: "POST", body: JSON.stringify({ inputs: [{ name: "x", datatype: "FP32", shape: [1, 2], data: [value, 0] }] }) });
+  const body = (await reply.json()) as { outputs?: { data: number[] }[] };
+  return { status: reply.status, value: body.outputs?.[0]?.data[0] };
+}
+
+test("it says what it loaded, is ready, answers, is measured, and ends in order", async () => {
+  const server = start("--model_repository", repository("plain", 0));
+  const { from, on, ms } = await server.until(/^loaded identity version 1$/);
+  assert.match(String(from), /identity\/1\/model\.onnx$/);
+  assert.match(String(on), /^engine, level 0/);
+  assert.ok(Number(ms) > 0);
+  const { http, grpc, metrics } = await server.until(/^ready$/);
+  assert.ok(Number(grpc) > 0);
+  assert.equal((await fetch(`http://127.0.0.1:${http}/v2/health/ready`)).status, 200);
+  const answers = await Promise.all(Array.from({ length: 50 }, (_, i) => infer(http, i)));
+  assert.deepEqual(answers, answers.map((_, value) => ({ status: 200, value })));
+  const { model_stats: [stats] } = (await (await fetch(`http://127.0.0.1:${http}/v2/models/identity/stats`)).json()) as { model_stats: [{ inference_count: number }] };
+  assert.equal(stats.inference_count, 50);
+  assert.match(await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text(), /nv_inference_request_success\{model="identity",version="1"\} 50\n/);
+  server.child.kill("SIGTERM");
+  assert.equal(await server.ended, 0);
+});
+
+test("SIGTERM finishes all that was accepted, and no more is", async () => {
+  const server = start("--model-repository", repository("slow", 1_500_000));
+  const { http } = await server.until(/^ready$/);
+  const accepted = Array.from({ length: 30 }, (_, i) => infer(http, i));
+  await delay(700);
+  server.child.kill("SIGTERM");
+  await server.until(/^stopping/);
+  await assert.rejects(fetch(`http://127.0.0.1:${http}/v2/health/live`));
+  assert.deepEqual(await Promise.all(accepted), accepted.map((_, value) => ({ status: 200, value })));
+  assert.equal(await server.ended, 0);
+});
+
+test("a second signal, and the end of the time given, end it at once", async () => {
+  const server = start("--model-repository", repository("stuck", 60_000_000));
+  const { http } = await server.until(/^ready$/);
+  const lost = infer(http, 1).catch(() => "cut off");
+  await delay(300);
+  server.child.kill("SIGTERM");
+  await server.until(/^stopping/);
+  server.child.kill("SIGTERM");
+  assert.equal(await server.ended, 130);
+  assert.equal(await lost, "cut off");
+  const hasty = start("--model-repository", repository("hasty", 60_000_000), "--exit-timeout-secs", "0.3");
+  const { http: port } = await hasty.until(/^ready$/);
+  const cut = infer(port, 1).catch(() => "cut off");
+  await delay(300);
+  hasty.child.kill("SIGTERM");
+  assert.equal(await hasty.ended, 1);
+  assert.equal(await cut, "cut off");
+});
+
+test("a model that cannot be loaded ends it with the reason, or is left out", async () => {
+  const folder = repository("broken", 0, identity().subarray(0, 30));
+  const strict = start("--model-repository", folder);
+  assert.notEqual(await strict.ended, 0);
+  assert.match(strict.lines.join("\n"), /failed to load 'identity', version 1 is at UNAVAILABLE state: .*model\.onnx/);
+  const lenient = start("--model-repository", folder, "--exit-on-error=false");
+  const { http } = await lenient.until(/not ready/);
+  assert.equal((await fetch(`http://127.0.0.1:${http}/v2/health/ready`)).status, 400);
+  assert.equal((await fetch(`http://127.0.0.1:${http}/v2/health/live`)).status, 200);
+  lenient.child.kill("SIGTERM");
+  assert.equal(await lenient.ended, 0);
+});
+
+test("options that mean nothing are refused", async () => {
+  const parse = (...args: string[]): Promise<unknown> => {
+    const program = makeProgram();
+    for (const command of [program, ...program.commands]) command.exitOverride().configureOutput({ writeErr: () => undefined });
+    return program.parseAsync(["node", "sinter", "serve", ...args]);
+  };
+  await assert.rejects(parse(), /--model-repository/);
+  await assert.rejects(parse("--model-repository", "x", "--exit-on-error", "perhaps"), /neither true nor false/);
+  await assert.rejects(parse("--model-repository", "x", "--model-control-mode", "sometimes"), /none, poll, explicit/);
+});

@@ -1,0 +1,1 @@
+export { compileSequential } from "./compile-sequential.ts";

@@ -1,0 +1,7 @@
+/** The server's parts, for `serve.ts`. */
+export { Extensions } from "./extensions/extensions.ts";
+export { GrpcFrontEnd } from "./grpc/index.ts";
+export { HttpFrontEnd } from "./http/index.ts";
+export { MetricsFrontEnd, MetricsRegistry } from "./metrics/index.ts";
+export { type ControlMode, ModelServer, ModelStore, Repositories, RepositoryPoll, ServerMetrics, Statistics } from "./models/index.ts";
+export { systemClock } from "./scheduler/index.ts";
