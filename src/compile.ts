@@ -10,7 +10,7 @@ import { link, type ManifestIdentity } from "./link/index.ts";
 import { MappedFile, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes, isDataDependent } from "./ops/index.ts";
-import { type Evaluate, type Layer, type LayerPlan, type Quantization, type QuantizationPlan, runPasses } from "./passes/index.ts";
+import { type Evaluate, type Layer, type LayerPlan, type Narrow, type Quantization, type QuantizationPlan, runPasses } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type Step, type SymbolProfile } from "./schedule/index.ts";
 import { openTarget, type Target, type TargetOptions } from "./targets.ts";
@@ -36,7 +36,7 @@ export interface BuildOptions extends TargetOptions {
   readonly output: string;
   /**
    * fp32 keeps every layer as the model has it; bf16 computes products of bfloat16 with float32 sums, where the processor
-   * has AVX512-BF16; int8 quantizes float layers by `quantization`. Models that come quantized stay so in each.
+   * has AVX512-BF16, and on GPUs; fp16 the same with float16, on GPUs; int8 quantizes float layers by `quantization`. Models that come quantized stay so in each.
    */
   readonly precision?: Precision;
   /** With int8: what to do to each layer. Without it, matrix products get a scale per row as they run, and convolutions stay. */
@@ -111,7 +111,7 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     assumeProfiles(graph, profiles);
     inferTypes(graph);
     const quantized = quantization && withReport(quantization);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill), bfloat16: options.precision === "bf16", ...(quantized ? { quantization: quantized.quantization } : {}) });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...narrowing(options.precision, target), ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
     const plan = schedule(graph, target.kernels);
     refuseReferences(plan, options);
@@ -123,6 +123,13 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
   } finally {
     imported.close();
   }
+}
+
+/** What the passes narrow for a precision of 16 bits. */
+function narrowing(precision: Precision | undefined, target: Target): { readonly narrow?: Narrow } {
+  if (precision !== "bf16" && precision !== "fp16") return {};
+  const type = precision === "bf16" ? "bfloat16" : "float16";
+  return { narrow: { type, attention: target.kernels.narrowAttention, everywhere: target.identity.arch === "cuda" } };
 }
 
 /** Notes the plan when it is made, and what it saves. */

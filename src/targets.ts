@@ -83,6 +83,7 @@ class X64Target implements Target {
 
   requirePrecision(precision: Precision): void {
     const isa = this.#isa;
+    if (precision === "fp16") throw new UnsupportedError("unsupported-cpu", "Precision fp16 is one of GPUs (--target cuda); processors have bf16, with AVX512-BF16. Build with --precision fp32 or bf16.");
     if (precision !== "bf16" || isa.bf16) return;
     throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${this.#isLimited ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or with --precision int8${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
   }
@@ -103,7 +104,7 @@ class CudaTarget implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
-  readonly kernels: TargetKernels = { bfloat16: false, narrowCopies: false, integers: false, sequential: false };
+  readonly kernels: TargetKernels = { bfloat16: true, float16: true, narrowAttention: true, narrowCopies: false, integers: true, sequential: false };
   readonly #arch: CudaArch;
   readonly #compiler: CudaCompiler;
   readonly #form: "cubin" | "ptx";
@@ -135,7 +136,8 @@ class CudaTarget implements Target {
   }
 
   requirePrecision(precision: Precision): void {
-    if (precision !== "fp32") throw new UnsupportedError("unsupported", `Precision ${precision} is not there for GPUs; build with --precision fp32.`);
+    if (precision === "int8") throw new UnsupportedError("unsupported", "Precision int8 is not there for GPUs yet; build with --precision fp16, bf16 or fp32.");
+    if (precision !== "fp32" && this.#arch.capability < 80) throw new UnsupportedError("unsupported", `Precision ${precision} needs a GPU of compute capability 8.0 or later; this one has ${this.#arch.capability / 10}. Build with --precision fp32.`);
   }
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {

@@ -129,7 +129,7 @@ async function measure(file: string, opened: Opened, feeds: Record<string, Tenso
     shapes: Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, tensor.dims])),
     memory: { engineBytes: opened.sizeBytes, contextBytes: contexts[0]!.memoryBytes, processBytes: process.memoryUsage.rss() },
     ...(peer && peerLatency ? { peer: { name: peer.name, version: peer.version, latencyMs: peerLatency, throughput: others!.throughput }, speedup: peerLatency.median / latencyMs.median, maxRelativeError: error! } : {}),
-    ...(options.profile ? { peaks: peaksOf(engine), kernels } : {}),
+    ...(options.profile ? { ...(engine.metadata.target.arch === "x64" ? { peaks: peaksOf(engine) } : {}), kernels } : {}),
   };
 }
 

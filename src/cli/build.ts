@@ -12,10 +12,10 @@ import { keyFolder, signEngine } from "../trust/index.ts";
 import { checkWritable } from "./folders.ts";
 import { withInterrupt } from "./interrupt.ts";
 import { modelInputs } from "./model-inputs.ts";
-import { type BuildTuning, collect, fastConvolutionOption, levelOption, parseBytes, parseCount, parsePositive, parseProfile, profileOptions, type ShapeOptions, tuningOf } from "./options.ts";
+import { type BuildTuning, collect, fastConvolutionOption, levelOption, parseBytes, parseCount, parsePositive, parseProfile, profileOptions, type ShapeOptions, type TargetChoice, targetOf, targetOption, tuningOf } from "./options.ts";
 import { bytes, describeProgress, printJson, ProgressLine, some } from "./output.ts";
 
-interface BuildCommandOptions extends ShapeOptions, BuildTuning, Int8CommandOptions {
+interface BuildCommandOptions extends ShapeOptions, BuildTuning, TargetChoice, Int8CommandOptions {
   readonly output?: string;
   readonly strict?: boolean;
   readonly json?: boolean;
@@ -23,6 +23,7 @@ interface BuildCommandOptions extends ShapeOptions, BuildTuning, Int8CommandOpti
 
 export interface Int8CommandOptions {
   readonly precision: Precision;
+  readonly compatibility?: boolean;
   readonly calibration?: string;
   readonly calibrator: Calibrator;
   readonly scheme: Scheme;
@@ -55,10 +56,12 @@ function int8Options(command: CommandType): CommandType {
 
 export function buildCommand(): Command {
   const command = new Command("build")
-    .description("Compile an ONNX model into an engine for this processor.")
+    .description("Compile an ONNX model into an engine for this processor or an NVIDIA GPU.")
     .argument("<model>", "the .onnx file")
     .option("-o, --output <file>", "engine file to write (default: the model's name with .engine)");
   int8Options(profileOptions(command))
+    .addOption(targetOption())
+    .option("--compatibility", "of an engine for GPUs: let newer ones run it too (PTX, without the fastest kernels)")
     .option("--threads <n>", "threads the kernels are tuned for (default: all that this process may use)", parseCount("threads"))
     .addOption(levelOption())
     .option("--workspace <size>", "most scratch memory per thread for one kernel, e.g. 16M", parseBytes)
@@ -75,6 +78,7 @@ Examples:
   sinter build resnet50.onnx
   sinter build bert.onnx --min-shapes input_ids:1x1 --opt-shapes input_ids:1x128 --max-shapes input_ids:8x512
   sinter build bert.onnx --level 5 --timing-cache timings.json -o bert.engine
+  sinter build bert.onnx --target cuda --precision fp16
   sinter build bert.onnx --precision int8
   sinter build resnet50.onnx --precision int8 --calibration resnet50.json --evaluate images --min-accuracy 0.99`);
 }
@@ -87,7 +91,7 @@ async function run(model: string, options: BuildCommandOptions): Promise<void> {
   try {
     const result = await withInterrupt((signal): Promise<Int8Result> => {
       const common: BuildOptions = {
-        output, precision: options.precision, profiles: parseProfile(options), signal, ...tuningOf(options),
+        output, precision: options.precision, profiles: parseProfile(options), signal, ...tuningOf(options), ...targetOf(options), ...(options.compatibility ? { compatibility: true } : {}),
         ...(options.strict ? { strict: true } : {}),
         onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
       };

@@ -4,7 +4,7 @@ import { freemem, totalmem } from "node:os";
 import { Command } from "commander";
 import { UnsupportedError } from "../base/index.ts";
 import { isaOf } from "../codegen/index.ts";
-import { allowedCpus, availableThreads, cgroupQuota, detectCpu } from "../native/index.ts";
+import { allowedCpus, availableThreads, cgroupQuota, detectCpu, openCudaCompiler, openGpu } from "../native/index.ts";
 import { VERSION } from "../version.ts";
 import { cacheFolder } from "./open.ts";
 import { bytes, list, printJson } from "./output.ts";
@@ -21,6 +21,9 @@ interface Diagnosis {
   readonly limit: string | null;
   readonly threads: { readonly used: number; readonly allowed: number; /** null: no limit. */ readonly quota: number | null };
   readonly memory: { readonly totalBytes: number; readonly freeBytes: number; /** null: no limit. */ readonly limitBytes: number | null };
+  /** The GPU that SINTER_GPU numbers and what compiles for it, or why there is none. */
+  readonly gpu: string;
+  readonly cudaCompiler: string;
   readonly onnxruntime: string | null;
   readonly cache: string;
 }
@@ -48,6 +51,7 @@ function diagnose(): Diagnosis {
     isa: isaOf(cpu.features)?.name ?? null, limit: process.env["SINTER_CPU"] ?? null,
     threads: { used: availableThreads(), allowed: allowedCpus().length, quota: Number.isFinite(quota) ? quota : null },
     memory: { totalBytes: totalmem(), freeBytes: freemem(), limitBytes: memoryLimit() },
+    gpu: said(() => { const { name, capability, driver } = openGpu().description; return `${name}, sm_${capability}, driver for CUDA ${driver}`; }), cudaCompiler: said(() => openCudaCompiler().identity),
     onnxruntime: onnxruntimeVersion(), cache: cacheFolder(),
   };
 }
@@ -62,6 +66,14 @@ function memoryLimit(): number | null {
   return null;
 }
 
+function said(what: () => string): string {
+  try {
+    return what();
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
 function onnxruntimeVersion(): string | null {
   try {
     return findOnnxruntime().version;
@@ -70,7 +82,7 @@ function onnxruntimeVersion(): string | null {
   }
 }
 
-function print({ sinter, node, platform, cpu, isa, limit, threads, memory, onnxruntime, cache }: Diagnosis): void {
+function print({ sinter, node, platform, cpu, isa, limit, threads, memory, gpu, cudaCompiler, onnxruntime, cache }: Diagnosis): void {
   const { l1d, l2, l3 } = cpu.cacheBytes;
   console.log(list([
     ["sinter", sinter],
@@ -81,6 +93,8 @@ function print({ sinter, node, platform, cpu, isa, limit, threads, memory, onnxr
     ["kernels for", `${isa ?? "nothing: this processor is too old"}${limit === null ? "" : ` (SINTER_CPU=${limit})`}`],
     ["threads", `${threads.used}; ${threads.allowed} processors allowed, ${threads.quota === null ? "no quota" : `a quota of ${threads.quota}`}`],
     ["memory", `${bytes(memory.freeBytes)} free of ${bytes(memory.totalBytes)}${memory.limitBytes === null ? "" : `, limited to ${bytes(memory.limitBytes)}`}`],
+    ["GPU", gpu],
+    ["CUDA compiler", cudaCompiler],
     ["onnxruntime-node", onnxruntime ?? "not found: comparing with it needs npm install onnxruntime-node"],
     ["engine cache", cache],
   ]));

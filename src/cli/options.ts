@@ -58,6 +58,20 @@ export function levelOption(): Option {
   return new Option("--level <n>", "how hard to tune: 0 measures nothing, 5 tries everything").choices(["0", "1", "2", "3", "4", "5"]).default("3");
 }
 
+/** What an engine is built for. */
+export interface TargetChoice {
+  readonly target: string;
+}
+
+export function targetOption(): Option {
+  return new Option("--target <name>", "x64 (this processor), cuda (this machine's NVIDIA GPU), or cuda:sm_90 and the like (a GPU elsewhere, at level 0)").default("x64");
+}
+
+/** A GPU elsewhere cannot be measured: level 0 then, whatever the default. */
+export function targetOf({ target, level }: TargetChoice & { readonly level: string }): { readonly target: string; readonly level: TuneLevel } {
+  return { target, level: target.startsWith("cuda:") ? 0 : (Number(level) as TuneLevel) };
+}
+
 export function fastConvolutionOption(): Option {
   return new Option("--fast-convolution", "offer Winograd convolutions: less work, weights up to one and a half times larger");
 }

@@ -85,8 +85,9 @@ class Check {
     for (const value of step.completes) this.value(value);
   }
 
-  private launch(code: number, { codeBytes, grid, block, sharedBytes, blocksPerMultiprocessor = 1, cluster, tensorMaps }: ManifestLaunch, params: number): void {
+  private launch(code: number, { codeBytes, grid, block, sharedBytes, blocksPerMultiprocessor = 1, cluster, tensorMaps, writes }: ManifestLaunch, params: number): void {
     this.within(codeBytes, this.codeBytes - code + 1, "the module of a kernel");
+    for (const storage of writes) this.within(storage, this.manifest.storages.length, "a storage that a kernel writes");
     this.require(grid.length === 3, "a grid has not three sizes");
     for (const dim of grid) this.dim(dim, "a grid of a kernel");
     this.within(block - 1, 1024, "the threads of a block");

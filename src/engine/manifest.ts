@@ -34,6 +34,8 @@ export type ManifestParam = readonly [0, DimIndex] | readonly [1, number, DimInd
 /** How a GPU kernel is started: `Launch` of the IR with sizes as indices. Its module is `codeBytes` long. */
 export interface ManifestLaunch extends Omit<Launch, "grid" | "tensorMaps"> {
   readonly codeBytes: number;
+  /** Storages that the kernel writes to; the others of its parameters it reads. */
+  readonly writes: readonly number[];
   readonly grid: readonly DimIndex[];
   readonly tensorMaps: readonly ManifestTensorMap[];
 }

@@ -98,15 +98,15 @@ class Linker {
     return {
       kind: "kernel", code: this.placeCode(compiled.code),
       params: compiled.params.map((param) => this.param(param, compiled.packed)),
-      tiles: this.dim(compiled.tiles), scratchBytes: compiled.scratchBytes, ...(compiled.launch ? { launch: this.launch(compiled.launch, compiled.code.byteLength) } : {}), flops: this.dim(compiled.flops), bytes: this.dim(compiled.bytes),
+      tiles: this.dim(compiled.tiles), scratchBytes: compiled.scratchBytes, ...(compiled.launch ? { launch: this.launch(step, compiled.launch, compiled.code.byteLength) } : {}), flops: this.dim(compiled.flops), bytes: this.dim(compiled.bytes),
       label: { name: compiled.name, operators: step.operators, origins: step.origins, tactic: compiled.tactic },
       completes: this.completes(step),
     };
   }
 
-  private launch({ grid, tensorMaps, ...launch }: Launch, codeBytes: number): ManifestLaunch {
+  private launch(step: KernelStep, { grid, tensorMaps, ...launch }: Launch, codeBytes: number): ManifestLaunch {
     return {
-      ...launch, codeBytes, grid: grid.map((dim) => this.dim(dim)),
+      ...launch, codeBytes, writes: [...writtenStorages(step, this.input.plan)].map((storage) => this.storage(storage)), grid: grid.map((dim) => this.dim(dim)),
       tensorMaps: tensorMaps.map(({ dims, strideBytes, offsetBytes, pixels, ...map }) => ({
         ...map, dims: dims.map((dim) => this.dim(dim)), strideBytes: strideBytes.map((dim) => this.dim(dim)),
         ...(offsetBytes === undefined ? {} : { offsetBytes: this.dim(offsetBytes) }),

@@ -8,7 +8,7 @@ import { recogniseActivations, recogniseSoftmax } from "./activations.ts";
 import { recogniseAttention } from "./attention.ts";
 import { lowerAttention } from "./attention-operator.ts";
 import { splitBatchedTransposes } from "./batched-transposes.ts";
-import { BFLOAT16_PASSES, BFLOAT16_STORAGE } from "./bfloat16.ts";
+import { type Narrow, narrowPasses, narrowStorage } from "./narrow.ts";
 import { channelsLast, readChannelsFirst } from "./channels-last.ts";
 import { foldBatchNormalization, foldChannelConstants } from "./batch-normalization.ts";
 import { shareCommonSubexpressions } from "./common-subexpressions.ts";
@@ -30,6 +30,7 @@ import { singleGatherToSlice } from "./single-gathers.ts";
 import { sinkReshapes } from "./sink-reshapes.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
+export type { Narrow } from "./narrow.ts";
 export type { Evaluate, PassOptions, PassReport, PassRow } from "./pass.ts";
 export type { ActivationPlan, Layer, LayerPlan, Quantization, QuantizationPlan } from "./quantized/index.ts";
 
@@ -114,8 +115,8 @@ const PIPELINE: readonly (readonly Pass[])[] = [
 /** Behind the float passes, once the plan has been carried out, if there is one. */
 const QUANTIZED_PIPELINE: readonly (readonly Pass[])[] = [[...QUANTIZED, ...CLEAN], [...INTEGER, ...CLEAN]];
 
-/** Last, when products are to be computed in bfloat16. */
-const BFLOAT16_PIPELINE: readonly (readonly Pass[])[] = [[...BFLOAT16_PASSES, ...CLEAN], [BFLOAT16_STORAGE]];
+/** Last, when products are to take operands of 16 bits. */
+const narrowPipeline = (narrow: Narrow): readonly (readonly Pass[])[] => [[...narrowPasses(narrow), ...CLEAN], [narrowStorage(narrow)]];
 
 /** A bound on repetition: every pass makes the graph simpler, so this is never reached by a graph, only by a mistake. */
 const MAX_ROUNDS = 20;
@@ -127,14 +128,14 @@ export function runPasses(graph: Graph, options: PassOptions): PassReport {
   for (const node of graph.nodes) runBranches(node, options, rows);
   for (const group of PIPELINE) runGroup(graph, group, options, rows);
   if (options.quantization) rows.push({ name: "quantize by plan", changes: quantize(graph, options.quantization), nodes: graph.nodes.length });
-  for (const group of [...QUANTIZED_PIPELINE, ...(options.bfloat16 ? BFLOAT16_PIPELINE : [])]) runGroup(graph, group, options, rows);
+  for (const group of [...QUANTIZED_PIPELINE, ...(options.narrow ? narrowPipeline(options.narrow) : [])]) runGroup(graph, group, options, rows);
   return { passes: rows };
 }
 
 /** The same for the branches of an If. Other subgraphs stay: their sizes may change from one iteration to the next. */
 function runBranches(node: Node, options: PassOptions, rows: PassRow[]): void {
   if (node.op !== "If" || node.domain !== "") return;
-  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, { evaluate: options.evaluate, ...(options.bfloat16 ? { bfloat16: true } : {}) }).passes);
+  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, { evaluate: options.evaluate, ...(options.narrow ? { narrow: options.narrow } : {}) }).passes);
 }
 
 function runGroup(graph: Graph, group: readonly Pass[], options: PassOptions, rows: PassRow[]): void {

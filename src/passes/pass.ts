@@ -2,6 +2,7 @@
 import type { Graph, Node } from "../ir/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import type { Rule } from "./editor.ts";
+import type { Narrow } from "./narrow.ts";
 import type { Quantization } from "./quantized/index.ts";
 
 /** Computes a node's results from constant inputs. */
@@ -9,8 +10,8 @@ export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly Ho
 
 export interface PassOptions {
   readonly evaluate: Evaluate;
-  /** Computes products of bfloat16. */
-  readonly bfloat16?: boolean;
+  /** Gives products operands of 16 bits. */
+  readonly narrow?: Narrow;
   /** Quantizes float layers by a plan, behind the float passes. */
   readonly quantization?: Quantization;
 }

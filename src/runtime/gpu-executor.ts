@@ -1,6 +1,6 @@
 /**
  * Runs an engine on a GPU: one stream, one arena, and a CUDA graph for each shape, so that a run is one launch whatever
- * the number of kernels. One inference at a time.
+ * the number of kernels, and kernels that do not need each other run side by side. One inference at a time.
  *
  * Inputs go through pinned memory to buffers of the context's own, whose addresses the graphs keep; outputs come back the
  * same way. Steps that leave the GPU (reference operators, conditions) wait for it, read what they need, and write
@@ -12,6 +12,7 @@ import { COUNTER_WORDS } from "../ir/index.ts";
 import type { Gpu, GpuGraph, GpuLaunch, GpuStream, HostMemory, TensorMapValues } from "../native/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
 import { type AllocateOutput, checkFeed, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, sameDims, type StepTiming, unknownInputs } from "./execution.ts";
+import { type Access, waitsFor } from "./gpu-order.ts";
 import type { GpuResidence } from "./gpu-residence.ts";
 import type { LoadedEngine, Segment } from "./loaded-engine.ts";
 import { chooseProfile } from "./shapes.ts";
@@ -333,9 +334,11 @@ export class GpuExecutor implements Execution {
     let graph = graphs.get(index);
     if (!graph) {
       const launches = segment.kernels.map((kernel) => this.launchOf(kernel, run));
-      const record = (): void => { for (const launch of launches) this.stream.launch(launch); };
-      if (!segment.kernels.every((kernel) => this.isSteady(kernel, run))) return record();
-      graphs.set(index, (graph = this.stream.capture(record)));
+      if (!segment.kernels.every((kernel) => this.isSteady(kernel, run))) {
+        for (const launch of launches) this.stream.launch(launch);
+        return;
+      }
+      graphs.set(index, (graph = this.stream.graph(launches, waitsFor(segment.kernels.map((kernel) => this.accessesOf(kernel, run))))));
     }
     this.stream.launchGraph(graph);
   }
@@ -363,6 +366,17 @@ export class GpuExecutor implements Execution {
       kernel: this.residence.kernel(kernel), grid: [Math.min(x, most), y, z], block, sharedBytes, slots, ...(cluster ? { cluster } : {}),
       tensorMaps: tensorMaps.map((map) => tensorMapValues(map, values, slots)),
     };
+  }
+
+  /** Whole storages, since kernels may lie at any stride in them. */
+  private accessesOf({ params, launch, scratchBytes }: ManifestKernel, run: Run): Access[] {
+    return params.flatMap((param): Access[] => {
+      if (param[0] === 3) return [{ begin: this.workspace, end: this.workspace + scratchBytes, isWritten: true }];
+      if (param[0] === 4) return [{ begin: this.counters, end: this.counters + 4 * COUNTER_WORDS, isWritten: true }];
+      if (param[0] !== 1) return [];
+      const begin = this.addressOf(param[1], run);
+      return [{ begin, end: begin + run.shape.values[this.engine.manifest.storages[param[1]]!.size]!, isWritten: launch!.writes.includes(param[1]) }];
+    });
   }
 
   private timeKernels(segment: NativeSegment, run: Run): StepTiming[] {

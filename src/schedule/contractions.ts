@@ -7,12 +7,13 @@ import { accumulatorOf, type Dim, isStatic, type Node, type Value } from "../ir/
 import type { TargetKernels } from "./target-kernels.ts";
 import { isNativeTransposedConv } from "./transposed-conv.ts";
 
-export function isContraction(node: Node, { bfloat16, integers }: TargetKernels): boolean {
-  if (node.domain === "sinter" && node.op === "Attention") return haveTypes(node.inputs.slice(0, 3), ["float32"]) && haveTypes(node.outputs, ["float32"]) && maskIsFloat(node);
+export function isContraction(node: Node, kernels: TargetKernels): boolean {
+  const { integers } = kernels;
+  if (node.domain === "sinter" && node.op === "Attention") return ["float32" as const, ...(kernels.narrowAttention ? narrowTypes(kernels) : [])].some((type) => haveTypes([...node.inputs.slice(0, 3), ...node.outputs], [type])) && maskIsFloat(node);
   if (node.domain !== "") return false;
   switch (node.op) {
-    case "MatMul": return isFloatProduct(node, bfloat16);
-    case "Conv": return isFloatProduct(node, bfloat16) && isNativeConv(node);
+    case "MatMul": return isFloatProduct(node, kernels);
+    case "Conv": return isFloatProduct(node, kernels) && isNativeConv(node);
     case "ConvTranspose": return haveTypes([...node.inputs, ...node.outputs], ["float32"]) && isNativeTransposedConv(node);
     case "MatMulInteger": return integers && isIntegerProduct(node) && hasOneElement(node.inputs[2]) && isColumnZero(node.inputs[3], node.inputs[1]!);
     case "ConvInteger": return integers && isIntegerProduct(node) && isNativeConv(node) && hasOneElement(node.inputs[2]) && isFilterZero(node.inputs[3]);
@@ -20,11 +21,15 @@ export function isContraction(node: Node, { bfloat16, integers }: TargetKernels)
   }
 }
 
-/** Operands, bias and result of one floating-point type; a bfloat16 product may have float32 bias and results. */
-function isFloatProduct(node: Node, bfloat16: boolean): boolean {
+/** Operands, bias and result of one floating-point type; a narrow product may have float32 bias and results. */
+function isFloatProduct(node: Node, kernels: TargetKernels): boolean {
   const operands = node.inputs.slice(0, 2);
   if (haveTypes([...node.inputs, ...node.outputs], ["float32"])) return true;
-  return bfloat16 && haveTypes(operands, ["bfloat16"]) && haveTypes([...node.inputs.slice(2), ...node.outputs], ["bfloat16", "float32"]);
+  return narrowTypes(kernels).some((type) => haveTypes(operands, [type]) && haveTypes([...node.inputs.slice(2), ...node.outputs], [type, "float32"]));
+}
+
+function narrowTypes({ bfloat16, float16 }: TargetKernels): DType[] {
+  return [...(bfloat16 ? ["bfloat16" as const] : []), ...(float16 ? ["float16" as const] : [])];
 }
 
 function isIntegerProduct(node: Node): boolean {

@@ -41,7 +41,7 @@ const INTEGER: ReadonlySet<string> = new Set([...WIDE].filter((dtype) => dtype !
 const REPEATING = /^(Expand|Tile|Gather|GatherND|GatherElements|Resize)$/;
 
 /** Types of what may be computed on a contraction's results: those with one lane per result. */
-const RIDING: ReadonlySet<DType> = new Set(["float32", "bfloat16", "int32", "int8", "uint8"]);
+const RIDING: ReadonlySet<DType> = new Set(["float32", "bfloat16", "float16", "int32", "int8", "uint8"]);
 
 export interface Fusion {
   readonly roles: ReadonlyMap<Node, Role>;

@@ -212,6 +212,7 @@ class Scheduler {
 
   /** Memory for the value rounded to bfloat16, when somebody reads that beside the value itself: one kernel writes both. */
   private placeNarrow(value: Value): View | undefined {
+    if (!this.kernels.narrowCopies) return undefined;
     const casts = (this.fusion.users.get(value) ?? []).filter((user) => user.op === "Cast" && user.outputs[0]?.dtype === "bfloat16" && this.fusion.roles.get(user) === "loop");
     const narrow = casts[0]?.outputs[0];
     if (!this.kernels.narrowCopies || value.dtype !== "float32" || !narrow || this.fusion.inlined.has(narrow) || this.graph.outputs.includes(narrow) || this.narrowed.has(narrow)) return undefined;

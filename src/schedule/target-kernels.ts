@@ -1,8 +1,11 @@
 /** What a target has kernels for beyond loops and products of float32; the rest runs as loops or on the reference. */
 export interface TargetKernels {
-  /** Products of bfloat16. */
+  /** Products of these types. */
   readonly bfloat16: boolean;
-  /** Kernels that write their float32 results in bfloat16 as well. */
+  readonly float16: boolean;
+  /** Attention over queries, keys and values of the same types. */
+  readonly narrowAttention: boolean;
+  /** Contractions that write their results twice, as float32 and rounded to bfloat16. */
   readonly narrowCopies: boolean;
   /** Products of 8-bit integers. */
   readonly integers: boolean;
@@ -11,4 +14,4 @@ export interface TargetKernels {
 }
 
 /** Of every processor that engines run on. */
-export const PROCESSOR_KERNELS: TargetKernels = { bfloat16: false, narrowCopies: true, integers: true, sequential: true };
+export const PROCESSOR_KERNELS: TargetKernels = { bfloat16: false, float16: false, narrowAttention: false, narrowCopies: true, integers: true, sequential: true };

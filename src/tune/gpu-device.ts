@@ -1,5 +1,5 @@
 /**
- * The GPU as a tuning device: a kernel's launches, captured in a graph so that their own cost does not count, between two
+ * The GPU as a tuning device: a kernel's launches, one after the other in a graph so that their own cost does not count, between two
  * events.
  */
 import { byteLength } from "../base/index.ts";
@@ -76,7 +76,7 @@ class PreparedLaunch implements PreparedKernel {
 
   #sample(): number {
     const stream = this.#stream;
-    this.#graph ??= stream.capture(() => { for (let i = 0; i < this.#repeats; i++) stream.launch(this.#launch); });
+    this.#graph ??= stream.graph(Array.from({ length: this.#repeats }, () => this.#launch), Array.from({ length: this.#repeats }, (_, i) => (i === 0 ? [] : [i - 1])));
     const [begin, end] = [stream.event(), stream.event()];
     try {
       begin.record();

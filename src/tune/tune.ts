@@ -7,7 +7,7 @@
  * best at the optimum by one part in a hundred may be the worst for a single row.
  * With every time in the cache nothing is measured, and the choice follows from the cache alone.
  */
-import { assert, UserError } from "../base/index.ts";
+import { assert, SinterError, UserError } from "../base/index.ts";
 import { type Bindings, type CompiledKernel, evaluate, type Tactic } from "../ir/index.ts";
 import type { TimingCache } from "./timing-cache.ts";
 
@@ -164,11 +164,7 @@ class Search {
       this.#checkAborted();
       if (index > 0 && best < Number.POSITIVE_INFINITY && this.#now() > this.#deadline) return;
       this.#options.onProgress?.(index, wanted.length, candidate.tactic.name);
-      if (!this.#prepare(candidate)) return;
-      const prepared = candidate.prepared!;
-      prepared.time();
-      candidate.samples.push(prepared.time());
-      if (candidate.samples[0]! < best * HOPELESS) candidate.samples.push(prepared.time(), prepared.time());
+      if (!this.#tryOut(candidate, best)) return;
       candidate.ns = typical(candidate.samples);
       best = Math.min(best, candidate.ns);
       if (candidate.ns > best * HOPELESS) this.#release(candidate);
@@ -236,6 +232,23 @@ class Search {
     // Those left out of the play-off were slower than every finalist; noise of single runs must not make them win.
     for (const candidate of wanted) {
       if (candidate.ns !== undefined && !finalists.includes(candidate)) candidate.ns = Math.max(candidate.ns, slowest + 1);
+    }
+  }
+
+  /** First samples of a candidate. One that the device refuses is out: another, the last of them plain, runs everywhere. */
+  #tryOut(candidate: Candidate, best: number): boolean {
+    try {
+      if (!this.#prepare(candidate)) return false;
+      const prepared = candidate.prepared!;
+      prepared.time();
+      candidate.samples.push(prepared.time());
+      if (candidate.samples[0]! < best * HOPELESS) candidate.samples.push(prepared.time(), prepared.time());
+      return true;
+    } catch (error) {
+      if (!(error instanceof SinterError) || error.code !== "gpu-error") throw error;
+      candidate.refused = error.message;
+      this.#release(candidate);
+      return false;
     }
   }
 

@@ -7,6 +7,9 @@
  * Sources: PTX ISA 8.5, 9.7.9.21 (cvt), 9.7.3 (min, max with NaN).
  */
 export const PRELUDE = `
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)
+#endif
 typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; typedef unsigned long long u64;
 struct f16 { u16 bits; };
 struct bf16 { u16 bits; };

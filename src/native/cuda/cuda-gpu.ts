@@ -1,9 +1,13 @@
 /**
  * A GPU through the CUDA driver. All threads of the process share the device's primary context; each makes it current
- * before it calls. One `CudaGpu` per thread and device, kept for the life of the process and made anew after a fault.
+ * before it calls. One `CudaGpu` per thread and device, kept for the life of the process.
+ *
+ * CUDA keeps a fault (an illegal address) for the life of the process: seen with driver 580, no new context can be made, by any
+ * way the driver has. So after one the process makes no call more, runs that wait end with an error, and what needs the
+ * GPU again must be another process.
  * Sources: CUDA Driver API 13.0, sections 6.8 (primary contexts), 6.18 (streams), 6.23 (launches), 6.24 (graphs), 6.30 (tensor maps).
  */
-import { assert, type SinterError, UnsupportedError } from "../../base/index.ts";
+import { assert, SinterError, UnsupportedError } from "../../base/index.ts";
 import { viewMemory } from "../koffi.ts";
 import { NativeMemory } from "../memory.ts";
 import { CUDA_STATUS, CudaDriver, isFault, versionText } from "./driver.ts";
@@ -14,8 +18,9 @@ import { Waiter } from "./waiter.ts";
 const ATTRIBUTE = { multiprocessors: 16, capabilityMajor: 75, capabilityMinor: 76, sharedBytesPerBlock: 97 } as const;
 const MAX_DYNAMIC_SHARED_BYTES = 8;
 const STREAM_NON_BLOCKING = 1;
-const CAPTURE_THREAD_LOCAL = 1;
-const EVENT = { timing: 0, blockingWithoutTiming: 3 } as const;
+const EVENT = { timing: 0, blockingWithoutTiming: 3, spinningWithoutTiming: 2 } as const;
+/** Waits seen to be shorter than this spin, which tells sooner; longer ones sleep. */
+const SPIN_MS = 3;
 const STATIC_SHARED_LIMIT = 49152;
 
 const opened = new Map<number, CudaGpu>();
@@ -25,14 +30,13 @@ const opened = new Map<number, CudaGpu>();
  * @throws UnsupportedError "no-gpu"
  */
 export function openGpu(env: Readonly<Record<string, string | undefined>> = process.env): Gpu {
+  if ([...opened.values()].some(({ isLost }) => isLost)) throw new SinterError("gpu-fault", "GPU: this process has had a fault, after which CUDA gives it the GPU no more; start another process. What runs on the processor goes on.");
   const driver = CudaDriver.open();
   const ordinal = Number(env["SINTER_GPU"] ?? 0);
   driver.call("cuDeviceGetCount", driver.out);
   const count = driver.int32();
   if (!Number.isInteger(ordinal) || ordinal < 0 || ordinal >= count) throw new UnsupportedError("no-gpu", `SINTER_GPU is "${env["SINTER_GPU"] ?? ""}"; this machine shows ${count} GPU${count === 1 ? "" : "s"}, counted from 0.`);
-  const known = opened.get(ordinal);
-  if (known && !known.isLost) return known;
-  const gpu = new CudaGpu(driver, ordinal, known !== undefined);
+  const gpu = opened.get(ordinal) ?? new CudaGpu(driver, ordinal);
   opened.set(ordinal, gpu);
   return gpu;
 }
@@ -44,12 +48,10 @@ class CudaGpu implements Gpu {
   readonly launches: LaunchBlock;
   #isLost = false;
 
-  /** @param afterFault the device's context was lost: it is destroyed first, with all that was made in it */
-  constructor(driver: CudaDriver, ordinal: number, afterFault: boolean) {
+  constructor(driver: CudaDriver, ordinal: number) {
     this.driver = driver;
     driver.call("cuDeviceGet", driver.out, ordinal);
     const device = driver.int32();
-    if (afterFault) driver.call("cuDevicePrimaryCtxReset_v2", device);
     this.context = driver.make("cuDevicePrimaryCtxRetain", device);
     driver.call("cuCtxSetCurrent", this.context);
     const attribute = (number: number): number => {
@@ -78,8 +80,9 @@ class CudaGpu implements Gpu {
   }
 
   failed(status: number, what: string): SinterError {
+    const error = this.driver.error(status, what);
     if (isFault(status)) this.#isLost = true;
-    return this.driver.error(status, what);
+    return error;
   }
 
   /** Frees a handle; after a fault there is none. */
@@ -194,17 +197,21 @@ class CudaModule implements GpuModule {
 class CudaStream implements GpuStream {
   readonly #gpu: CudaGpu;
   readonly #handle: number;
-  readonly #end: number;
+  /** Moments that are waited for: by a thread that sleeps, or by one that spins. */
+  readonly #sleeping: number;
+  readonly #spinning: number;
+  #lastMs = SPIN_MS;
   #waiter: Waiter | undefined;
 
   constructor(gpu: CudaGpu) {
     this.#gpu = gpu;
     this.#handle = gpu.driver.make("cuStreamCreate", STREAM_NON_BLOCKING);
-    this.#end = gpu.driver.make("cuEventCreate", EVENT.blockingWithoutTiming);
+    this.#sleeping = gpu.driver.make("cuEventCreate", EVENT.blockingWithoutTiming);
+    this.#spinning = gpu.driver.make("cuEventCreate", EVENT.spinningWithoutTiming);
   }
 
   launch(launch: GpuLaunch): void {
-    this.#gpu.check(this.#gpu.launches.launch(launch, this.#handle), "a kernel launch");
+    this.#gpu.check(this.#gpu.launches.launch(launch, this.#handle), `a launch of ${launch.grid.join(" x ")} blocks of ${launch.block} threads with ${launch.tensorMaps.length} tensor maps`);
   }
 
   copyIn(to: number, from: number, sizeBytes: number): void {
@@ -215,22 +222,22 @@ class CudaStream implements GpuStream {
     if (sizeBytes > 0) this.#call("cuMemcpyDtoHAsync_v2", to, from, sizeBytes, this.#handle);
   }
 
-  capture(record: () => void): GpuGraph {
+  graph(launches: readonly GpuLaunch[], after: readonly (readonly number[])[]): GpuGraph {
     const { driver } = this.#gpu;
-    this.#call("cuStreamBeginCapture_v2", this.#handle, CAPTURE_THREAD_LOCAL);
+    const graph = driver.make("cuGraphCreate", 0);
     try {
-      record();
-    } catch (error) {
-      driver.status("cuStreamEndCapture", this.#handle, driver.out);
-      throw error;
+      // What a kernel without blocks would wait for is waited for by those behind it.
+      const nodes: (readonly number[])[] = [];
+      for (const [i, launch] of launches.entries()) {
+        const earlier = [...new Set(after[i]!.flatMap((index) => nodes[index]!))];
+        nodes.push(launch.grid.includes(0) ? earlier : [this.#gpu.launches.addTo(graph, launch, earlier, (status, what) => this.#gpu.check(status, what))]);
+      }
+      this.#gpu.check(driver.status("cuGraphInstantiateWithFlags", driver.out, graph, 0), "making a graph");
+      const handle = driver.handle();
+      return { handle, dispose: () => this.#gpu.release("cuGraphExecDestroy", handle) };
+    } finally {
+      driver.status("cuGraphDestroy", graph);
     }
-    this.#call("cuStreamEndCapture", this.#handle, driver.out);
-    const graph = driver.handle();
-    const status = driver.status("cuGraphInstantiateWithFlags", driver.out, graph, 0);
-    const handle = driver.handle();
-    driver.status("cuGraphDestroy", graph);
-    this.#gpu.check(status, "making a graph");
-    return { handle, dispose: () => this.#gpu.release("cuGraphExecDestroy", handle) };
   }
 
   launchGraph(graph: GpuGraph): void {
@@ -246,16 +253,20 @@ class CudaStream implements GpuStream {
   }
 
   async finished(): Promise<void> {
-    this.#call("cuEventRecord", this.#end, this.#handle);
+    const end = this.#lastMs < SPIN_MS ? this.#spinning : this.#sleeping;
+    this.#call("cuEventRecord", end, this.#handle);
     this.#waiter ??= Waiter.take(this.#gpu.driver);
-    const status = await this.#waiter.wait(this.#gpu.context, this.#end);
+    const before = performance.now();
+    const status = await this.#waiter.wait(this.#gpu.context, end);
+    this.#lastMs = performance.now() - before;
     if (status !== 0) throw this.#gpu.failed(status, "a run");
   }
 
   dispose(): void {
     this.#waiter?.release();
     this.#waiter = undefined;
-    this.#gpu.release("cuEventDestroy_v2", this.#end);
+    this.#gpu.release("cuEventDestroy_v2", this.#sleeping);
+    this.#gpu.release("cuEventDestroy_v2", this.#spinning);
     this.#gpu.release("cuStreamDestroy_v2", this.#handle);
   }
 

@@ -2,7 +2,7 @@
  * The CUDA driver's functions, loaded when a GPU is first asked for, and its errors in words.
  *
  * A status that says the device's context is gone (an illegal address, an uncorrectable memory error) is a fault: all
- * handles of the context are dead, and whoever owns some makes them again (`isFault`).
+ * handles of the context are dead (`isFault`).
  * Source: CUDA Driver API reference, 13.0; enum CUresult.
  */
 import { SinterError, UnsupportedError } from "../../base/index.ts";
@@ -22,7 +22,6 @@ const FUNCTIONS = {
   cuDeviceGetAttribute: "int64_t value, int attribute, int device",
   cuDeviceTotalMem_v2: "int64_t bytes, int device",
   cuDevicePrimaryCtxRetain: "int64_t context, int device",
-  cuDevicePrimaryCtxReset_v2: "int device",
   cuCtxSetCurrent: "int64_t context",
   cuCtxSynchronize: "",
   cuMemGetInfo_v2: "int64_t free, int64_t total",
@@ -43,8 +42,9 @@ const FUNCTIONS = {
   cuStreamCreate: "int64_t stream, unsigned int flags",
   cuStreamDestroy_v2: "int64_t stream",
   cuStreamSynchronize: "int64_t stream",
-  cuStreamBeginCapture_v2: "int64_t stream, int mode",
-  cuStreamEndCapture: "int64_t stream, int64_t graph",
+  cuGraphCreate: "int64_t graph, unsigned int flags",
+  cuGraphAddKernelNode_v2: "int64_t node, int64_t graph, int64_t after, size_t count, int64_t params",
+  cuGraphKernelNodeSetAttribute: "int64_t node, int attribute, int64_t value",
   cuGraphInstantiateWithFlags: "int64_t exec, int64_t graph, uint64_t flags",
   cuGraphDestroy: "int64_t graph",
   cuGraphLaunch: "int64_t exec, int64_t stream",
@@ -148,7 +148,7 @@ export class CudaDriver {
 
   error(status: number, what: string): SinterError {
     const text = `GPU: ${what} ended with ${this.errorName(status)} (${this.errorText(status)}).`;
-    if (isFault(status)) return new SinterError("gpu-fault", `${text} The device's context is made anew; this run has no result.`);
+    if (isFault(status)) return new SinterError("gpu-fault", `${text} This run has no result, and this process can use the GPU no more.`);
     return new SinterError(status === CUDA_STATUS.outOfMemory ? "limit-exceeded" : "gpu-error", text);
   }
 

@@ -3,7 +3,7 @@
  * as host code, so that all logic above it is tested where no GPU is.
  *
  * Addresses and handles are numbers (below 2^53). Whoever makes something disposes it. After a fault (`isLost`) every
- * handle is dead, disposing does nothing, and a new `Gpu` is opened.
+ * handle is dead and disposing does nothing.
  */
 import type { NativeMemory } from "../memory.ts";
 
@@ -53,7 +53,7 @@ export interface GpuLaunch {
   readonly tensorMaps: readonly TensorMapValues[];
 }
 
-/** What was captured from a stream, to be launched as one. */
+/** Kernel launches that are launched as one. */
 export interface GpuGraph {
   readonly handle: number;
   dispose(): void;
@@ -72,8 +72,8 @@ export interface GpuStream {
   launch(launch: GpuLaunch): void;
   copyIn(to: number, from: number, sizeBytes: number): void;
   copyOut(to: number, from: number, sizeBytes: number): void;
-  /** What `record` puts into the stream, as a graph; nothing of it runs yet. */
-  capture(record: () => void): GpuGraph;
+  /** Launches as a graph, in which each waits for those of `after` (indices of earlier ones) and for no other. Nothing runs yet. */
+  graph(launches: readonly GpuLaunch[], after: readonly (readonly number[])[]): GpuGraph;
   launchGraph(graph: GpuGraph): void;
   event(): GpuEvent;
   /** Waits on the calling thread. @throws SinterError "gpu-fault" */

@@ -1,7 +1,7 @@
 /**
  * The memory a kernel launch is described in: configuration, attributes, parameters, tensor maps. One block serves all
  * launches of a thread, since the driver copies what it needs during the call.
- * Sources: cuda.h, CUlaunchConfig, CUlaunchAttribute, cuTensorMapEncodeTiled, cuTensorMapEncodeIm2col.
+ * Sources: cuda.h, CUlaunchConfig, CUDA_KERNEL_NODE_PARAMS_v2, CUlaunchAttribute, cuTensorMapEncodeTiled, cuTensorMapEncodeIm2col.
  */
 import { assert } from "../../base/index.ts";
 import { NativeMemory } from "../memory.ts";
@@ -10,6 +10,8 @@ import type { GpuLaunch, TensorMapValues } from "./gpu.ts";
 
 const CONFIG = { grid: 0, block: 12, sharedBytes: 24, stream: 32, attributes: 40, attributeCount: 48, bytes: 64 } as const;
 const ATTRIBUTE = { id: 0, value: 8, bytes: 72 } as const;
+/** CUDA_KERNEL_NODE_PARAMS_v2, at its place in the block. */
+const NODE = { kernel: 160, grid: 168, params: 200, extra: 208, kern: 216, context: 224 } as const;
 const CLUSTER_DIMENSION = 4;
 const MAX_PARAMS = 256;
 const MAX_TENSOR_MAPS = 8;
@@ -42,18 +44,42 @@ export class LaunchBlock {
 
   /** @returns CUDA's status */
   launch(launch: GpuLaunch, stream: number): number {
-    const { kernel, grid, block, sharedBytes, cluster, slots, tensorMaps } = launch;
-    assert(slots.length <= MAX_PARAMS && tensorMaps.length <= MAX_TENSOR_MAPS, `${slots.length} parameters and ${tensorMaps.length} tensor maps`);
+    const { kernel, grid, block, sharedBytes, cluster } = launch;
     if (grid.includes(0)) return 0;
     grid.forEach((size, i) => this.#view.setUint32(CONFIG.grid + 4 * i, size, true));
     [block, 1, 1, sharedBytes].forEach((size, i) => this.#view.setUint32(CONFIG.block + 4 * i, size, true));
     this.#put(CONFIG.stream, stream);
     this.#put(CONFIG.attributes, this.#base + AT.attributes);
     this.#view.setUint32(CONFIG.attributeCount, cluster ? 1 : 0, true);
-    if (cluster) {
-      this.#view.setUint32(AT.attributes + ATTRIBUTE.id, CLUSTER_DIMENSION, true);
-      cluster.forEach((size, i) => this.#view.setUint32(AT.attributes + ATTRIBUTE.value + 4 * i, size, true));
-    }
+    this.#cluster(cluster);
+    const status = this.#parameters(launch);
+    return status !== 0 ? status : this.#driver.status("cuLaunchKernelEx", this.#base + AT.config, kernel.handle, this.#base + AT.pointers, 0);
+  }
+
+  /** Adds the launch, of at least one block, to a graph. @param after nodes it waits for. @returns its node */
+  addTo(graph: number, launch: GpuLaunch, after: readonly number[], check: (status: number, what: string) => void): number {
+    const { kernel, grid, block, sharedBytes, cluster } = launch;
+    using list = NativeMemory.allocate(8 * Math.max(1, after.length));
+    new BigUint64Array(list.view().buffer, 0, after.length).set(after.map(BigInt));
+    check(this.#parameters(launch), "encoding a tensor map");
+    this.#put(NODE.kernel, kernel.handle);
+    [...grid, block, 1, 1, sharedBytes].forEach((size, i) => this.#view.setUint32(NODE.grid + 4 * i, size, true));
+    for (const [offset, value] of [[NODE.params, this.#base + AT.pointers], [NODE.extra, 0], [NODE.kern, 0], [NODE.context, 0]] as const) this.#put(offset, value);
+    check(this.#driver.status("cuGraphAddKernelNode_v2", this.#driver.out, graph, Number(list.address), after.length, this.#base + NODE.kernel), "adding a kernel to a graph");
+    const node = this.#driver.handle();
+    this.#cluster(cluster);
+    if (cluster) check(this.#driver.status("cuGraphKernelNodeSetAttribute", node, CLUSTER_DIMENSION, this.#base + AT.attributes + ATTRIBUTE.value), "setting the cluster of a kernel in a graph");
+    return node;
+  }
+
+  #cluster(cluster: GpuLaunch["cluster"]): void {
+    this.#view.setUint32(AT.attributes + ATTRIBUTE.id, CLUSTER_DIMENSION, true);
+    cluster?.forEach((size, i) => this.#view.setUint32(AT.attributes + ATTRIBUTE.value + 4 * i, size, true));
+  }
+
+  /** Writes parameters and tensor maps, and where they are. @returns CUDA's status */
+  #parameters({ slots, tensorMaps }: GpuLaunch): number {
+    assert(slots.length <= MAX_PARAMS && tensorMaps.length <= MAX_TENSOR_MAPS, `${slots.length} parameters and ${tensorMaps.length} tensor maps`);
     for (const [i, value] of slots.entries()) {
       this.#view.setBigInt64(AT.slots + 8 * i, BigInt(value), true);
       this.#put(AT.pointers + 8 * i, this.#base + AT.slots + 8 * i);
@@ -63,7 +89,7 @@ export class LaunchBlock {
       if (status !== 0) return status;
       this.#put(AT.pointers + 8 * (slots.length + i), this.#base + AT.tensorMaps + TENSOR_MAP_BYTES * i);
     }
-    return this.#driver.status("cuLaunchKernelEx", this.#base + AT.config, kernel.handle, this.#base + AT.pointers, 0);
+    return 0;
   }
 
   #encode(map: TensorMapValues, at: number): number {

@@ -214,19 +214,17 @@ export class EmulatedGpu implements Gpu {
   }
 }
 
-/** Runs at once what is put in, or keeps it while a graph is captured. */
+/** Runs at once what is put in. */
 class EmulatedStream implements GpuStream {
   readonly #gpu: EmulatedGpu;
   readonly #graphs = new Map<number, GpuLaunch[]>();
-  #captured: GpuLaunch[] | undefined;
 
   constructor(gpu: EmulatedGpu) {
     this.#gpu = gpu;
   }
 
   launch(launch: GpuLaunch): void {
-    if (this.#captured) this.#captured.push(launch);
-    else this.#gpu.run(launch);
+    this.#gpu.run(launch);
   }
 
   copyIn(to: number, from: number, sizeBytes: number): void {
@@ -237,13 +235,20 @@ class EmulatedStream implements GpuStream {
     this.#gpu.download(to, from, sizeBytes);
   }
 
-  capture(record: () => void): GpuGraph {
-    const launches: GpuLaunch[] = [];
-    this.#captured = launches;
-    record();
-    this.#captured = undefined;
+  /** In the given order, or in another that the waits allow: the last that may go first does. */
+  graph(launches: readonly GpuLaunch[], after: readonly (readonly number[])[]): GpuGraph {
+    const ordered: GpuLaunch[] = [];
+    const done = new Set<number>();
+    while (done.size < launches.length) {
+      for (let i = launches.length - 1; i >= 0; i--) {
+        if (done.has(i) || !after[i]!.every((earlier) => done.has(earlier))) continue;
+        done.add(i);
+        ordered.push(launches[i]!);
+        break;
+      }
+    }
     const handle = this.#graphs.size;
-    this.#graphs.set(handle, launches);
+    this.#graphs.set(handle, ordered);
     return { handle, dispose: () => this.#graphs.set(handle, []) };
   }
 

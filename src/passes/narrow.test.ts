@@ -18,7 +18,7 @@ function narrowed(nodes: readonly NodeDescription[], x: readonly number[], const
     initializers: Object.fromEntries(Object.entries(constants).map(([name, dims], i) => [name, numbered(dims, i + 1)])),
   }));
   inferTypes(graph);
-  runPasses(graph, { evaluate: evaluateNode, bfloat16: true });
+  runPasses(graph, { evaluate: evaluateNode, narrow: { type: "bfloat16", attention: false, everywhere: false } });
   const steps = schedule(graph, { ...PROCESSOR_KERNELS, bfloat16: true }).steps.map((step) => (step.kind === "kernel" ? printKernel(step.kernel) : step.kind));
   return { graph, steps };
 }

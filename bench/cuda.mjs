@@ -1,0 +1,175 @@
+// What do engines do on this machine's GPU? Agreement with this machine's processor, latency with the data on the device
+// and from host to host, load and unload, a fault contained. Each stage is apart: one that fails loses no other.
+// Usage: npm run bench cuda [STAGE…] [--models=FOLDER] [--level=N] [--precision=fp16,fp32] [--batches=1,8,32,128] [--model=bert-base-ts,resnet50-ts]
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { build, Engine, Tensor } from "../dist/index.js";
+import { makeFeeds } from "../dist/cli/feeds.js";
+import { openCudaCompiler, openGpu } from "../dist/native/index.js";
+import { mlp, mlpReference, floats } from "../dist/testing/small-models.js";
+
+const flags = Object.fromEntries(process.argv.slice(2).filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2).split("=")));
+const words = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
+const list = (name, otherwise) => (flags[name] ?? otherwise).split(",");
+const batches = list("batches", "1,8,32,128").map(Number);
+const precisions = list("precision", "fp16,fp32");
+const level = Number(flags.level ?? 3);
+const models = flags.models ?? ".cache/models";
+const folder = mkdtempSync(join(tmpdir(), "sinter-bench-cuda-"));
+const largest = Math.max(16, ...batches);
+
+const tokens = (batch) => ({ input_ids: [batch, 128], attention_mask: [batch, 128] });
+const image = (name) => (batch) => ({ [name]: [batch, 3, 224, 224] });
+const SHAPES = {
+  "bert-base-ts": tokens, "bart-large-encoder-ts": tokens, "t5-small-encoder-ts": tokens, "gpt2-ts": tokens,
+  "resnet50-ts": image("input"), "efficientnet_b0-ts": image("input"), "mobilenet_v3_large-ts": image("input"),
+};
+
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+const ms = (value) => value.toFixed(3).padStart(9);
+const profileOf = (shapes) => ({ min: shapes(1), opt: shapes(Number(flags.opt ?? 8)), max: shapes(largest) });
+const profiles = (shapes) => { const { min, opt, max } = profileOf(shapes); return [Object.fromEntries(Object.keys(min).map((name) => [name, { min: min[name], opt: opt[name], max: max[name] }]))]; };
+const feedsOf = (engine, shapes, seed = 1) => makeFeeds(engine.inputs, { shapes, files: [], seed }, {});
+
+/** The largest absolute difference over the largest absolute value; and of results without their mean over the batch, the cosine. */
+function agreement(actual, expected) {
+  let [difference, most] = [0, 0];
+  for (let i = 0; i < expected.data.length; i++) {
+    difference = Math.max(difference, Math.abs(actual.data[i] - expected.data[i]));
+    most = Math.max(most, Math.abs(expected.data[i]));
+  }
+  const rows = expected.dims[0];
+  const size = expected.data.length / rows;
+  const centred = (data) => {
+    const means = Float64Array.from({ length: size }, (_, j) => { let sum = 0; for (let i = 0; i < rows; i++) sum += data[i * size + j]; return sum / rows; });
+    return Float64Array.from(data, (value, i) => value - means[i % size]);
+  };
+  const [a, b] = [centred(actual.data), centred(expected.data)];
+  let [ab, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) { ab += a[i] * b[i]; aa += a[i] * a[i]; bb += b[i] * b[i]; }
+  return { relative: difference / most, cosine: ab / Math.sqrt(aa * bb) };
+}
+
+async function doctor() {
+  const gpu = openGpu();
+  console.log(JSON.stringify(gpu.description), openCudaCompiler().identity, JSON.stringify(gpu.memory()));
+}
+
+async function small() {
+  const output = join(folder, "mlp.engine");
+  await build(mlp(), { output, target: "cuda", level: 1 });
+  const engine = Engine.loadSync(output);
+  for (const batch of [1, 3, 16]) {
+    const { y } = await engine.run({ x: new Tensor("float32", floats(batch * 16, batch), [batch, 16]) });
+    const want = mlpReference(floats(batch * 16, batch), batch);
+    console.log(`mlp batch ${batch}: largest difference ${Math.max(...y.data.map((value, i) => Math.abs(value - want[i])))}`);
+  }
+  engine.dispose();
+}
+
+async function cycles() {
+  const output = join(folder, "mlp.engine");
+  const gpu = openGpu();
+  const x = new Tensor("float32", floats(16), [1, 16]);
+  const once = async () => {
+    const engine = Engine.loadSync(output);
+    await engine.run({ x });
+    engine.dispose();
+  };
+  for (let i = 0; i < 5; i++) await once();
+  const before = gpu.memory().freeBytes;
+  const started = performance.now();
+  for (let i = 0; i < 1000; i++) await once();
+  console.log(`1000 load/unload cycles: ${((performance.now() - started) / 1000).toFixed(2)} ms each; free device memory ${before} before, ${gpu.memory().freeBytes} after`);
+}
+
+/** A compiler whose kernels write where nothing is. */
+function faulty() {
+  const compiler = openCudaCompiler();
+  return { identity: `${compiler.identity}, faulty`, compile: (source, arch, form) => compiler.compile(source.replace(/(extern "C" __global__[^{]*\{)/, "$1\n  *(volatile int*)16 = 1;"), arch, form) };
+}
+
+async function fault() {
+  const [good, bad] = [join(folder, "mlp.engine"), join(folder, "bad.engine")];
+  await build(mlp(), { output: bad, target: "cuda", level: 0, cudaCompiler: faulty() });
+  const engine = Engine.loadSync(good);
+  const broken = Engine.loadSync(bad);
+  const x = new Tensor("float32", floats(16), [1, 16]);
+  await engine.run({ x });
+  const told = (run) => run.then(() => "FAIL: it ran", ({ code, message }) => `${code}: ${message}`);
+  console.log(`the faulty engine: ${await told(broken.run({ x }))}`);
+  console.log(`another one on the GPU: ${await told(engine.run({ x }))}`);
+  const host = join(folder, "host.engine");
+  await build(mlp(), { output: host, level: 0 });
+  console.log(`one on the processor: ${(await Engine.loadSync(host).run({ x })).y.data.length === 8 ? "goes on" : "FAIL"}`);
+}
+
+async function measure(name) {
+  const shapes = SHAPES[name];
+  const path = join(models, `${name}.onnx`);
+  const host = join(folder, `${name}.x64.engine`);
+  await build(path, { output: host, level: 0, profiles: profiles(shapes) });
+  const reference = Engine.loadSync(host);
+  const feeds16 = feedsOf(reference, shapes(16));
+  const expected = await reference.run(feeds16);
+  reference.dispose();
+  for (const precision of precisions) {
+    const output = join(folder, `${name}.${precision}.engine`);
+    const { elapsedMs, report } = await build(path, { output, target: "cuda", precision, level, profiles: profiles(shapes) });
+    const engine = Engine.loadSync(output);
+    const context = engine.createContext();
+    const actual = await context.run(feeds16);
+    for (const [key, value] of Object.entries(expected)) {
+      const { relative, cosine } = agreement(actual[key], value);
+      console.log(`${name} ${precision} ${key}: relative ${relative.toExponential(2)}, cosine ${cosine.toFixed(6)}`);
+    }
+    console.log(`${name} ${precision}: ${report.steps.length} steps, ${report.referenceSteps.length} on the reference, built in ${(elapsedMs / 1000).toFixed(1)} s`);
+    for (const batch of batches) {
+      const feeds = feedsOf(engine, shapes(batch));
+      context.deviceTimes(feeds, 10);
+      const device = median(context.deviceTimes(feeds, 50));
+      for (let i = 0; i < 10; i++) await context.run(feeds);
+      const times = [];
+      for (let i = 0; i < 50; i++) {
+        const before = performance.now();
+        await context.run(feeds);
+        times.push(performance.now() - before);
+      }
+      console.log(`${name} ${precision} batch ${String(batch).padStart(3)}: device ${ms(device)} ms, host to host ${ms(median(times))} ms (+${ms(median(times) - device)})`);
+    }
+    if ("kernels" in flags) kernels(context, feedsOf(engine, shapes(Number(flags.kernels || 1))));
+    engine.dispose();
+  }
+}
+
+/** Where the time goes, by tactic. */
+function kernels(context, feeds) {
+  context.profile(feeds);
+  const sums = new Map();
+  for (const { label, ns, flops } of context.profile(feeds)) {
+    const key = `${label.tactic}`;
+    const sum = sums.get(key) ?? { ns: 0, count: 0, flops: 0, most: 0, name: "" };
+    sum.ns += ns; sum.count++; sum.flops += flops;
+    if (ns > sum.most) { sum.most = ns; sum.name = `${label.name} ${label.operators.join("+")}`.slice(0, 60); }
+    sums.set(key, sum);
+  }
+  for (const [key, { ns, count, flops, most, name }] of [...sums].sort((a, b) => b[1].ns - a[1].ns).slice(0, 14)) console.log(`    ${(ns / 1e3).toFixed(1).padStart(8)} us  ${String(count).padStart(3)} x  ${(flops / ns / 1e3).toFixed(1).padStart(6)} TFLOP/s  ${key}; longest ${(most / 1e3).toFixed(1)} us ${name}`);
+}
+
+const STAGES = { doctor, small, cycles, fault, models: async () => { for (const name of list("model", "bert-base-ts,resnet50-ts")) await attempt(name, () => measure(name)); } };
+
+async function attempt(name, stage) {
+  const started = performance.now();
+  try {
+    await stage();
+  } catch (error) {
+    console.log(`FAIL ${name}: ${error.stack}`);
+    process.exitCode = 1;
+  }
+  console.log(`-- ${name}: ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+for (const name of words.length > 0 ? words : Object.keys(STAGES)) await attempt(name, STAGES[name]);
+rmSync(folder, { recursive: true, force: true });
+process.exit();
