@@ -84,7 +84,7 @@ class X64Target implements Target {
   requirePrecision(precision: Precision): void {
     const isa = this.#isa;
     if (precision !== "bf16" || isa.bf16) return;
-    throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${this.#isLimited ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
+    throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${this.#isLimited ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or with --precision int8${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
   }
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {
@@ -103,7 +103,7 @@ class CudaTarget implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
-  readonly kernels: TargetKernels = { bfloat16: false, integers: false, sequential: false };
+  readonly kernels: TargetKernels = { bfloat16: false, narrowCopies: false, integers: false, sequential: false };
   readonly #arch: CudaArch;
   readonly #compiler: CudaCompiler;
   readonly #form: "cubin" | "ptx";
