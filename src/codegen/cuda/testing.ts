@@ -55,14 +55,16 @@ export function hostLibraryOf(kernels: readonly CudaKernel[]): HostLibrary {
   return new HostLibrary([PRELUDE, ...kernels.map(renamed)].join("\n"), kernels.map((_, i) => `k${i}`));
 }
 
-/** Each in a namespace, since their helper functions have the same names. */
-const renamed = ({ source, launch }: CudaKernel, i: number): string => `namespace n${i} {\n${source.replace(` ${launch.entry}(`, ` k${i}(`)}\n}\nusing n${i}::k${i};`;
+const renamed = ({ source, launch }: CudaKernel, i: number): string => source.replace(` ${launch.entry}(`, ` k${i}(`);
+
+/** Kernels side by side whose helper functions have the same names. */
+const apart = (kernel: CudaKernel, i: number): string => `namespace n${i} {\n${renamed(kernel, i)}\n}`;
 
 /** Registers, spilled bytes and stack of each kernel, by what ptxas reports. */
 export function assembled(kernels: readonly CudaKernel[], target: CudaArch = HOPPER): { readonly registers: number; readonly spilled: number; readonly stack: number }[] {
   const folder = mkdtempSync(join(tmpdir(), "sinter-cuda-"));
   try {
-    writeFileSync(join(folder, "kernels.cu"), [PRELUDE, ...kernels.map(renamed)].join("\n"));
+    writeFileSync(join(folder, "kernels.cu"), [PRELUDE, ...kernels.map(apart)].join("\n"));
     const arch = archName(target);
     const { stderr, status } = spawnSync("nvcc", ["-std=c++17", "-w", `-gencode=arch=${arch.replace("sm", "compute")},code=${arch}`, "-cubin", "-Xptxas", "-v", "-o", join(folder, "kernels.cubin"), join(folder, "kernels.cu")], { encoding: "utf8" });
     if (status !== 0) throw new Error(stderr);

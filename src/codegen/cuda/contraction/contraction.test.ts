@@ -86,6 +86,12 @@ describe("candidates", () => {
     assert.ok(loadOfA && !loadOfA.includes("copyAsync16("));
   });
 
+  test("integers, and results that are wanted twice, are left to others", () => {
+    const { kernel } = matmulSample({ dtype: "bfloat16", m: 64, n: 64, k: 64 });
+    assert.deepEqual(matmul({ dtype: "int8", output: "float32", m: 64, n: 64, k: 64 }), []);
+    assert.deepEqual(matmulTactics({ ...kernel, copy: kernel.output }, HOPPER, () => undefined, new Map()), []);
+  });
+
   test("equal shapes give equal text, so that layers share code", () => {
     const of = (): string => named(matmul({ dtype: "bfloat16", m: seq, n: 768, k: 768, constant: true, epilogue: true, bindings }), "wgmma 128x128 stages 6").source;
     assert.equal(of(), of());

@@ -30,7 +30,7 @@ export interface ConvShape {
 export function convShape(conv: ConvKernel): ConvShape | undefined {
   const spatial = conv.kernel.length;
   const element = conv.input.dtype;
-  if ((spatial !== 1 && spatial !== 2) || !isMultiplied(element) || conv.weights.dtype !== element) return undefined;
+  if ((spatial !== 1 && spatial !== 2) || !isMultiplied(element) || conv.weights.dtype !== element || conv.copy) return undefined;
   const last = <T>(values: readonly T[]): readonly T[] => (conv.inputChannelsFirst ? [values[0]!, ...values.slice(2), values[1]!] : values);
   const four = <T>(values: readonly T[], missing: T): readonly [T, T, T, T] => (spatial === 1 ? [values[0]!, missing, values[1]!, values[2]!] : [values[0]!, values[1]!, values[2]!, values[3]!]);
   const pair = (values: readonly number[], missing: number): readonly [number, number] => (spatial === 1 ? [missing, values[0]!] : [values[0]!, values[1]!]);

@@ -43,8 +43,7 @@ export function mappedLoad(text: KernelText, operand: MappedOperand, batch = ope
   };
 }
 
-export function mapElement(element: Multiplied): "float16" | "bfloat16" | "tf32" | "uint8" {
-  if (element === "float32") return "tf32";
-  return element === "float16" || element === "bfloat16" ? element : "uint8";
+/** float32 is rounded to tf32 on its way. */
+export function mapElement(element: Multiplied): "float16" | "bfloat16" | "tf32" {
+  return element === "float32" ? "tf32" : element;
 }
-

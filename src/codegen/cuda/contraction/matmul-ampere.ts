@@ -98,7 +98,6 @@ extern "C" __global__ void __launch_bounds__(${threads}, ${blocks}) product(${te
 function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands, p: AmpereParameters): string {
   const [height, width] = p.tile;
   const parts = { rows: height / p.warps[0] / 16, columns: width / p.warps[1] / 8 };
-  const sum = problem.element === "int8" ? "int" : "float";
   const { output } = problem;
   return `
   extern __shared__ __align__(1024) u8 memory[];
@@ -117,7 +116,7 @@ function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands
     if (step < steps) { aLoad(to, step); bLoad(to + A_BYTES, step); }
     copyCommit();
   };
-  ${sum} d[${parts.rows}][${parts.columns * 4}] = {};
+  float d[${parts.rows}][${parts.columns * 4}] = {};
   #pragma unroll
   for (int s = 0; s < STAGES - 1; s++) load(s);
   const int warpRow = warp / ${p.warps[1]} * ${parts.rows * 16}, warpColumn = warp % ${p.warps[1]} * ${parts.columns * 8};
@@ -139,7 +138,7 @@ ${isShort(problem, operands) ? "  #pragma unroll\n" : ""}  for (int step = 0; st
       ${problem.element === "float32" ? preciseProducts(parts) : `#pragma unroll
       for (int i = 0; i < ${parts.rows}; i++) {
         #pragma unroll
-        for (int j = 0; j < ${parts.columns}; j++) multiply(*(${sum}(*)[4])&d[i][j * 4], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+        for (int j = 0; j < ${parts.columns}; j++) multiply(*(float(*)[4])&d[i][j * 4], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
       }`}
     }
   }

@@ -195,7 +195,6 @@ function producerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
 function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p: HopperParameters): string {
   const [, width] = p.tile;
   const parts = partsOf(p);
-  const sum = problem.element === "int8" ? "int" : "float";
   const release = (stage: string): string => p.multicast > 1 ? `if (lane < 2) barrierArriveAt(empty + 8 * (${stage}), lane);` : `if (lane == 0) barrierArrive(empty + 8 * (${stage}));`;
   const b = loads.bColumnsContiguous ? "matrixAt(b + 2048 * k, 8192, 1024)" : "matrixAt(b + 32 * k, 16, 1024)";
   const own = p.alternate ? "" : `(warpgroup - 1) * ${parts * 64} + `;
@@ -210,7 +209,7 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
   return `${movesRegisters(p) ? "\n    registersGrow<232>();" : ""}
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
     ${p.alternate ? "if (warpgroup == 2) namedArriveAt(1, 256);\n    " : ""}${begin}
-      ${sum} d[${parts}][${width / 2}] = {};
+      float d[${parts}][${width / 2}] = {};
       ${p.alternate ? "namedSyncAt(warpgroup, 256);" : ""}
       for (int step = firstStep; step < lastStep; step++) {
         const u32 a = ring + stage * STAGE_BYTES${p.alternate ? "" : ` + (warpgroup - 1) * ${parts * 8192}`}, b = ring + stage * STAGE_BYTES + A_BYTES;

@@ -18,7 +18,7 @@ import { isAligned } from "./tensor-map.ts";
 /** Undefined when the product is not of a kind that the matrix units do. */
 export function matmulProblem(kernel: MatmulKernel): Problem | undefined {
   const element = kernel.a.buffer.dtype;
-  if (!isMultiplied(element) || kernel.b.buffer.dtype !== element || kernel.batch.length > 3) return undefined;
+  if (!isMultiplied(element) || kernel.b.buffer.dtype !== element || kernel.copy || kernel.batch.length > 3) return undefined;
   const strides = stridesOf(kernel.output);
   if (!["float16", "bfloat16", "float32"].includes(kernel.output.dtype) || strides.at(-1) !== 1) return undefined;
   return {

@@ -21,19 +21,18 @@ const list = (count: number, item: (i: number) => string, separator = ","): stri
 export function warpgroupProduct(p: WarpgroupProduct): string {
   const element = ELEMENTS[p.element];
   const count = p.columns / 2;
-  const [sum, constraint] = element.integer ? ["int", "+r"] : ["float", "+f"];
   const first = count;
   const a = p.aInRegisters ? `{${list(4, (i) => `%${first + i}`)}}` : `%${first}`;
   const b = first + (p.aInRegisters ? 4 : 1);
   const half = element.bytes === 2;
-  const flags = element.integer ? "" : `, 1, 1${half ? `${p.aInRegisters ? "" : ", 0"}, ${p.bColumnsContiguous ? 1 : 0}` : ""}`;
+  const flags = `, 1, 1${half ? `${p.aInRegisters ? "" : ", 0"}, ${p.bColumnsContiguous ? 1 : 0}` : ""}`;
   const inputs = p.aInRegisters ? `${list(4, (i) => `"r"(a[${i}])`)}, "l"(b)` : `"l"(a), "l"(b)`;
   return `
-__device__ __forceinline__ void ${p.name}(${sum} (&d)[${count}], ${p.aInRegisters ? "const u32 (&a)[4]" : "u64 a"}, u64 b, int accumulate) {
+__device__ __forceinline__ void ${p.name}(float (&d)[${count}], ${p.aInRegisters ? "const u32 (&a)[4]" : "u64 a"}, u64 b, int accumulate) {
   asm volatile("{\\n.reg .pred p;\\nsetp.ne.b32 p, %${b + 1}, 0;\\n"
-    "wgmma.mma_async.sync.aligned.m64n${p.columns}k${32 / element.bytes}.${element.integer ? "s32" : "f32"}.${element.ptx}.${element.ptx} "
+    "wgmma.mma_async.sync.aligned.m64n${p.columns}k${32 / element.bytes}.f32.${element.ptx}.${element.ptx} "
     "{${list(count, (i) => `%${i}`)}}, ${a}, %${b}, p${flags};\\n}"
-    : ${list(count, (i) => `"${constraint}"(d[${i}])`)}
+    : ${list(count, (i) => `"+f"(d[${i}])`)}
     : ${inputs}, "r"(accumulate));
 }
 `;
@@ -41,14 +40,12 @@ __device__ __forceinline__ void ${p.name}(${sum} (&d)[${count}], ${p.aInRegister
 
 /** \`void multiply(sums, a, b)\`: 16 rows by 8 columns on one warp; a step of 32 bytes of a row (16 for float32). */
 export function warpProduct(element: Multiplied): string {
-  const { ptx, bytes, integer } = ELEMENTS[element];
-  const [sum, constraint] = integer ? ["int", "+r"] : ["float", "+f"];
-  const total = integer ? "s32" : "f32";
+  const { ptx, bytes } = ELEMENTS[element];
   const depth = 32 / bytes;
   return `
-__device__ __forceinline__ void multiply(${sum} (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm volatile("mma.sync.aligned.m16n8k${depth}.row.col.${total}.${ptx}.${ptx}.${total} {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-    : "${constraint}"(d[0]), "${constraint}"(d[1]), "${constraint}"(d[2]), "${constraint}"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+__device__ __forceinline__ void multiply(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm volatile("mma.sync.aligned.m16n8k${depth}.row.col.f32.${ptx}.${ptx}.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 `;
 }
