@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { dirname } from "node:path";
 import { type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { writeEngine } from "./engine/index.ts";
-import { type Bindings, type Buffer, type CompiledKernel, type Graph, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
+import { type Buffer, type CompiledKernel, type Graph, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
 import { link, type ManifestIdentity } from "./link/index.ts";
 import { MappedFile, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";

@@ -5,8 +5,8 @@
  * decide (the count of NonZero's results) is known when the step that counts it has run; the segments after it that need
  * it are filled anew in each run. The caller's memory is used where it lies when it is native.
  */
-import { assert, byteLength, type DType, elementCount, isArrayOf, SinterError, Tensor, UserError } from "../base/index.ts";
-import type { DimIndex, DimTable, ManifestKernel, ManifestLabel, ManifestSize, ManifestValue } from "../engine/index.ts";
+import { assert, byteLength, elementCount, SinterError, Tensor, UserError } from "../base/index.ts";
+import type { DimIndex, ManifestKernel, ManifestLabel, ManifestSize, ManifestValue } from "../engine/index.ts";
 import { NativeMemory, viewMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";

@@ -5,11 +5,10 @@
  * every element once (or a few times, when it is cheap), and nobody else needs it. Everything else gets memory.
  */
 import type { DType } from "../base/index.ts";
-import { type Dim, dimsEqual, type Graph, isLoopType, isStatic, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
+import { type Dim, dimsEqual, type Graph, isLoopType, type Node, subgraphsOf, symbol, symbolsOf, usersOf, type Value } from "../ir/index.ts";
 import { isDataDependent, lowerings, opKey, sequentials } from "../ops/index.ts";
 import { isContraction } from "./contractions.ts";
 import type { TargetKernels } from "./target-kernels.ts";
-import { isNativeTransposedConv } from "./transposed-conv.ts";
 
 /** shape: small integers whose elements are dimension expressions, computed when a shape is bound. */
 export type Role = "contraction" | "loop" | "sequential" | "shape" | "reference" | "dead";

@@ -2,7 +2,7 @@
  * Weights of four bits stay four bits in the engine: DequantizeLinear of an int4 or uint4 constant reads sinter.Unpack4
  * of its bytes, which kernels compute as they load.
  */
-import { constantValue, type Node, type Value } from "../../ir/index.ts";
+import { constantValue, type Value } from "../../ir/index.ts";
 import type { Editor, Rule } from "../editor.ts";
 import { constantNumbers, isNode } from "./operands.ts";
 

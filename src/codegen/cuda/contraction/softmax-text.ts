@@ -3,7 +3,7 @@
  * another, with a running maximum and sum per query.
  * Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018.
  */
-import { type AttentionKernel, type Epilogue } from "../../../ir/index.ts";
+import type { AttentionKernel, Epilogue } from "../../../ir/index.ts";
 import { pairText } from "./epilogue-text.ts";
 import type { KernelText } from "./kernel-text.ts";
 

@@ -1,15 +1,10 @@
-/**
- * From a loop kernel to machine code: tiles of rows, loops between rows and lanes, one vector loop over the lane axis.
- * Rows are counted like an odometer, so that their indices cost no division but at the start of a tile.
- */
-import { DTYPE_BITS } from "../../../base/index.ts";
+
 import { FunctionBuilder, type Isa, type VReg } from "../function.ts";
 import { ExprEmitter } from "./emitter.ts";
 import { type FlatKernel, flattenKernel } from "../../flatten.ts";
-import { type Axis, type Buffer, type CompiledKernel, type Dim, dimAdd, dimCeilDiv, dimMin, dimMul, type Expr, type LoopKernel, visitExpr } from "../../loop-ir.ts";
+import { type Axis, type Buffer, type CompiledKernel, dimCeilDiv, type Expr, type LoopKernel, } from "../../loop-ir.ts";
 import { bytesMoved, totalWork } from "../../loop-cost.ts";
 import { ParamTable } from "./params.ts";
-import { elementBytes } from "./storage.ts";
 import { type LoopSchedule, scheduleLoop } from "./schedule.ts";
 import type { Gp, Scope } from "./scope.ts";
 import { transposeTile } from "./transpose.ts";

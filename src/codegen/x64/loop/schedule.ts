@@ -4,7 +4,7 @@
  * Axes on which a reduction depends come first, so that it is computed once outside the rest. A prefix of the axes, as
  * one linear row number, is divided into tiles; a kernel with little outside its lane axis divides that axis into chunks.
  */
-import { type Axis, affineOf, childrenOf, type Dim, dimAdd, dimCeilDiv, dimFloorDiv, dimMax, dimMul, type Expr, freeAxes, type ScalarOp, visitExpr } from "../../loop-ir.ts";
+import { type Axis, affineOf, childrenOf, type Dim, dimCeilDiv, dimFloorDiv, dimMax, dimMul, type Expr, freeAxes, } from "../../loop-ir.ts";
 import type { FlatKernel } from "../../flatten.ts";
 import { reducesOf, workWithin } from "../../loop-cost.ts";
 import { laneScore } from "./reducer.ts";
