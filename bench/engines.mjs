@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { makeFeeds } from "../dist/cli/feeds.js";
 import { build, Tensor, VERSION } from "../dist/index.js";
+import { textPictures } from "./pictures.mjs";
 import { profileOf, root } from "./zoo.mjs";
 
 const folder = join(root, ".cache/engines");
@@ -21,5 +22,7 @@ export async function engineOf(model, { level = 3, rebuild = false, precision = 
 export function feedsOf(model, engine, shapes, seed = 1) {
   const feeds = makeFeeds(engine.inputs, { shapes, files: [], seed }, {});
   for (const [name, value] of Object.entries(model.values ?? {})) feeds[name] = new Tensor(feeds[name].type, [value], feeds[name].dims);
+  const { pictures } = model;
+  if (pictures) feeds[pictures] = new Tensor("float32", textPictures(root, feeds[pictures].dims), feeds[pictures].dims);
   return feeds;
 }

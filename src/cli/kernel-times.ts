@@ -54,12 +54,6 @@ export function kernelTable(kernels: readonly KernelTime[], peaks: Peaks): strin
   return `${title}\n${contractionShares(kernels)}${table(["kernel", "ms", "share", "GFLOP/s", "GB/s", "of the peak that binds", "tactic", "nodes"], rows)}`;
 }
 
-/** The share of the limit that the kernel is nearer to: the other one has room left whatever is done. */
-function reached(kernel: KernelTime, peaks: Peaks): string {
-  const [arithmetic, memory] = [kernel.gflops / peakOf(kernel, peaks), kernel.gbps / peaks.gbps];
-  return arithmetic >= memory ? `${percent(arithmetic)} arithmetic` : `${percent(memory)} memory`;
-}
-
 const PRODUCTS: readonly (readonly [ProductName, string])[] = [["bfloat", "bfloat16"], ["bytes", "bytes"], ["pairs", "16-bit pairs"]];
 
 /** What a contraction multiplies: its tactic names it, unless it is float32. */
@@ -71,6 +65,12 @@ function productOf(tactic: string): ProductName | undefined {
 function peakOf({ tactic }: KernelTime, peaks: Peaks): number {
   const product = productOf(tactic);
   return (product && peaks.products[product]) ?? peaks.gflops;
+}
+
+/** The share of the limit that the kernel is nearer to: the other one has room left whatever is done. */
+function reached(kernel: KernelTime, peaks: Peaks): string {
+  const [arithmetic, memory] = [kernel.gflops / peakOf(kernel, peaks), kernel.gbps / peaks.gbps];
+  return arithmetic >= memory ? `${percent(arithmetic)} arithmetic` : `${percent(memory)} memory`;
 }
 
 /** How the time of contractions divides among what they multiply, when that is not all float32. */

@@ -66,6 +66,7 @@ test("equal shapes have equal keys", () => {
   const s = symbol("s");
   assert.equal(dimKey(mul(add(b, 1), s)), dimKey(add(mul(s, b), s)));
   assert.equal(dimKey(floorDiv(mul(b, s, 768), mul(b, s))), "768");
+  assert.equal(dimKey(floorDiv(mul(b, sub(s, 1), 768), mul(b, sub(s, 1), 64))), "12");
   assert.equal(dimKey(ceilDiv(add(mul(b, 4), 1), 4)), dimKey(add(b, 1)));
   assert.equal(dimKey(sub(add(b, s), s)), "b");
 });

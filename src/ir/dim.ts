@@ -108,10 +108,10 @@ export function mul(...dims: readonly Dim[]): Dim {
   }, 1);
 }
 
-/** a / b when b is one term that divides every term of a; undefined otherwise. */
+/** a / b when b is one term that divides every term of a, or a sum that a is one term times of; undefined otherwise. */
 function exactDivide(a: Dim, b: Dim): Dim | undefined {
   const divisor = termsOf(b);
-  if (divisor.length !== 1) return dimEqual(a, b) ? 1 : undefined;
+  if (divisor.length !== 1) return dimEqual(a, b) ? 1 : divideBySum(a, b);
   const by = divisor[0]!;
   const quotient: Term[] = [];
   for (const term of termsOf(a)) {
@@ -125,6 +125,16 @@ function exactDivide(a: Dim, b: Dim): Dim | undefined {
     quotient.push({ coefficient: term.coefficient / by.coefficient, atoms });
   }
   return fromTerms(quotient);
+}
+
+function divideBySum(a: Dim, b: Dim): Dim | undefined {
+  const [first] = termsOf(a);
+  if (!first || termsOf(a).length !== termsOf(b).length) return undefined;
+  for (const term of termsOf(b)) {
+    const factor = exactDivide(fromTerms([first]), fromTerms([term]));
+    if (factor !== undefined && dimEqual(mul(factor, b), a)) return factor;
+  }
+  return undefined;
 }
 
 function binaryAtom(kind: "floorDiv" | "mod" | "min" | "max", a: Dim, b: Dim): Dim {

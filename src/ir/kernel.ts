@@ -62,9 +62,6 @@ export interface MatmulOperand {
   readonly zero?: ZeroPoint;
 }
 
-/** Storage types that contractions multiply. */
-export type ContractionType = "float32" | "bfloat16" | "int8" | "uint8";
-
 /** The type in which a contraction over elements of this type keeps its sums; undefined for types it does not multiply. */
 export function accumulatorOf(dtype: DType): "f32" | "i32" | undefined {
   if (dtype === "float32" || dtype === "bfloat16") return "f32";

@@ -215,7 +215,7 @@ class Scheduler {
     if (!this.kernels.narrowCopies) return undefined;
     const casts = (this.fusion.users.get(value) ?? []).filter((user) => user.op === "Cast" && user.outputs[0]?.dtype === "bfloat16" && this.fusion.roles.get(user) === "loop");
     const narrow = casts[0]?.outputs[0];
-    if (value.dtype !== "float32" || !narrow || this.fusion.inlined.has(narrow) || this.graph.outputs.includes(narrow) || this.narrowed.has(narrow)) return undefined;
+    if (!this.kernels.narrowCopies || value.dtype !== "float32" || !narrow || this.fusion.inlined.has(narrow) || this.graph.outputs.includes(narrow) || this.narrowed.has(narrow)) return undefined;
     const view = this.newView(narrow);
     this.viewOfValue.set(narrow, view);
     this.narrowed.add(narrow);

@@ -33,6 +33,8 @@ test("changed bytes, a changed signature and no signature are refused", () => {
   assert.throws(() => requireTrusted(path, digestOfFile(path), trustedKeys(mine)), /changed after it was signed/);
   writeFileSync(signaturePath(path), JSON.stringify({ format: 1, digest, key: "", publicKey: createPublicKey(ownKey(mine)).export({ type: "spki", format: "der" }).toString("base64"), signature: Buffer.alloc(64).toString("base64") }));
   assert.throws(() => signerOf(path, digest), /its signature is wrong/);
+  writeFileSync(signaturePath(path), JSON.stringify({ format: 1, digest, key: "", publicKey: "AAAA", signature: "" }));
+  assert.throws(() => signerOf(path, digest), /holds no public key/);
   writeFileSync(signaturePath(path), "{");
   assert.throws(() => signerOf(path, digest), /not a signature file/);
 });

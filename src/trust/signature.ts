@@ -2,7 +2,7 @@
  * Signatures of engines: a JSON file beside the engine with the digest of its bytes, the signer's public key and an
  * Ed25519 signature. It says who made the machine code, not that the code is right.
  */
-import { createHash, createPublicKey, sign, verify } from "node:crypto";
+import { createHash, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 import { closeSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
 import { UserError } from "../base/index.ts";
 import { keyId, ownKey } from "./keys.ts";
@@ -49,7 +49,7 @@ export function signEngine(engine: string, keys: string): string {
 export function signerOf(engine: string, digest: string): string {
   const file = readSignature(signaturePath(engine));
   if (file.digest !== digest) throw untrusted(engine, "its signature is of other bytes; the engine was changed after it was signed");
-  const publicKey = createPublicKey({ key: Buffer.from(file.publicKey, "base64"), format: "der", type: "spki" });
+  const publicKey = publicKeyOf(engine, file);
   if (publicKey.asymmetricKeyType !== "ed25519" || !verify(null, statement(digest), publicKey, Buffer.from(file.signature, "base64"))) throw untrusted(engine, "its signature is wrong");
   return keyId(publicKey);
 }
@@ -74,6 +74,14 @@ export function digestOfFile(path: string): string {
     if (file !== undefined) closeSync(file);
   }
   return hash.digest("hex");
+}
+
+function publicKeyOf(engine: string, file: SignatureFile): KeyObject {
+  try {
+    return createPublicKey({ key: Buffer.from(file.publicKey, "base64"), format: "der", type: "spki" });
+  } catch {
+    throw untrusted(engine, "its signature holds no public key");
+  }
 }
 
 /** What is signed: the digest with its purpose in front, so that no signature made for something else fits. */

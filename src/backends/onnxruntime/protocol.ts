@@ -8,7 +8,7 @@
 import type { TensorDescription } from "../../repository/index.ts";
 
 /** Address space of the shared file: inputs and outputs of one batch together. */
-export const SHARED_BYTES = 2 ** 30;
+export const SHARED_BYTES = 2 ** 29;
 /** Descriptors in the child: the socket and the shared file. */
 export const SOCKET_FD = 3;
 export const SHARED_FD = 4;

@@ -56,7 +56,7 @@ export function hostLibraryOf(kernels: readonly CudaKernel[]): HostLibrary {
 }
 
 /** Each in a namespace, since their helper functions have the same names. */
-const renamed = ({ source, launch }: CudaKernel, i: number): string => `namespace n${i} {\n${source.replace(` ${launch.entry}(`, ` k${i}(`)}\n}`;
+const renamed = ({ source, launch }: CudaKernel, i: number): string => `namespace n${i} {\n${source.replace(` ${launch.entry}(`, ` k${i}(`)}\n}\nusing n${i}::k${i};`;
 
 /** Registers, spilled bytes and stack of each kernel, by what ptxas reports. */
 export function assembled(kernels: readonly CudaKernel[], target: CudaArch = HOPPER): { readonly registers: number; readonly spilled: number; readonly stack: number }[] {

@@ -66,6 +66,7 @@ class Inserter {
   private readonly shared = new Set<Value>();
   private readonly made = new Map<Value, Quantized>();
   private readonly rows = new Map<Value, QuantizedRows>();
+  private readonly forms = new Map<Value, RowForm>();
   private count = 0;
 
   constructor(graph: Graph, layers: ReadonlyMap<Node, Layer>, plan: QuantizationPlan, switches: Value | undefined) {
@@ -128,12 +129,22 @@ class Inserter {
       const product = multiply(this.bytesOf(input, editor), weights);
       return shift ? add(product, float32Constant(shift)) : product;
     }
-    const form = rowFormOf(input);
+    const form = this.formOf(input);
     const own = form.smoothing ? scaledRows(weights, form.smoothing) : weights;
     const rows = this.rowsOf(input, form, editor);
     const product = multiply(rows, own);
     // What the least value itself contributes: it times the sums of the columns as rounded, as a zero point would.
     return rows.least ? add(product, editor.emit("Mul", [rows.least, float32Constant(columnSums(own))])) : product;
+  }
+
+  /** The same for all layers that read the value: its bytes are shared. */
+  private formOf(value: Value): RowForm {
+    const before = this.forms.get(value);
+    if (before) return before;
+    const readers = [...this.layers.values()].filter(({ name, input }) => input === value && this.planOf(name).input === "dynamic");
+    const form = rowFormOf(value, () => rowSizes(readers.map(({ weights }) => weights)));
+    this.forms.set(value, form);
+    return form;
   }
 
   private shiftOf(layer: Layer, name: string): Float32Array | undefined {
@@ -236,6 +247,18 @@ function scaledRows(weights: Value, factors: Float32Array): Value {
   const columns = Number(weights.dims![1]);
   const data = asTensor(weights)!.data as Float32Array;
   return float32Constant(data.map((item, i) => item * factors[Math.floor(i / columns)]!), weights.dims as readonly number[]);
+}
+
+/** Root mean square of each row, over several matrices of as many rows. */
+function rowSizes(matrices: readonly Value[]): Float64Array {
+  const sums = new Float64Array(Number(matrices[0]?.dims?.[0] ?? 0));
+  for (const weights of matrices) {
+    const columns = Number(weights.dims![1]);
+    const data = asTensor(weights)!.data as Float32Array;
+    for (let i = 0; i < data.length; i++) sums[Math.floor(i / columns)]! += data[i]! ** 2;
+  }
+  const count = matrices.reduce((sum, weights) => sum + Number(weights.dims![1]), 0);
+  return sums.map((sum) => Math.sqrt(sum / count));
 }
 
 /** Of each column, the sum of the weights that bytes stand for. */

@@ -234,7 +234,7 @@ test("draining finishes what was accepted and takes nothing new", async () => {
   const answer = new Promise<Plain>((resolve, reject) => {
     other.makeUnaryRequest(`${SERVICE}ModelInfer`, bytesOf(ModelInferRequest), plainOf(ModelInferResponse), one("slow", "FP32", [1], fp32([5])), (error, value) => (error ? reject(error) : resolve(value!)));
   });
-  await delay(80);
+  while (own.inFlight === 0) await delay(5);
   const drained = own.drain(2000);
   assert.deepEqual(Buffer.from(((await answer)["raw_output_contents"] as Uint8Array[])[0]!), fp32([5]));
   assert.equal(await drained, 0);

@@ -1,4 +1,4 @@
-export { GrpcFrontEnd, type GrpcOptions } from "./front-end.ts";
+export { GrpcFrontEnd } from "./front-end.ts";
 export { ModelInferRequest, ModelInferResponse } from "./messages.ts";
 export { METHODS } from "./methods.ts";
 export { decode, encode, type Message, type Plain } from "./schema.ts";

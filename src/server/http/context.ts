@@ -19,4 +19,6 @@ export interface HttpContext {
   readonly maxInputBytes: number;
   /** How long a client may take no byte of its reply. */
   readonly replyTimeoutMs: number;
+  /** While the server drains, every reply asks its client to go. */
+  readonly life: { draining: boolean };
 }

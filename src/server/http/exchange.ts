@@ -18,6 +18,8 @@ import { type BodyLimit, contentLength, readBody, UNKNOWN_LENGTH_BYTES } from ".
 const LEAST_COMPRESSED_BYTES = 512;
 /** Parts of a reply up to this size are joined, so that they leave in one buffer and their memory is free at once. */
 const JOINED_BYTES = 128 * 1024;
+/** Bodies up to this size are written as a string of their bytes. */
+const STRING_BYTES = 8 * 1024;
 const NOTHING = Buffer.alloc(0);
 
 export type Part = Uint8Array | string;
@@ -93,6 +95,7 @@ export class Exchange {
 
   empty(status = 200): void {
     if (this.response.headersSent || this.response.destroyed) return;
+    if (this.context.life.draining) this.response.shouldKeepAlive = false;
     this.response.writeHead(status, ["Content-Length", "0"]);
     this.response.end();
   }
@@ -117,6 +120,7 @@ export class Exchange {
       onDone?.();
       return;
     }
+    if (this.context.life.draining) response.shouldKeepAlive = false;
     const extra = headerBytes === undefined ? [] : ["Inference-Header-Content-Length", String(headerBytes)];
     const size = sizeOf(parts);
     const encoding = size < LEAST_COMPRESSED_BYTES ? "identity" : acceptedEncoding(this.header("accept-encoding"));
@@ -127,6 +131,8 @@ export class Exchange {
     }
     response.writeHead(status, ["Content-Type", contentType, "Content-Length", String(size), ...extra]);
     if (parts.length === 1 && typeof parts[0] === "string") response.end(parts[0]);
+    // Node joins headers with a body that is a string, and hands one with a body of bytes over in two pieces, which costs more.
+    else if (size <= STRING_BYTES) response.end(join(parts, size).toString("latin1"), "latin1");
     else if (size <= JOINED_BYTES) response.end(join(parts, size));
     else {
       this.#sendParts(parts, onDone);
@@ -173,10 +179,8 @@ export class Exchange {
 
   /** A client that reads nothing for long holds memory: it is cut off. */
   #watchSlowReader(): void {
-    const { socket } = this.response;
-    if (socket === null || this.response.writableFinished) return;
-    socket.setTimeout(this.context.replyTimeoutMs, () => socket.destroy());
-    this.response.once("finish", () => socket.setTimeout(0));
+    // Node destroys a socket whose time is up, and sets the keep-alive's time when the reply is complete.
+    if (!this.response.writableFinished) this.response.socket?.setTimeout(this.context.replyTimeoutMs);
   }
 
   /** Asks for the body of a client that waits to be asked. */

@@ -354,13 +354,41 @@ test("a body in chunks, and one that waits to be asked for", async () => {
   assert.match(refused, /^HTTP\/1.1 400 /);
 });
 
+test("a client that does not read its reply is cut off, and one that reads keeps its connection", async () => {
+  const own = await HttpFrontEnd.listen(server, { port: 0, replyTimeoutMs: 200 });
+  const head = (size: number): string => `POST /v2/models/identity_uint8/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\nContent-Length: ${size}\r\n\r\n`;
+  const stuck = connect(own.port, "127.0.0.1");
+  stuck.on("error", () => {});
+  const size = 32 * MIB;
+  stuck.write(head(size));
+  stuck.write(Buffer.alloc(size));
+  stuck.pause();
+  const { released } = server;
+  for (let waited = 0; server.released === released && waited < 5000; waited += 50) await delay(50);
+  assert.equal(server.released, released + 1, "the reply's memory was given back");
+  stuck.destroy();
+  const reader = connect(own.port, "127.0.0.1");
+  let received = 0;
+  reader.on("data", (chunk) => (received += chunk.length));
+  for (let i = 1; i <= 3; i++) {
+    reader.write(head(MIB));
+    reader.write(Buffer.alloc(MIB));
+    for (let waited = 0; received < i * MIB && waited < 5000; waited += 20) await delay(20);
+    await delay(250);
+  }
+  assert.ok(received > 3 * MIB && !reader.destroyed);
+  reader.destroy();
+  assert.equal(await own.drain(500), 0);
+});
+
 test("draining finishes what was accepted and takes nothing new", async () => {
   const own = await HttpFrontEnd.listen(server, { port: 0 });
   const url = `http://127.0.0.1:${own.port}/v2/models/slow/infer`;
   const answer = fetch(url, { method: "POST", body: JSON.stringify(tensor("FP32", [1], [5])) });
-  await delay(80);
+  while (own.inFlight === 0) await delay(5);
   const drained = own.drain(2000);
   await assert.rejects(fetch(url));
+  assert.equal((await answer).headers.get("connection"), "close");
   assert.match(await (await answer).text(), /"data":\[5\]/);
   assert.equal(await drained, 0);
 });

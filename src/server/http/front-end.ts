@@ -5,7 +5,8 @@
  * and then closes what is left.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import type { InferenceServer } from "../contract.ts";
 import { Extensions } from "../extensions/extensions.ts";
 import { BodyPool } from "../wire/body-pool.ts";
@@ -62,6 +63,9 @@ const ROUTES: Readonly<Record<RouteKind, { readonly methods: readonly Method[]; 
 };
 
 const MIB = 2 ** 20;
+/** A draining server is done when this many looks in a row, so far apart, find no request. */
+const QUIET_LOOKS = 4;
+const QUIET_MS = 25;
 
 export class HttpFrontEnd {
   readonly port: number;
@@ -69,8 +73,6 @@ export class HttpFrontEnd {
   readonly #context: HttpContext;
   readonly #router = new Router();
   #inFlight = 0;
-  #draining = false;
-  #idle: (() => void) | undefined;
 
   private constructor(server: Server, context: HttpContext) {
     this.#server = server;
@@ -107,6 +109,7 @@ export class HttpFrontEnd {
       trace: extensions.trace,
       maxInputBytes: options.maxInputBytes ?? 64 * MIB,
       replyTimeoutMs: options.replyTimeoutMs ?? 60_000,
+      life: { draining: false },
     });
   }
 
@@ -115,22 +118,21 @@ export class HttpFrontEnd {
     return this.#inFlight;
   }
 
-  /** Finishes what was accepted, for at most `mostMs`. @returns how many requests were cut off */
+  /**
+   * Finishes what was accepted, for at most `mostMs`. Requests that had arrived on open connections, though not been read yet, count as
+   * accepted: connections are closed only after none has brought a request for a moment.
+   * @returns how many requests were cut off
+   */
   async drain(mostMs: number): Promise<number> {
-    this.#draining = true;
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeIdleConnections();
-    let timer: NodeJS.Timeout | undefined;
-    if (this.#inFlight > 0) {
-      await new Promise<void>((resolve) => {
-        this.#idle = resolve;
-        timer = setTimeout(resolve, mostMs);
-      });
-    }
-    clearTimeout(timer);
+    this.#context.life.draining = true;
+    // Not the HTTP server's own `close`, which would cut off connections whose next request was not read yet.
+    const closed = new Promise<void>((resolve) => NetServer.prototype.close.call(this.#server, () => resolve()));
+    const end = performance.now() + mostMs;
+    for (let quiet = 0; quiet < QUIET_LOOKS && performance.now() < end; quiet = this.#inFlight === 0 ? quiet + 1 : 0) await delay(QUIET_MS);
     const cutOff = this.#inFlight;
     this.#server.closeAllConnections();
     await closed;
+    this.#server.close();
     await this.#context.json.close();
     if (cutOff === 0) this.#context.pool.close();
     return cutOff;
@@ -139,11 +141,7 @@ export class HttpFrontEnd {
   #handle(request: IncomingMessage, response: ServerResponse): void {
     this.#inFlight++;
     const exchange = new Exchange(request, response, this.#context);
-    response.once("close", () => {
-      this.#inFlight--;
-      if (this.#inFlight === 0) this.#idle?.();
-    });
-    if (this.#draining) response.shouldKeepAlive = false;
+    response.once("close", () => this.#inFlight--);
     const route = this.#router.route(request.url ?? "");
     if (route === undefined) {
       exchange.errorText(404, "Not Found");

@@ -1,1 +1,1 @@
-export { HttpFrontEnd, type HttpOptions } from "./front-end.ts";
+export { HttpFrontEnd } from "./front-end.ts";

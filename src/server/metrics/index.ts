@@ -1,2 +1,2 @@
-export { Counter, Gauge, Histogram, type Family, type Labels, MetricsRegistry } from "./registry.ts";
+export { Counter, Gauge, Histogram, MetricsRegistry } from "./registry.ts";
 export { MetricsFrontEnd } from "./front-end.ts";

@@ -36,11 +36,13 @@ export class ServerMetrics {
     registry.onCollect(() => this.#collect());
   }
 
+  version(model: string, version: string): VersionMetrics {
+    return new VersionMetrics(this.#families, { model, version });
+  }
+
   /** @param read asked at each collection until `forget` */
-  version(model: string, version: string, read: () => VersionGauges): VersionMetrics {
-    const metrics = new VersionMetrics(this.#families, { model, version });
+  watch(metrics: VersionMetrics, read: () => VersionGauges): void {
     this.#versions.set(metrics, read);
-    return metrics;
   }
 
   /** Gauges of a version that has gone; its counters stay, since the version may come back. */
@@ -53,7 +55,7 @@ export class ServerMetrics {
   watchEventLoop(): () => void {
     const monitor = monitorEventLoopDelay({ resolution: 10 });
     monitor.enable();
-    const gauges = [["0.5", 50], ["0.99", 99], ["0.999", 99.9]].map(([quantile, percentile]) => ({ gauge: this.#families.eventLoop.labels({ quantile: String(quantile) }), percentile: Number(percentile) }));
+    const gauges = [50, 99, 99.9].map((percentile) => ({ gauge: this.#families.eventLoop.labels({ percentile: String(percentile) }), percentile }));
     this.registry.onCollect(() => {
       for (const { gauge, percentile } of gauges) gauge.set(Math.max(0, monitor.percentile(percentile) / NS_PER_SECOND - 0.01));
       monitor.reset();
@@ -155,7 +157,7 @@ function families(registry: MetricsRegistry) {
     outsideProfile: counter("sinter_requests_outside_profile_total", "Requests of shapes outside the profile the engine was made for"),
     inputBytes: counter("sinter_batch_input_bytes_total", "Bytes of inputs in executed batches, padding included"),
     paddingBytes: counter("sinter_batch_padding_bytes_total", "Bytes of padding in executed batches"),
-    eventLoop: registry.gauge("sinter_event_loop_delay_seconds", "How late the event loop was since the last collection", ["quantile"]),
+    eventLoop: registry.gauge("sinter_event_loop_delay_seconds", "How late the event loop was since the last collection", ["percentile"]),
     resident: registry.gauge("process_resident_memory_bytes", "Resident memory size in bytes"),
     heap: registry.gauge("sinter_heap_used_bytes", "Memory used by JavaScript objects"),
   };

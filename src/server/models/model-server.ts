@@ -26,7 +26,7 @@ export class ModelServer implements InferenceServer {
   readonly #options: ModelServerOptions;
   #bodyBytes = 0;
   #inFlight = 0;
-  #state: "starting" | "ready" | "stopping" = "starting";
+  #state: "starting" | "ready" | "draining" | "stopping" = "starting";
   #idle: (() => void) | undefined;
 
   constructor(options: ModelServerOptions) {
@@ -36,6 +36,11 @@ export class ModelServer implements InferenceServer {
   /** The start-up set is warm. */
   setReady(): void {
     if (this.#state === "starting") this.#state = "ready";
+  }
+
+  /** Not ready any more, so that no new clients come; those that are here are still answered. */
+  setDraining(): void {
+    this.#state = "draining";
   }
 
   /** Takes no more requests and waits for those that were accepted, at most so long. @returns how many were left */
@@ -63,7 +68,7 @@ export class ModelServer implements InferenceServer {
   modelReady(model: string, version: string): boolean {
     try {
       this.#options.store.find(model, version);
-      return this.#state !== "stopping";
+      return this.#state === "starting" || this.#state === "ready";
     } catch (error) {
       if (error instanceof ServingError && error.status === "UNAVAILABLE") return false;
       throw error;

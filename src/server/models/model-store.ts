@@ -151,7 +151,7 @@ export class ModelStore {
     const before = entry.versions;
     for (const number of wanted) if (!before.has(number)) entry.states.set(number, { state: "LOADING" });
     for (const number of wanted) {
-      const key = `${JSON.stringify(config)}|${stampOf(join(folder, String(number))).text}`;
+      const key = `${JSON.stringify(config)}|${versionStamp(folder, entry.stamp, number)}`;
       const kept = before.get(number);
       if (kept?.key === key) {
         made.set(number, kept);
@@ -221,6 +221,15 @@ export class ModelStore {
   }
 }
 
+/** The part of a model folder's stamp that one version depends on: not the other versions, nor the configuration, which is compared by content. */
+function versionStamp(folder: string, stamp: string, version: number): string {
+  const concerns = (line: string): boolean => {
+    const [first = ""] = line.slice(folder.length + 1).split(/[/|]/);
+    return first === String(version) || !(/^\d+$/.test(first) || first.startsWith("config."));
+  };
+  return stamp.split("\n").filter(concerns).join("\n");
+}
+
 function last<T>(versions: ReadonlyMap<number, T>): T | undefined {
   let found: T | undefined;
   for (const one of versions.values()) found = one;
@@ -229,11 +238,12 @@ function last<T>(versions: ReadonlyMap<number, T>): T | undefined {
 
 /** The backend that the configuration names, or the first that finds its file. @throws UserError "model-missing" */
 function chooseBackend(backends: readonly Backend[], source: ModelSource): { readonly backend: Backend; readonly file: string } {
-  const named = source.config.backend ? backends.filter(({ name }) => name === source.config.backend) : [];
-  for (const backend of named.length > 0 ? named : backends) {
+  const wanted = source.config.backend;
+  const candidates = wanted ? backends.filter(({ name }) => name === wanted) : backends;
+  if (candidates.length === 0) throw new UserError("config-invalid", `backend "${wanted}" is not there; there are ${backends.map(({ name }) => `"${name}"`).join(", ")}, and without a backend an ONNX model is compiled`);
+  for (const backend of candidates) {
     const file = backend.find(source);
     if (file !== undefined) return { backend, file };
   }
-  if (source.config.backend && named.length === 0 && !["tensorrt", "pytorch", "openvino"].includes(source.config.backend)) throw new UserError("config-invalid", `backend "${source.config.backend}" is not there; there are ${backends.map(({ name }) => `"${name}"`).join(", ")}`);
   throw new UserError("model-missing", `${source.folder} has no model file; expected ${source.config.default_model_filename ? `"${source.config.default_model_filename}"` : '"model.engine" or "model.onnx"'}`);
 }

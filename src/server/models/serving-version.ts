@@ -76,24 +76,26 @@ export class ServingVersion {
   static async load(source: ModelSource, backend: Backend, file: string, dependencies: VersionDependencies): Promise<ServingVersion> {
     const before = performance.now();
     const model = await backend.load(source, file);
+    let lane: Lane | undefined;
     try {
-      const config = completeFromModel(source.config, model.description, dependencies.defaultMaxBatch);
+      const config = named(completeFromModel(source.config, model.description, dependencies.defaultMaxBatch), backend.name);
       const signature = new Signature(config, model.description, padsRequests(config));
       const statistics = dependencies.statistics(source.name, String(source.version));
-      let made: ServingVersion | undefined;
-      const metrics = dependencies.metrics.version(source.name, String(source.version), () => made!.gauges());
+      const metrics = dependencies.metrics.version(source.name, String(source.version));
       const instances = Math.min(MAX_INSTANCES, instancesOf(config) ?? model.defaultInstances);
-      const lane = await Lane.open(model, {
+      lane = await Lane.open(model, {
         context: scatterContext(source, signature), policy: policyFor(config), queue: queueFor(config, dependencies.bounds), instances,
         pads: padValues(config), clock: dependencies.clock, observer: observe(statistics, metrics),
       });
       await warmUp(model, lane.instances, signature, { ...source, config });
       const loadMs = performance.now() - before;
       metrics.loadSeconds.set(loadMs / 1000);
-      made = new ServingVersion({ source, file, backend, config, lane, signature, metrics, statistics, loadMs }, dependencies);
+      const made = new ServingVersion({ source, file, backend, config, lane, signature, metrics, statistics, loadMs }, dependencies);
+      dependencies.metrics.watch(metrics, () => made.gauges());
       return made;
     } catch (error) {
-      model.dispose();
+      if (lane) await lane.close();
+      else model.dispose();
       throw error;
     }
   }
@@ -228,6 +230,11 @@ export class ServingVersion {
   #memoryBytes(): number {
     return this.#lane.model.memoryBytes() + (this.#wide?.model.memoryBytes() ?? 0);
   }
+}
+
+/** A configuration that names neither backend nor platform says what it got. */
+function named(config: ModelConfig, backend: string): ModelConfig {
+  return config.backend || config.platform ? config : { ...config, backend };
 }
 
 function observe(statistics: Statistics, metrics: VersionMetrics): LaneObserver {

@@ -41,7 +41,7 @@ function estimate(kernel: AttentionKernel, p: Parameters, arch: CudaArch, optimu
   const at = (dim: Dim): number => evaluate(dim, optimum);
   const blocks = at(kernel.batch) * at(kernel.heads) * Math.ceil(at(kernel.queries) / (16 * p.warps));
   const keys = Math.ceil(at(kernel.keys) / p.keys) * (p.keys + 24);
-  return Math.ceil(blocks / arch.multiprocessors) * keys * p.warps * 0.55 + 300;
+  return Math.ceil(blocks / arch.multiprocessors) * keys * p.warps * 0.22 + 350;
 }
 
 function sharedBytes({ headPanels, valuePanels }: AttentionShape, { warps, keys }: Parameters): number {

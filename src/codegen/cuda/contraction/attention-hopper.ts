@@ -42,7 +42,7 @@ export function hopperAttentionTactics(kernel: AttentionKernel, arch: CudaArch, 
   const candidates = CANDIDATES.filter((p) => p.consumers < 3 || (shape.headPanels + shape.valuePanels === 2 && !kernel.mask));
   return candidates.map((p) => ({
     name: tacticName(p),
-    estimate: estimate(kernel, p, arch, optimum),
+    estimate: estimate(kernel, shape, p, arch, optimum),
     compile: () => attentionText(kernel, shape, p),
   }));
 }
@@ -51,13 +51,22 @@ function tacticName(p: AttentionParameters): string {
   return `wgmma attention ${64 * p.consumers}x${p.keys} stages ${p.stages}`;
 }
 
-/** Rounds of blocks over the chip, each as long as its keys; larger blocks share more. */
-function estimate(kernel: AttentionKernel, p: AttentionParameters, arch: CudaArch, optimum: Bindings): number {
+/** Time of a block by the number of its warpgroups, in that of one alone; two blocks of one share a multiprocessor where they fit. */
+const BLOCK_TIME = { 1: 1, 2: 1.12, 3: 1.43 } as const;
+const SHARED_TIME = 1.16;
+
+/** Rounds of blocks over the chip, each as long as its keys. */
+function estimate(kernel: AttentionKernel, shape: AttentionShape, p: AttentionParameters, arch: CudaArch, optimum: Bindings): number {
   const at = (dim: Dim): number => evaluate(dim, optimum);
   const blocks = at(kernel.batch) * at(kernel.heads) * Math.ceil(at(kernel.queries) / (64 * p.consumers));
-  const perChip = arch.multiprocessors * (p.consumers === 1 ? 2 : 1);
+  const perMultiprocessor = blocksPerMultiprocessor(shape, p);
   const keys = Math.ceil(at(kernel.keys) / p.keys) * (p.keys + 16);
-  return Math.ceil(blocks / perChip) * keys * (p.consumers === 1 ? 1.6 : 2) + 200;
+  return Math.ceil(blocks / arch.multiprocessors / perMultiprocessor) * keys * (perMultiprocessor === 2 ? SHARED_TIME : BLOCK_TIME[p.consumers]) + 250 + 30 * p.consumers;
+}
+
+/** By registers. */
+function blocksPerMultiprocessor(shape: AttentionShape, p: AttentionParameters): 1 | 2 {
+  return p.consumers === 1 && p.keys === 64 && shape.valuePanels === 1 ? 2 : 1;
 }
 
 /** Bytes of shared memory: queries, then stages of keys and values. */
@@ -70,7 +79,7 @@ function attentionText(kernel: AttentionKernel, shape: AttentionShape, p: Attent
   const text = new KernelText(kernel.output.buffer);
   const bytes = sizes(shape, p);
   const threads = 128 * (p.consumers + 1);
-  const blocks = p.consumers === 1 && p.keys === 64 && shape.valuePanels === 1 ? 2 : 1;
+  const blocks = blocksPerMultiprocessor(shape, p);
   const body = bodyText(text, kernel, shape, p);
   return {
     ...describeAttention(kernel),

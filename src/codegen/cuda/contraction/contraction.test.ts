@@ -73,7 +73,7 @@ describe("candidates", () => {
   });
 
   test("estimates follow the shape: one tile per multiprocessor for large products, parts of the reduction for small ones", () => {
-    assert.match(matmul({ dtype: "bfloat16", m: 8192, n: 8192, k: 8192, constant: true })[0]!.name, /^wgmma (128x256|256x128|128x128)/);
+    assert.match(matmul({ dtype: "bfloat16", m: 8192, n: 8192, k: 8192, constant: true })[0]!.name, /^wgmma (128x256|256x128|128x192|128x128)/);
     assert.match(matmul({ dtype: "bfloat16", m: 128, n: 768, k: 3072, constant: true })[0]!.name, /split/);
   });
 
@@ -82,7 +82,8 @@ describe("candidates", () => {
     const shifted: Buffer = { ...kernel.a.buffer, alignment: 2 };
     const tactics = matmulTactics({ ...kernel, a: { ...kernel.a, buffer: shifted } }, HOPPER, () => undefined, new Map());
     assert.deepEqual(families(tactics), ["mma"]);
-    assert.ok(!/aLoad[^]*?copyAsync16/.exec(tactics[0]!.compile().source.split("const auto bLoad")[0]!.split("const auto aLoad")[1]!));
+    const [, loadOfA] = tactics[0]!.compile().source.split(/const auto [ab]Load = /);
+    assert.ok(loadOfA && !loadOfA.includes("copyAsync16("));
   });
 
   test("equal shapes give equal text, so that layers share code", () => {
@@ -102,14 +103,13 @@ test("packed columns hold the reduction contiguous, padded to 16 bytes", () => {
 
 const CONVOLUTION: ConvOptions = { dtype: "float16", batch: seq, channels: 128, size: 14, outputs: 128, kernel: 3, pad: 1, epilogue: true, bindings };
 
-/** Bytes that an epilogue over sums of 128 registers may put on the stack, outside of every loop over steps. */
+/** Bytes of spills and stack where sums take 128 registers; what is put away there is needed once per tile. */
 const SPILL_LIMIT = 64;
 
 test("kernels assemble for Hopper without spills", { skip: !hasNvcc && "no nvcc here" }, () => {
   const constant = matmul({ dtype: "bfloat16", m: seq, n: 1024, k: 768, constant: true, epilogue: true, bindings: new Map([["seq", 2048]]) });
   const kernels = [
     named(constant, "wgmma 128x256 stages 4"),
-    named(constant, "wgmma 256x128 stages 4 multicast"),
     named(constant, "wgmma 128x128 stages 6 alternate"),
     named(constant, "mma 128x128 warps 2x2 stages 3"),
     named(matmul({ dtype: "float16", m: 128, n: 768, k: 3072, constant: true }), "wgmma 64x64 stages 8 split 4"),
@@ -119,22 +119,17 @@ test("kernels assemble for Hopper without spills", { skip: !hasNvcc && "no nvcc 
     named(conv({ ...CONVOLUTION, channels: 24 }), "mma 128x64 warps 2x2 stages 4"),
     named(conv({ ...CONVOLUTION, groups: 128 }), "direct 4 pixels"),
     named(attention({ dtype: "bfloat16", batch: 1, heads: 8, queries: seq, keys: seq, size: 128, causal: true, bindings }), "wgmma attention 128x128 stages 2"),
-    named(attention({ dtype: "float16", batch: 1, heads: 12, queries: seq, keys: seq, size: 64, masked: true, bindings }), "wgmma attention 128x128 stages 2"),
     named(attention({ dtype: "float16", batch: 1, heads: 12, queries: seq, keys: seq, size: 64, bindings }), "wgmma attention 192x128 stages 2"),
   ];
   const reports = assembled(kernels);
   reports.forEach(({ registers, spilled, stack }, i) => {
     assert.ok(registers > 0 && registers <= 255, `${kernels[i]!.tactic}: ${registers} registers`);
-    assert.ok(spilled + stack <= (kernels[i]!.source.includes("setmaxnreg") && kernels[i]!.source.includes("fetched.at") ? SPILL_LIMIT : 0), `${kernels[i]!.tactic} spills ${spilled} bytes, stack of ${stack}`);
+    assert.ok(spilled + stack <= (kernels[i]!.source.includes("registersGrow<232>()") ? SPILL_LIMIT : 0), `${kernels[i]!.tactic} spills ${spilled} bytes, stack of ${stack}`);
   });
 });
 
 test("the mma family assembles for Ampere and Ada", { skip: !hasNvcc && "no nvcc here" }, () => {
-  for (const arch of [AMPERE, ADA]) {
-    const kernels = [
-      named(matmul({ dtype: "bfloat16", m: seq, n: 768, k: 768, constant: true, epilogue: true, bindings }, arch), "mma 128x128 warps 2x2 stages 3"),
-      named(conv({ ...CONVOLUTION, channels: 24 }, arch), "mma 64x64 warps 2x2 stages 4"),
-    ];
-    for (const { spilled, stack } of assembled(kernels, arch)) assert.equal(spilled + stack, 0);
-  }
+  const projection = named(matmul({ dtype: "bfloat16", m: seq, n: 768, k: 768, constant: true, epilogue: true, bindings }, AMPERE), "mma 128x128 warps 2x2 stages 3");
+  const heads = named(attention({ dtype: "float16", batch: 1, heads: 12, queries: seq, keys: seq, size: 64, causal: true, bindings }, ADA), "mma attention 64x64");
+  for (const { spilled, stack } of [...assembled([projection], AMPERE), ...assembled([heads], ADA)]) assert.equal(spilled + stack, 0);
 });

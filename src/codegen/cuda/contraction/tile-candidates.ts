@@ -78,26 +78,31 @@ function tilesOf([rows, columns]: readonly [number, number], sizes: ProductSizes
 }
 
 /** Bytes per cycle that a multiprocessor gets from the second-level cache. */
-const CACHE_BYTES = 48;
-const LAUNCH = 4000;
+const CACHE_BYTES = 64;
+/** Cycles of a launch, its barriers and its first bytes. */
+const LAUNCH = 4600;
+/** Cycles of a step that nothing else decides. */
+const STEP = 180;
+/** Consumers that take turns multiply half as many rows at once. */
+const TURNS = 1.15;
 
-/** Cycles of one step of a tile: products at `rate` multiply-adds of two bytes per cycle, or its bytes. */
+/** Cycles of one step of a tile: products at `rate` 16-bit multiply-adds per cycle, or its bytes. */
 function stepCycles([rows, columns]: readonly [number, number], rate: number): number {
   return Math.max((rows * columns * (STEP_BYTES / 2)) / rate, ((rows + columns) * STEP_BYTES) / CACHE_BYTES);
 }
 
 export function hopperEstimate(p: HopperParameters, sizes: ProductSizes, arch: CudaArch): number {
-  const tiles = tilesOf(p.tile, sizes) * p.split;
-  const rounds = Math.ceil(tiles / arch.multiprocessors);
+  const rounds = Math.ceil((tilesOf(p.tile, sizes) * p.split) / arch.multiprocessors);
   const steps = Math.ceil(sizes.depthBytes / STEP_BYTES / p.split);
-  const finish = p.tile[0] * p.tile[1] * (p.alternate ? 0.02 : 0.08);
-  return LAUNCH + rounds * (steps * Math.max(180, stepCycles(p.tile, 2048)) + finish) + (p.split > 1 ? 1500 : 0) + 600;
+  const step = Math.max(STEP, stepCycles(p.tile, 2048)) * (p.alternate ? TURNS : 1);
+  const finish = p.tile[0] * p.tile[1] * (p.alternate ? 0.05 : 0.08);
+  return LAUNCH + rounds * (steps * step + finish) + (p.split > 1 ? 2500 + 550 * p.split : 0);
 }
 
 export function ampereEstimate(p: AmpereParameters, sizes: ProductSizes, arch: CudaArch): number {
-  const rate = arch.capability >= 90 ? 1024 : arch.capability === 80 ? 1024 : 512;
-  const perChip = arch.multiprocessors * Math.max(1, Math.min(2, Math.floor(arch.sharedBytesPerBlock / (p.stages * (p.tile[0] + p.tile[1]) * STEP_BYTES))));
-  const rounds = Math.ceil(tilesOf(p.tile, sizes) / perChip) * (perChip / arch.multiprocessors);
+  const rate = arch.capability === 80 || arch.capability >= 90 ? 1024 : 512;
+  const perMultiprocessor = Math.max(1, Math.min(2, Math.floor(arch.sharedBytesPerBlock / (p.stages * (p.tile[0] + p.tile[1]) * STEP_BYTES))));
+  const rounds = Math.ceil(tilesOf(p.tile, sizes) / (arch.multiprocessors * perMultiprocessor)) * perMultiprocessor;
   const steps = Math.ceil(sizes.depthBytes / STEP_BYTES);
-  return LAUNCH + rounds * (steps * Math.max(350, 1.3 * stepCycles(p.tile, rate)) + p.tile[0] * p.tile[1] * 0.08) + 800;
+  return LAUNCH + rounds * (steps * Math.max(2 * STEP, 1.3 * stepCycles(p.tile, rate)) + p.tile[0] * p.tile[1] * 0.08);
 }

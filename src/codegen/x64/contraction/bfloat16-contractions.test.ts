@@ -16,7 +16,7 @@ function randomBits(count: number, random: () => number): Uint16Array {
   return Uint16Array.from({ length: count }, () => toBfloat16Bits(random()));
 }
 
-const valueOf = (one: Buffer, contents: Contents, i: number): number => (one.dtype === "bfloat16" ? fromBfloat16Bits(contents.get(one)![i]!) : contents.get(one)![i]!);
+const elementOf = (one: Buffer, contents: Contents, i: number): number => (one.dtype === "bfloat16" ? fromBfloat16Bits(contents.get(one)![i]!) : contents.get(one)![i]!);
 
 /** Sums differ by their order only; a stored bfloat16 by its rounding too. */
 function assertNear(kernel: { readonly output: Buffer }, tactic: Tactic, got: ArrayLike<number>, expected: ArrayLike<number>): void {
@@ -65,7 +65,7 @@ function checkProduct(p: Product, limit = 4): void {
   const expected = new Float64Array(rows * columns);
   for (let x = 0; x < rows; x++) for (let y = 0; y < columns; y++) {
     let sum = contents.get(bias)![y]!;
-    for (let z = 0; z < depth; z++) sum += valueOf(a, contents, transposed === "a" ? z * rows + x : x * depth + z) * valueOf(b, contents, transposed === "b" ? y * depth + z : z * columns + y);
+    for (let z = 0; z < depth; z++) sum += elementOf(a, contents, transposed === "a" ? z * rows + x : x * depth + z) * elementOf(b, contents, transposed === "b" ? y * depth + z : z * columns + y);
     expected[x * columns + y] = sum;
   }
   const bytes = new Uint8Array(contents.get(b)!.buffer);
@@ -121,7 +121,7 @@ function checkConvolution(p: Image): void {
     for (let ky = 0; ky < p.kernel; ky++) for (let kx = 0; kx < p.kernel; kx++) {
       const [iy, ix] = [oy * stride - pad + ky, ox * stride - pad + kx];
       if (iy < 0 || iy >= size || ix < 0 || ix >= size) continue;
-      for (let c = 0; c < ins; c++) sum += valueOf(x, contents, (iy * size + ix) * channels + Math.floor(o / outs) * ins + c) * valueOf(w, contents, ((o * ins + c) * p.kernel + ky) * p.kernel + kx);
+      for (let c = 0; c < ins; c++) sum += elementOf(x, contents, (iy * size + ix) * channels + Math.floor(o / outs) * ins + c) * elementOf(w, contents, ((o * ins + c) * p.kernel + ky) * p.kernel + kx);
     }
     expected.push(sum);
   }

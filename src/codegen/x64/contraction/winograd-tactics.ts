@@ -4,8 +4,9 @@ import type { Isa } from "../function.ts";
 import type { ConvShape } from "./conv-shape.ts";
 import { paddedPitch } from "./copy.ts";
 import { stepCycles } from "./matmul-tactics.ts";
-import { fitsWinograd, packWinograd, winogradElements, WinogradGenerator, type WinogradParameters, winogradTacticName } from "./winograd.ts";
+import { WinogradGenerator, type WinogradParameters, winogradTacticName } from "./winograd.ts";
 import type { WinogradSize } from "./winograd-transform.ts";
+import { fitsWinograd, packWinograd, winogradElements } from "./winograd-weights.ts";
 
 const TILES_AVX512: readonly (readonly [number, number])[] = [[6, 4], [8, 3], [12, 2]];
 const TILES_AVX2: readonly (readonly [number, number])[] = [[6, 2], [4, 2]];
