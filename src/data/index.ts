@@ -5,7 +5,7 @@ import { jsonLinesData, npyData, npzData } from "./arrays.ts";
 import { imageFolder, parsePreprocessing } from "./images.ts";
 import type { DataSet, InputDescription } from "./samples.ts";
 
-export { imageFolder, parsePreprocessing, type Preprocessing, preprocess } from "./images.ts";
+export { parsePreprocessing, preprocess } from "./images.ts";
 export { hasNpyType, readNpy, writeNpy } from "./npy.ts";
 export { checkSample, chooseEntries, DataDigest, type DataSet, type Entry, groupByStratum, type InputDescription, type Sample, samplesOf } from "./samples.ts";
 

@@ -65,8 +65,6 @@ export interface TensorConstant {
   readonly constant: ConstantData;
 }
 
-export type Attributes = Readonly<Record<string, AttributeValue>>;
-
 export interface Node {
   op: string;
   domain: string;

@@ -1,4 +1,4 @@
 export * from "./contract.ts";
-export { findProblem, inferNode, inferRules, inferTypes, isDataDependent, numbersConstant } from "./infer/index.ts";
+export { findProblem, inferNode, inferTypes, isDataDependent, numbersConstant } from "./infer/index.ts";
 export { lowerings } from "./lower/index.ts";
 export { sequentials } from "./sequential/index.ts";

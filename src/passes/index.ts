@@ -31,7 +31,7 @@ import { sinkReshapes } from "./sink-reshapes.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
 export type { Narrow } from "./narrow.ts";
-export type { Evaluate, PassOptions, PassReport, PassRow } from "./pass.ts";
+export type { Evaluate, PassOptions, PassReport } from "./pass.ts";
 export type { ActivationPlan, Layer, LayerPlan, Quantization, QuantizationPlan } from "./quantized/index.ts";
 
 const CLEAN: readonly Pass[] = [

@@ -49,9 +49,6 @@ export const scalar = (name: string): Pattern => (value, { numbers }) => {
   return true;
 };
 
-/** A constant of any size, bound to a name. */
-export const constant = (name: string): Pattern => (value, bindings) => value?.constant !== undefined && any(name)(value, bindings);
-
 const COMMUTATIVE = new Set(["Add", "Mul", "Max", "Min"]);
 
 /** The result of one of the operators (names separated by spaces), its leading inputs as given. */

@@ -13,9 +13,8 @@ import { type Instruction, isRegister, type Label, makeInstruction, type Mem, ty
 import { ARGUMENT_REGISTERS, type Condition, GP, type Isa, negate, RAX, RDX, type RegClass, type VReg } from "./registers.ts";
 
 export type { Condition, Isa, Label, Mem, PoolConstant, VReg };
-export type { MemOptions, StackSlot } from "./operands.ts";
 export { AVX2, AVX512, isaOf, type RegClass } from "./registers.ts";
-export { mem, offsetBy } from "./operands.ts";
+export { mem } from "./operands.ts";
 
 /** A label stands for its address. */
 export type Operand = PlainOperand | Label;

@@ -51,11 +51,6 @@ export function mem(base: VReg, options: MemOptions = {}): Mem {
   return { base, ...options };
 }
 
-/** The address `bytes` further on. */
-export function offsetBy(place: Mem, bytes: number): Mem {
-  return { ...place, disp: (place.disp ?? 0) + bytes };
-}
-
 export function isRegister(operand: Operand): operand is VReg {
   return typeof operand === "object" && "class" in operand;
 }

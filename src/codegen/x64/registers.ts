@@ -54,7 +54,6 @@ export const TMM = physical("tile", numbered("tmm", 8));
 export const RAX = GP[0]!;
 export const RCX = GP[1]!;
 export const RDX = GP[2]!;
-export const RBX = GP[3]!;
 export const RSP = GP[4]!;
 export const RSI = GP[6]!;
 export const RDI = GP[7]!;

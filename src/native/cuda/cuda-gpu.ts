@@ -11,7 +11,7 @@ import { assert, SinterError, UnsupportedError } from "../../base/index.ts";
 import { viewMemory } from "../koffi.ts";
 import { NativeMemory } from "../memory.ts";
 import { CUDA_STATUS, CudaDriver, isFault, versionText } from "./driver.ts";
-import type { Gpu, GpuDescription, GpuEvent, GpuGraph, GpuKernel, GpuLaunch, GpuModule, GpuStream, HostMemory, TensorMapValues } from "./gpu.ts";
+import type { Gpu, GpuDescription, GpuEvent, GpuGraph, GpuKernel, GpuLaunch, GpuModule, GpuStream, HostMemory } from "./gpu.ts";
 import { LaunchBlock } from "./launch-block.ts";
 import { Waiter } from "./waiter.ts";
 
@@ -300,5 +300,3 @@ class CudaEvent implements GpuEvent {
     this.#gpu.release("cuEventDestroy_v2", this.handle);
   }
 }
-
-export type { TensorMapValues };

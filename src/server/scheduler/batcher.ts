@@ -50,8 +50,10 @@ export class Batcher<T extends Queued> {
   submit(item: T): boolean {
     const { queue, clock } = this.#options;
     if (!queue.push(item, clock.nowNs())) return false;
-    if (this.#idle.length > 0) this.#askPump();
-    else this.#setAlarm(queue.nextDeadlineNs);
+    if (this.#idle.length === 0) this.#setAlarm(queue.nextDeadlineNs);
+    // What gathers nothing has nothing to wait for: its answer can leave in the turn of the loop that brought the request.
+    else if (this.policy.maxRows === 1) this.#pump();
+    else this.#askPump();
     return true;
   }
 

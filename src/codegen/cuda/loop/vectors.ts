@@ -2,7 +2,7 @@
  * Walks one axis in vectors: loads and stores that run along it move up to 16 bytes at once, where pointers and sizes
  * allow it. That is seen when the kernel runs, since a tensor may begin in the middle of another's row.
  */
-import type { FlatKernel, FlatOutput } from "../../flatten.ts";
+import type { FlatOutput } from "../../flatten.ts";
 import { affineOf, type Axis, childrenOf, type Dim, dimFloorDiv, dimMul, dimEqual, type Expr, freeAxes } from "../../loop-ir.ts";
 import { type ExpressionEmitter, type LoadExpr, Point } from "../expression.ts";
 import { elementType } from "../scalars.ts";
@@ -107,5 +107,3 @@ export function storeOthers(emitter: ExpressionEmitter, outputs: readonly FlatOu
   }
   return values;
 }
-
-export type { FlatKernel };
