@@ -77,7 +77,7 @@ test("terminating workers with runs in flight harms nobody, and their channels a
       for (;;) await Promise.all(programs.map(({ program }) => program.run({ threads: 2 })));
     })();`)}, { eval: true, execArgv: [] });
     let descriptors = [];
-    for (let round = 0; round < 6; round++) {
+    for (let round = 0; round < 12; round++) {
       const one = worker();
       await new Promise((resolve) => one.once("message", resolve));
       await new Promise((resolve) => setTimeout(resolve, 5));
@@ -87,7 +87,8 @@ test("terminating workers with runs in flight harms nobody, and their channels a
       if (total() !== 64) throw new Error("tiles lost");
       descriptors.push(readdirSync("/proc/self/fd").length);
     }
-    if (descriptors.at(-1) > descriptors[1]) throw new Error("descriptors leak: " + descriptors);
+    // A worker may begin before the last one's run has ended, and so need a channel more; a leak would add one in each round.
+    if (descriptors.at(-1) > descriptors[1] + 3) throw new Error("descriptors leak: " + descriptors);
     console.log("done");
   `);
   assert.deepEqual(outcome, { stdout: "done\n", stderr: "", status: 0, signal: null });
