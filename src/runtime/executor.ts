@@ -12,8 +12,9 @@ import { Program } from "../program/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
 import type { LoadedEngine, Segment } from "./loaded-engine.ts";
 import { nativeAddress } from "./native-tensors.ts";
-import { chooseProfile, describe } from "./shapes.ts";
-import { type AllocateOutput, checkFeed, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, sameDims, type StepTiming, unknownInputs } from "./execution.ts";
+import { ShapeCache } from "./shape-cache.ts";
+import { describe } from "./shapes.ts";
+import { type AllocateOutput, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, type StepTiming, unknownInputs } from "./execution.ts";
 
 /** Shapes kept per context; the least recently used goes first. */
 const MAX_SHAPES = 256;
@@ -63,7 +64,6 @@ interface Run {
 
 /** All that follows from the sizes of a run: made once and kept. */
 interface Shape {
-  readonly key: string;
   /** Every size of the program; NaN where only the data decide it. */
   readonly values: Float64Array;
   readonly profile: number;
@@ -80,9 +80,7 @@ export class Executor implements Execution {
   private readonly weightsAddress: number;
   private readonly staging = new Map<number, NativeMemory>();
   private readonly dynamic = new Map<number, NativeMemory>();
-  private readonly shapes = new Map<string, Shape>();
-  /** What the last run was given, and its shape. */
-  private recent: { readonly dims: readonly (readonly number[])[]; readonly shape: Shape } | undefined;
+  private readonly shapes: ShapeCache<Shape>;
   private readonly inputNames: ReadonlySet<string>;
   private readonly conditions = new Map<string, Uint8Array>();
 
@@ -92,6 +90,11 @@ export class Executor implements Execution {
     this.threads = threads;
     this.codeAddress = Number(engine.code.address);
     this.inputNames = new Set(engine.manifest.inputs.map((input) => input.name));
+    this.shapes = new ShapeCache(engine, {
+      most: MAX_SHAPES,
+      make: (bindings, profile) => ({ profile, values: this.newSizes(bindings, profile), bound: new Map<number, BoundSegment>() }),
+      release,
+    });
     this.arena = NativeMemory.allocate(engine.arenaBytes);
     this.arenaAddress = Number(this.arena.address);
     this.weightsAddress = Number(engine.file.weightsAddress);
@@ -192,7 +195,6 @@ export class Executor implements Execution {
   }
 
   dispose(): void {
-    for (const shape of this.shapes.values()) release(shape);
     this.shapes.clear();
     for (const memory of [this.arena, ...this.staging.values(), ...this.dynamic.values()]) memory.dispose();
   }
@@ -202,21 +204,11 @@ export class Executor implements Execution {
   private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput): Run {
     const { manifest } = this.engine;
     for (const name in feeds) if (!this.inputNames.has(name)) throw unknownInputs(feeds, manifest.inputs, this.engine.dims);
-    const shape = this.shapeOf(feeds);
+    const shape = this.shapes.of(feeds);
     const run: Run = { feeds, shape, values: shape.values, external: new Map(), hosts: new Map(), given: allocate ? { ...given } : given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
     for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run, allocate);
     return run;
-  }
-
-  private shapeOf(feeds: Feeds): Shape {
-    const { manifest, binder, dims: table } = this.engine;
-    const dims = manifest.inputs.map((input) => checkFeed(input, feeds[input.name], table));
-    if (this.recent && dims.every((own, i) => sameDims(own, this.recent!.dims[i]!))) return this.recent.shape;
-    const bindings = binder.bind(dims);
-    const shape = this.shape(bindings, chooseProfile(manifest.profiles, bindings));
-    this.recent = { dims: dims.map((own) => [...own]), shape };
-    return shape;
   }
 
   private bindInput(input: ManifestValue, value: HostValue, run: Run): void {
@@ -362,22 +354,6 @@ export class Executor implements Execution {
       if (end > arenaBytes) assert(false, `storage ${i} ends at byte ${end} of an arena of ${arenaBytes}`);
     }
     return values;
-  }
-
-  private shape(bindings: ReadonlyMap<string, number>, profile: number): Shape {
-    const key = `${profile}|${[...bindings.values()]}`;
-    const shape = this.shapes.get(key) ?? { key, profile, values: this.newSizes(bindings, profile), bound: new Map<number, BoundSegment>() };
-    this.shapes.delete(key);
-    this.shapes.set(key, shape);
-    if (this.shapes.size > MAX_SHAPES) this.forgetOldest();
-    return shape;
-  }
-
-  private forgetOldest(): void {
-    const [key, shape] = this.shapes.entries().next().value!;
-    this.shapes.delete(key);
-    if (this.recent?.shape === shape) this.recent = undefined;
-    release(shape);
   }
 
   private bindSegment(segment: Extract<Segment, { kind: "native" }>, run: Run): BoundSegment {

@@ -11,11 +11,11 @@ import type { ManifestKernel, ManifestLabel, ManifestTensorMap, ManifestValue } 
 import { COUNTER_WORDS } from "../ir/index.ts";
 import type { Gpu, GpuGraph, GpuLaunch, GpuStream, HostMemory, TensorMapValues } from "../native/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
-import { type AllocateOutput, checkFeed, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, sameDims, type StepTiming, unknownInputs } from "./execution.ts";
+import { type AllocateOutput, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, type StepTiming, unknownInputs } from "./execution.ts";
 import { type Access, waitsFor } from "./gpu-order.ts";
 import type { GpuResidence } from "./gpu-residence.ts";
 import type { LoadedEngine, Segment } from "./loaded-engine.ts";
-import { chooseProfile } from "./shapes.ts";
+import { ShapeCache } from "./shape-cache.ts";
 
 type NativeSegment = Extract<Segment, { kind: "native" }>;
 
@@ -25,7 +25,6 @@ const MAX_SHAPES = 64;
 const MAX_DYNAMIC_BYTES = 4 * 2 ** 30;
 
 interface Shape {
-  readonly key: string;
   readonly bindings: ReadonlyMap<string, number>;
   /** Every size of the program. */
   readonly values: Float64Array;
@@ -60,14 +59,18 @@ export class GpuExecutor implements Execution {
   private readonly staging = new Map<number, Staged>();
   private readonly dynamic = new Map<number, { readonly address: number; readonly sizeBytes: number }>();
   private bounce: HostMemory | undefined;
-  private readonly shapes = new Map<string, Shape>();
-  private recent: { readonly dims: readonly (readonly number[])[]; readonly shape: Shape } | undefined;
+  private readonly shapes: ShapeCache<Shape>;
   private readonly inputNames: ReadonlySet<string>;
 
   constructor(engine: LoadedEngine, residence: GpuResidence) {
     this.engine = engine;
     this.residence = residence;
     this.gpu = residence.gpu;
+    this.shapes = new ShapeCache(engine, {
+      most: MAX_SHAPES,
+      make: (bindings, profile) => ({ bindings, profile, values: engine.dims.evaluate(bindings), graphs: new Map<number, GpuGraph>() }),
+      release: releaseGraphs,
+    });
     this.inputNames = new Set(engine.manifest.inputs.map((input) => input.name));
     this.stream = this.gpu.createStream();
     this.arena = this.gpu.allocate(engine.arenaBytes);
@@ -165,7 +168,7 @@ export class GpuExecutor implements Execution {
   private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>): Run {
     const { manifest } = this.engine;
     for (const name in feeds) if (!this.inputNames.has(name)) throw unknownInputs(feeds, manifest.inputs, this.engine.dims);
-    const run: Run = { feeds, given, shape: this.shapeOf(feeds), hosts: new Map() };
+    const run: Run = { feeds, given, shape: this.shapes.of(feeds), hosts: new Map() };
     for (const input of manifest.inputs) {
       const value = feeds[input.name];
       if (input.storage === undefined) run.hosts.set(input.host!, value);
@@ -178,29 +181,6 @@ export class GpuExecutor implements Execution {
     const staged = this.stage(storage, bytes.byteLength);
     staged.view.set(bytes);
     this.stream.copyIn(staged.address, Number(staged.host.address), bytes.byteLength);
-  }
-
-  private shapeOf(feeds: Feeds): Shape {
-    const { manifest, binder, dims: table } = this.engine;
-    const dims = manifest.inputs.map((input) => checkFeed(input, feeds[input.name], table));
-    if (this.recent && dims.every((own, i) => sameDims(own, this.recent!.dims[i]!))) return this.recent.shape;
-    const bindings = binder.bind(dims);
-    const shape = this.shape(bindings, chooseProfile(manifest.profiles, bindings));
-    this.recent = { dims: dims.map((own) => [...own]), shape };
-    return shape;
-  }
-
-  private shape(bindings: ReadonlyMap<string, number>, profile: number): Shape {
-    const key = `${profile}|${[...bindings.values()]}`;
-    const shape = this.shapes.get(key) ?? { key, bindings, profile, values: this.engine.dims.evaluate(bindings), graphs: new Map<number, GpuGraph>() };
-    this.shapes.delete(key);
-    this.shapes.set(key, shape);
-    if (this.shapes.size > MAX_SHAPES) {
-      const [oldest, { graphs }] = this.shapes.entries().next().value!;
-      this.shapes.delete(oldest);
-      for (const graph of graphs.values()) graph.dispose();
-    }
-    return shape;
   }
 
   /** Waits, reads back, answers. */
@@ -271,10 +251,7 @@ export class GpuExecutor implements Execution {
   }
 
   private forgetShapes(): void {
-    for (const { graphs } of this.shapes.values()) {
-      for (const graph of graphs.values()) graph.dispose();
-      graphs.clear();
-    }
+    for (const shape of this.shapes.all()) releaseGraphs(shape);
   }
 
   private dynamicMemory(storage: number, sizeBytes: number): number {
@@ -449,8 +426,13 @@ export class GpuExecutor implements Execution {
       const symbol = this.engine.dims.symbol(index);
       if (symbol !== undefined && !run.shape.bindings.has(symbol)) learned.set(symbol, actual[axis]!);
     }
-    if (learned.size > 0) run.shape = this.shape(new Map([...run.shape.bindings, ...learned]), run.shape.profile);
+    if (learned.size > 0) run.shape = this.shapes.at(new Map([...run.shape.bindings, ...learned]), run.shape.profile);
   }
+}
+
+function releaseGraphs({ graphs }: Shape): void {
+  for (const graph of graphs.values()) graph.dispose();
+  graphs.clear();
 }
 
 function tensorMapValues({ param, element, dims, strideBytes, offsetBytes, pixels, box, swizzle, promotion }: ManifestTensorMap, values: Float64Array, slots: readonly number[]): TensorMapValues {
