@@ -34,7 +34,10 @@ export interface LaneOptions {
   readonly observer: LaneObserver;
 }
 
-/** A batch longer than that ran on other threads: the next is begun before its replies are made. */
+/**
+ * A batch longer than that ran on other threads: the next is begun before its replies are made. After a shorter one the first
+ * request of a turn does not wait for others: its answer leaves in the turn that brought it, over HTTP/2 in the same write.
+ */
 const OVERLAP_NS = 100_000;
 
 interface Slot {
@@ -111,8 +114,14 @@ export class Lane {
     old.dispose();
   }
 
+  /** What waits for others to share its batch goes now, and so does what still comes. */
+  flush(): void {
+    this.#batcher.flush();
+  }
+
   /** Waits for all that was accepted, then frees the model. */
   async close(): Promise<void> {
+    this.flush();
     if (this.#batcher.size > 0 || this.#slots.some(({ busy }) => busy)) await new Promise<void>((resolve) => { this.#closing = resolve; });
     for (const { instance } of this.#slots) instance.dispose();
     this.#model.dispose();
@@ -156,7 +165,9 @@ export class Lane {
     const results = await instance.execute(gathered.inputs);
     const inferEndNs = clock.nowNs();
     policy.observe(gathered.rows, inferEndNs - startNs);
-    if (inferEndNs - inputEndNs > OVERLAP_NS) free();
+    const isLong = inferEndNs - inputEndNs > OVERLAP_NS;
+    this.#batcher.setEager(!isLong);
+    if (isLong) free();
     this.#answer(batch, gathered, results, { inputNs: inputEndNs - startNs, inferNs: inferEndNs - inputEndNs });
   }
 

@@ -186,6 +186,21 @@ test("a full queue refuses, waiting requests whose client left are dropped, queu
   assert.match(text, /nv_inference_request_failure\{model="add",version="1",reason="CANCELED"\} 1\n/);
 });
 
+test("a server that drains does not wait out the queue delay of a batch", async () => {
+  using repository = testRepository();
+  repository.write("add/1/model.onnx", addModel(1));
+  repository.write("add/config.pbtxt", ADD_CONFIG.replace("dynamic_batching { }", "dynamic_batching { preferred_batch_size: 8 max_queue_delay_microseconds: 20000000 }"));
+  await using running = await testServer(repository);
+  const { server } = running;
+  const waiting = [ask(server, request("add", [ones(1)])), ask(server, request("add", [ones(1, 2)]))];
+  await delay(20);
+  const began = performance.now();
+  assert.equal(await running.stop(), 0);
+  const answers = await Promise.all(waiting);
+  assert.deepEqual(answers.map(({ values }) => values[0]), [2, 3]);
+  assert.ok(performance.now() - began < 5000, "the queue delay was waited out");
+});
+
 test("lengths are grouped, or padded and cut again, as configured", async () => {
   using repository = testRepository();
   const config = (way: string): string => `max_batch_size: 8

@@ -41,6 +41,7 @@ export class ModelServer implements InferenceServer {
   /** Not ready any more, so that no new clients come; those that are here are still answered. */
   setDraining(): void {
     this.#state = "draining";
+    for (const version of this.#options.store.serving()) version.flush();
   }
 
   /** Takes no more requests and waits for those that were accepted, at most so long. @returns how many were left */

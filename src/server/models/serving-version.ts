@@ -151,6 +151,11 @@ export class ServingVersion {
     this.#improvement = this.#tryImprove(() => make.call(model, this.#improving.signal));
   }
 
+  /** No batch waits for more requests from now on. */
+  flush(): void {
+    this.#lane.flush();
+  }
+
   /** Answers all that was accepted, then frees everything. */
   async close(): Promise<void> {
     this.#improving.abort();

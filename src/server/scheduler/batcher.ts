@@ -20,6 +20,8 @@ export class Batcher<T extends Queued> {
   readonly #options: BatcherOptions<T>;
   readonly #idle: number[];
   #pumpAsked = false;
+  #eager = false;
+  #flushing = false;
   #alarmNs = Number.POSITIVE_INFINITY;
   #forgetAlarm: (() => void) | undefined;
 
@@ -53,13 +55,27 @@ export class Batcher<T extends Queued> {
     if (this.#idle.length === 0) this.#setAlarm(queue.nextDeadlineNs);
     // What gathers nothing has nothing to wait for: its answer can leave in the turn of the loop that brought the request.
     else if (this.policy.maxRows === 1) this.#pump();
-    else this.#askPump();
+    else {
+      if (this.#eager && !this.#pumpAsked) this.#pump();
+      this.#askPump();
+    }
     return true;
   }
 
   /** The batch in that place has ended. */
   release(slot: number): void {
     this.#idle.push(slot);
+    this.#pump();
+  }
+
+  /** Whether the first request of a turn of the event loop goes at once, and only those after it wait for each other. */
+  setEager(eager: boolean): void {
+    this.#eager = eager;
+  }
+
+  /** From now on nothing waits for others to come: the model is to end. */
+  flush(): void {
+    this.#flushing = true;
     this.#pump();
   }
 
@@ -87,11 +103,11 @@ export class Batcher<T extends Queued> {
       const candidates = queue.candidates(nowNs, this.policy.maxRows);
       if (!candidates) break;
       const decision = this.policy.decide(candidates, nowNs);
-      if ("waitUntilNs" in decision) {
+      if ("waitUntilNs" in decision && !this.#flushing) {
         waitUntilNs = decision.waitUntilNs;
         break;
       }
-      const batch = queue.take(nowNs, decision.rows);
+      const batch = queue.take(nowNs, "rows" in decision ? decision.rows : candidates.rows);
       if (batch.length === 0) break;
       dispatch(batch, this.#idle.pop()!);
     }

@@ -22,6 +22,16 @@ test("requests that arrive in one turn of the event loop share a batch", () => {
   assert.deepEqual(idsOf(simulation), [[0, 1, 2, 3, 4]]);
 });
 
+test("an eager batcher keeps to preferred sizes and the queue delay, a flushed one waits for nobody", () => {
+  const simulation = simulate({ policy: new QueueDelay(8, [4], 5000), batchNs: () => MS });
+  simulation.batcher.setEager(true);
+  for (let i = 0; i < 6; i++) simulation.send(0);
+  simulation.clock.at(2 * MS, () => simulation.batcher.flush());
+  simulation.send(4 * MS);
+  simulation.clock.run();
+  assert.deepEqual(simulation.batches.map(({ ids, startNs }) => [ids, startNs]), [[[0, 1, 2, 3], 0], [[4, 5], 2 * MS], [[6], 4 * MS]]);
+});
+
 test("the queue delay holds small batches back, preferred sizes go at once", () => {
   const simulation = simulate({ policy: new QueueDelay(8, [4], 5000), batchNs: () => MS });
   for (let i = 0; i < 4; i++) simulation.send(i * MS);

@@ -47,6 +47,7 @@ export interface SimulatedRequest extends Queued {
 
 export interface Simulation {
   readonly clock: SimulatedClock;
+  readonly batcher: Batcher<SimulatedRequest>;
   readonly batches: { readonly ids: number[]; readonly rows: number; readonly startNs: number }[];
   readonly requests: SimulatedRequest[];
   /** Submits a request at a time. */
@@ -86,7 +87,7 @@ export function simulate({ policy, slots = 1, batchNs, levels = 0, queuePolicy =
     clock.at(timeNs, () => { if (!batcher.submit(request)) request.outcome = "refused"; });
     return request;
   };
-  return { clock, batches, requests, send };
+  return { clock, batcher, batches, requests, send };
 }
 
 /** Times of a Poisson process. */
