@@ -24,9 +24,10 @@ export interface BackendInstance {
   binds(bytes: Uint8Array): boolean;
   /**
    * One batch. `inputs` are borrowed until the promise settles; an input the request left out is undefined.
+   * @param shares instances that run at the same time and divide the model's threads; 1: this one has them all
    * @throws UserError for what the model does not take, SinterError for what went wrong
    */
-  execute(inputs: readonly (BatchTensor | undefined)[]): Promise<BatchResults>;
+  execute(inputs: readonly (BatchTensor | undefined)[], shares?: number): Promise<BatchResults>;
   /** After the batch in flight. */
   dispose(): void;
 }
@@ -39,6 +40,8 @@ export interface BackendModel {
   memoryBytes(): number;
   /** How many instances to make when the configuration does not say. */
   readonly defaultInstances: number;
+  /** How many instances can divide its threads among them, batch by batch; absent where each has threads of its own. */
+  readonly shares?: number;
   /** Whether shapes (by input) are inside what the model was made for. */
   admits(shapes: readonly (readonly number[] | undefined)[]): boolean;
   /** Input shapes that requests usually have, for warming up; undefined when nothing is known. */

@@ -29,6 +29,8 @@ export interface RunOptions {
   readonly outputs?: Readonly<Record<string, Tensor>>;
   /** Gives memory for the others when their shape is known; engines with reference steps do not ask. */
   readonly allocate?: AllocateOutput;
+  /** Threads of this run, at most the engine's, which is the default; engines with reference steps and for GPUs do not ask. */
+  readonly threads?: number;
 }
 
 /** An input or output: a dimension is a number, or an expression of the model's dimension names. */
@@ -224,7 +226,7 @@ export class ExecutionContext {
     if (before) await before;
     if (options.signal?.aborted) throw new UserError("aborted", "The run was cancelled before it started.");
     if (this.worker) return this.worker.run(this.workerContext, feeds, options.outputs ?? {});
-    return this.own().run(feeds, options.outputs, options.allocate);
+    return this.own().run(feeds, options.outputs, options.allocate, options.threads);
   }
 
   private own(): Execution {

@@ -30,7 +30,7 @@ export interface ThreadSpan {
 }
 
 export interface Execution {
-  run(feeds: Feeds, outputs?: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput): Promise<Results>;
+  run(feeds: Feeds, outputs?: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput, threads?: number): Promise<Results>;
   /** The same, holding the calling thread. */
   runSync(feeds: Feeds, outputs?: Readonly<Record<string, Tensor>>): Results;
   /** Runs once on the calling thread and times every step that this run takes. */

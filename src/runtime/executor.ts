@@ -42,7 +42,7 @@ export class Executor implements Execution {
   }
 
   /** All steps on native threads. For engines without reference steps: those would hold the event loop. */
-  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}, allocate?: AllocateOutput): Promise<Results> {
+  async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}, allocate?: AllocateOutput, threads = this.threads): Promise<Results> {
     assert(!this.engine.hasReferenceSteps, "an asynchronous run with a reference step");
     const run = this.begin(feeds, outputs, allocate);
     for (let index = 0; index < this.engine.segments.length; index = this.next(index, run)) {
@@ -50,16 +50,16 @@ export class Executor implements Execution {
       if (segment.kind !== "native") continue;
       const bound = this.segments.bound(index, segment, run);
       if (bound.inline) bound.program.runSync({ threads: 1 });
-      else if (bound.untimed > 0) await this.runTimed(bound);
-      else await bound.program.run({ threads: this.threads });
+      else if (bound.untimed > 0) await this.runTimed(bound, threads);
+      else await bound.program.run({ threads });
     }
     return this.results(run);
   }
 
-  private async runTimed(bound: BoundSegment): Promise<void> {
-    await bound.program.run({ threads: this.threads, profile: true });
+  private async runTimed(bound: BoundSegment, threads: number): Promise<void> {
+    await bound.program.run({ threads, profile: true });
     bound.untimed--;
-    if (this.threads * bound.program.profile().reduce((sum, ns) => sum + ns, 0) < INLINE_NS) bound.inline = true;
+    if (threads * bound.program.profile().reduce((sum, ns) => sum + ns, 0) < INLINE_NS) bound.inline = true;
   }
 
   /** The same on the calling thread, with the pool's help when there is more than one thread. */

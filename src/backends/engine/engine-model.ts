@@ -3,8 +3,7 @@
  * outputs are native memory that the engine's code uses in place.
  *
  * Threads: a configuration says how many instances it wants, and they share the processor's threads evenly; without one
- * there is a single instance that uses them all, since a batch split over all cores has the shortest time at nearly the
- * throughput of several. Runs shorter than 50 us happen on the event loop's thread whatever the number.
+ * a batch of few rows has them all, and one of many is divided into parts of a share each, by the batcher. Runs shorter than 50 us happen on the event loop's thread whatever the number.
  */
 import { byteLength, elementCount, Tensor } from "../../base/index.ts";
 import { addressOf } from "../../native/index.ts";
@@ -13,6 +12,9 @@ import type { Engine, ExecutionContext, ValueInfo } from "../../runtime/index.ts
 import type { BackendInstance, BackendModel, BatchResults, BatchTensor } from "../contract.ts";
 import { decodeStrings, encodeStrings } from "../strings.ts";
 import type { NativePool } from "./native-pool.ts";
+
+/** Each share is a context with memory of its own. */
+const MOST_SHARES = 4;
 
 interface AxisRange {
   readonly min: number;
@@ -31,6 +33,7 @@ export class EngineModel implements BackendModel {
   readonly description: ModelDescription;
   readonly summary: string;
   readonly defaultInstances = 1;
+  readonly shares: number;
   readonly widen?: NonNullable<BackendModel["widen"]>;
   readonly improve?: NonNullable<BackendModel["improve"]>;
   readonly #engine: Engine;
@@ -46,6 +49,7 @@ export class EngineModel implements BackendModel {
     this.#pool = pool;
     this.description = origin ? combine(origin.description, engine) : { inputs: engine.inputs.map(describe), outputs: engine.outputs.map(describe) };
     const { level, target } = engine.metadata;
+    this.shares = engine.hasReferenceSteps || target.arch === "cuda" ? 1 : Math.min(MOST_SHARES, engine.threads);
     this.summary = `engine, level ${level}, ${target.isa}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}${engine.hasReferenceSteps ? ", some operators on the reference" : ""}`;
     this.#ranges = engine.metadata.profiles.map(({ symbols }) => engine.inputs.map(({ dims }) => (dims ?? []).map((dim) => (typeof dim === "number" ? undefined : symbols[dim]))));
     if (origin) {
@@ -85,6 +89,7 @@ export class EngineModel implements BackendModel {
 
 class EngineInstance implements BackendInstance {
   readonly #context: ExecutionContext;
+  readonly #threads: number;
   readonly #pool: NativePool;
   readonly #inputs: readonly ValueInfo[];
   readonly #outputs: readonly ValueInfo[];
@@ -93,6 +98,7 @@ class EngineInstance implements BackendInstance {
 
   constructor(engine: Engine, pool: NativePool, disposed: () => void) {
     this.#context = engine.createContext();
+    this.#threads = engine.threads;
     this.#pool = pool;
     this.#inputs = engine.inputs;
     this.#outputs = engine.outputs;
@@ -116,7 +122,7 @@ class EngineInstance implements BackendInstance {
     return (addressOf(bytes) ?? 1) % 8 === 0;
   }
 
-  async execute(inputs: readonly (BatchTensor | undefined)[]): Promise<BatchResults> {
+  async execute(inputs: readonly (BatchTensor | undefined)[], shares = 1): Promise<BatchResults> {
     const feeds: Record<string, Tensor> = {};
     for (const [index, { name, type }] of this.#inputs.entries()) {
       const input = inputs[index];
@@ -128,6 +134,7 @@ class EngineInstance implements BackendInstance {
     };
     try {
       const results = await this.#context.run(feeds, {
+        threads: Math.max(1, Math.floor(this.#threads / shares)),
         allocate: (_name, type, dims) => {
           if (type === "string") return undefined;
           const sizeBytes = byteLength(type, elementCount(dims));

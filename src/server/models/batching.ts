@@ -25,6 +25,14 @@ export function policyFor(config: ModelConfig): BatchingPolicy {
   return new QueueDelay(maxBatch, preferred, delayUs);
 }
 
+/**
+ * Whether batches may be divided over the model's threads: not where the configuration says how many instances there are or
+ * how large batches are to be, and not where times of batches are learnt.
+ */
+export function spreads({ instance_group, dynamic_batching }: ModelConfig, policy: BatchingPolicy): boolean {
+  return policy.name === "queue-delay" && !instance_group?.length && !dynamic_batching?.preferred_batch_size?.length && !dynamic_batching?.preserve_ordering;
+}
+
 export function queueFor(config: ModelConfig, bounds: QueueBounds): LaneOptions["queue"] {
   const batching: DynamicBatchingConfig = config.dynamic_batching ?? {};
   const levels = batching.priority_levels ?? 0;

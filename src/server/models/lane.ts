@@ -29,6 +29,8 @@ export interface LaneOptions {
   readonly policy: BatchingPolicy;
   readonly queue: { readonly priorityLevels: number; readonly defaultPriorityLevel: number; policy(level: number): QueuePolicy; readonly maxRequests: number; readonly maxBytes: number };
   readonly instances: number;
+  /** Whether the instances share the model's threads, so that a batch may have one share or all. */
+  readonly spread?: boolean;
   readonly pads: PadValues;
   readonly clock: Clock;
   readonly observer: LaneObserver;
@@ -60,7 +62,7 @@ export class Lane {
     this.#model = model;
     this.#slots = instances.map((instance) => ({ instance, model, busy: false }));
     const queue = new RequestQueue<Pending>(options.queue, (item, reason) => this.#dropped(item, reason));
-    this.#batcher = new Batcher({ queue, policy: options.policy, clock: options.clock, slots: instances.length, dispatch: (batch, slot) => void this.#run(batch, slot) });
+    this.#batcher = new Batcher({ queue, policy: options.policy, clock: options.clock, slots: instances.length, spread: options.spread ?? false, dispatch: (batch, slot, whole) => void this.#run(batch, slot, whole) });
   }
 
   static async open(model: BackendModel, options: LaneOptions): Promise<Lane> {
@@ -127,8 +129,9 @@ export class Lane {
     this.#model.dispose();
   }
 
-  async #run(batch: readonly Pending[], index: number): Promise<void> {
+  async #run(batch: readonly Pending[], index: number, whole: boolean): Promise<void> {
     const slot = this.#slots[index]!;
+    const shares = this.#options.spread && !whole ? this.#slots.length : 1;
     slot.busy = true;
     let freed = false;
     const free = (): void => {
@@ -137,18 +140,18 @@ export class Lane {
       this.#free(slot, index);
     };
     try {
-      await this.#execute(batch, slot.instance, free);
+      await this.#execute(batch, slot.instance, shares, free);
     } catch (error) {
-      if (batch.length > 1 && error instanceof UserError) await this.#oneByOne(batch, slot.instance);
+      if (batch.length > 1 && error instanceof UserError) await this.#oneByOne(batch, slot.instance, shares);
       else this.#failAll(batch, error);
     }
     free();
   }
 
-  async #oneByOne(batch: readonly Pending[], instance: BackendInstance): Promise<void> {
+  async #oneByOne(batch: readonly Pending[], instance: BackendInstance, shares: number): Promise<void> {
     for (const item of batch) {
       try {
-        await this.#execute([item], instance, () => undefined);
+        await this.#execute([item], instance, shares, () => undefined);
       } catch (error) {
         this.#failAll([item], error);
       }
@@ -156,13 +159,13 @@ export class Lane {
   }
 
   /** @param free lets the instance have its next batch; called early when that saves time */
-  async #execute(batch: readonly Pending[], instance: BackendInstance, free: () => void): Promise<void> {
+  async #execute(batch: readonly Pending[], instance: BackendInstance, shares: number, free: () => void): Promise<void> {
     const { clock, context, pads, policy } = this.#options;
     const startNs = clock.nowNs();
     for (const item of batch) item.startedNs = startNs;
     const gathered = gather(instance, batch, context.signature.inputs, context.signature.inputCount, pads);
     const inputEndNs = clock.nowNs();
-    const results = await instance.execute(gathered.inputs);
+    const results = await instance.execute(gathered.inputs, shares);
     const inferEndNs = clock.nowNs();
     policy.observe(gathered.rows, inferEndNs - startNs);
     const isLong = inferEndNs - inputEndNs > OVERLAP_NS;

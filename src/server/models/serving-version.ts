@@ -9,7 +9,7 @@ import type { Backend, BackendModel, ModelSource } from "../../backends/index.ts
 import { completeConfig, completeFromModel, type ModelConfig, type PlainMessage, readLabels } from "../../repository/index.ts";
 import { type InferenceRequest, type InferenceResponse, type ModelStatistics, ServingError } from "../contract.ts";
 import { type Clock, OneByOne } from "../scheduler/index.ts";
-import { padsRequests, padValues, policyFor, type QueueBounds, queueFor } from "./batching.ts";
+import { padsRequests, padValues, policyFor, type QueueBounds, queueFor, spreads } from "./batching.ts";
 import { toServingError } from "./failure.ts";
 import { Lane, type LaneObserver } from "./lane.ts";
 import type { ServerMetrics, VersionMetrics } from "./metrics.ts";
@@ -82,9 +82,11 @@ export class ServingVersion {
       const signature = new Signature(config, model.description, padsRequests(config));
       const statistics = dependencies.statistics(source.name, String(source.version));
       const metrics = dependencies.metrics.version(source.name, String(source.version));
-      const instances = Math.min(MAX_INSTANCES, instancesOf(config) ?? model.defaultInstances);
+      const policy = policyFor(config);
+      const shares = spreads(config, policy) ? (model.shares ?? 1) : 1;
+      const instances = Math.min(MAX_INSTANCES, shares > 1 ? shares : (instancesOf(config) ?? model.defaultInstances));
       lane = await Lane.open(model, {
-        context: scatterContext(source, signature), policy: policyFor(config), queue: queueFor(config, dependencies.bounds), instances,
+        context: scatterContext(source, signature), policy, queue: queueFor(config, dependencies.bounds), instances, spread: shares > 1,
         pads: padValues(config), clock: dependencies.clock, observer: observe(statistics, metrics),
       });
       await warmUp(model, lane.instances, signature, { ...source, config });

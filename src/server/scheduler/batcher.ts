@@ -4,7 +4,8 @@
  */
 import type { Clock } from "./clock.ts";
 import type { BatchingPolicy } from "./policy.ts";
-import type { Queued, RequestQueue } from "./queue.ts";
+import type { Candidates, Queued, RequestQueue } from "./queue.ts";
+import { type Share, shareOf } from "./spread.ts";
 
 export interface BatcherOptions<T extends Queued> {
   readonly queue: RequestQueue<T>;
@@ -12,13 +13,18 @@ export interface BatcherOptions<T extends Queued> {
   readonly clock: Clock;
   /** Places where batches can run at the same time. */
   readonly slots: number;
-  dispatch(batch: T[], slot: number): void;
+  /** Whether the places share the threads of one model, so that a batch may take one of them or all: see `shareOf`. */
+  readonly spread?: boolean;
+  /** @param whole whether the batch has all places, until its own is released */
+  dispatch(batch: T[], slot: number, whole: boolean): void;
 }
 
 export class Batcher<T extends Queued> {
   readonly policy: BatchingPolicy;
   readonly #options: BatcherOptions<T>;
   readonly #idle: number[];
+  /** Places that a batch has beside its own. */
+  readonly #held: number[] = [];
   #pumpAsked = false;
   #eager = false;
   #flushing = false;
@@ -64,7 +70,7 @@ export class Batcher<T extends Queued> {
 
   /** The batch in that place has ended. */
   release(slot: number): void {
-    this.#idle.push(slot);
+    this.#idle.push(...this.#held.splice(0), slot);
     this.#pump();
   }
 
@@ -100,18 +106,31 @@ export class Batcher<T extends Queued> {
     const nowNs = clock.nowNs();
     let waitUntilNs = Number.POSITIVE_INFINITY;
     while (this.#idle.length > 0) {
-      const candidates = queue.candidates(nowNs, this.policy.maxRows);
+      const candidates = queue.candidates(nowNs, this.#mostRows());
       if (!candidates) break;
-      const decision = this.policy.decide(candidates, nowNs);
+      const decision = this.policy.decide({ ...candidates, rows: Math.min(candidates.rows, this.policy.maxRows) }, nowNs);
       if ("waitUntilNs" in decision && !this.#flushing) {
         waitUntilNs = decision.waitUntilNs;
         break;
       }
-      const batch = queue.take(nowNs, "rows" in decision ? decision.rows : candidates.rows);
+      const { rows, whole } = this.#share("rows" in decision ? decision.rows : candidates.rows, candidates);
+      const batch = queue.take(nowNs, Math.min(rows, Math.max(this.policy.maxRows, candidates.headRows)));
       if (batch.length === 0) break;
-      dispatch(batch, this.#idle.pop()!);
+      const slot = this.#idle.pop()!;
+      if (whole) this.#held.push(...this.#idle.splice(0));
+      dispatch(batch, slot, whole);
     }
     this.#setAlarm(Math.min(waitUntilNs, queue.nextDeadlineNs));
+  }
+
+  /** Rows that all free places together could take. */
+  #mostRows(): number {
+    return this.#options.spread ? this.policy.maxRows * this.#idle.length : this.policy.maxRows;
+  }
+
+  #share(decided: number, { rows, headRows }: Candidates): Share {
+    const { spread, slots } = this.#options;
+    return spread ? shareOf(Math.max(decided, rows), headRows, this.#idle.length, slots) : { rows: decided, whole: false };
   }
 
   #setAlarm(timeNs: number): void {

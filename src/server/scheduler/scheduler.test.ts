@@ -160,3 +160,14 @@ test("an objective that the load rules out does not make the queue grow without 
   simulation.clock.run();
   assert.ok(latencyOf(simulation.requests.slice(1000)) < 60 * MS, `p99 ${latencyOf(simulation.requests.slice(1000)) / MS} ms`);
 });
+
+test("places that share a model's threads: few rows are one batch on all, many are divided", () => {
+  const simulation = simulate({ policy: new QueueDelay(16, [], 0), slots: 2, spread: true, batchNs: (rows) => rows * MS });
+  for (let i = 0; i < 7; i++) simulation.send(0);
+  for (let i = 0; i < 9; i++) simulation.send(MS);
+  for (let i = 0; i < 2; i++) simulation.send(20 * MS, { rows: i === 0 ? 15 : 1 });
+  simulation.clock.run();
+  assert.deepEqual(simulation.batches.map(({ ids, startNs, whole }) => [ids, startNs / MS, whole]), [
+    [[0, 1, 2, 3, 4, 5, 6], 0, true], [[7, 8, 9, 10, 11], 7, false], [[12, 13, 14, 15], 7, false], [[16, 17], 20, true],
+  ]);
+});

@@ -48,7 +48,7 @@ export interface SimulatedRequest extends Queued {
 export interface Simulation {
   readonly clock: SimulatedClock;
   readonly batcher: Batcher<SimulatedRequest>;
-  readonly batches: { readonly ids: number[]; readonly rows: number; readonly startNs: number }[];
+  readonly batches: { readonly ids: number[]; readonly rows: number; readonly startNs: number; readonly whole: boolean }[];
   readonly requests: SimulatedRequest[];
   /** Submits a request at a time. */
   send(timeNs: number, options?: Partial<SimulatedRequest>): SimulatedRequest;
@@ -57,13 +57,14 @@ export interface Simulation {
 export interface SimulationOptions {
   readonly policy: BatchingPolicy;
   readonly slots?: number;
+  readonly spread?: boolean;
   readonly batchNs: (rows: number) => number;
   readonly levels?: number;
   readonly queuePolicy?: Partial<QueuePolicy>;
   readonly maxRequests?: number;
 }
 
-export function simulate({ policy, slots = 1, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6 }: SimulationOptions): Simulation {
+export function simulate({ policy, slots = 1, spread = false, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6 }: SimulationOptions): Simulation {
   const clock = new SimulatedClock();
   const batches: Simulation["batches"] = [];
   const requests: SimulatedRequest[] = [];
@@ -71,10 +72,10 @@ export function simulate({ policy, slots = 1, batchNs, levels = 0, queuePolicy =
     { priorityLevels: levels, defaultPriorityLevel: levels, policy: () => ({ ...FIFO, ...queuePolicy }), maxRequests, maxBytes: 1e12 },
     (item, reason) => { item.outcome = reason; },
   );
-  const batcher: Batcher<SimulatedRequest> = new Batcher({ queue, policy, clock, slots, dispatch: (batch, slot) => {
+  const batcher: Batcher<SimulatedRequest> = new Batcher({ queue, policy, clock, slots, spread, dispatch: (batch, slot, whole) => {
     const rows = batch.reduce((sum, item) => sum + item.rows, 0);
     const startNs = clock.nowNs();
-    batches.push({ ids: batch.map(({ id }) => id), rows, startNs });
+    batches.push({ ids: batch.map(({ id }) => id), rows, startNs, whole });
     clock.at(startNs + batchNs(rows), () => {
       policy.observe(rows, batchNs(rows));
       for (const item of batch) Object.assign(item, { outcome: "done", doneNs: clock.nowNs(), batchRows: rows });
