@@ -426,7 +426,7 @@ export function rowHeights(m: Dim, most: number): number[] {
   return m % height > 0 ? [height, m % height] : [height];
 }
 
-function matmulBytes(kernel: MatmulKernel): Dim {
+export function matmulBytes(kernel: MatmulKernel): Dim {
   const { batch, m, n, k, a, b, output } = kernel;
   const repeated = (strides: readonly Dim[]): Dim => product(batch.filter((_, i) => strides[i] !== 0));
   const [aBytes, bBytes, outBytes] = [a.buffer, b.buffer, output].map((buffer) => bytesOf(buffer.dtype)) as [number, number, number];
