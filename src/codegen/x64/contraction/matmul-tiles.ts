@@ -10,7 +10,7 @@
  */
 import { assert } from "../../../base/index.ts";
 import { type Buffer, ceilDiv, type CompiledKernel, type ConstantLookup, type Dim, type MatmulKernel, mul, product } from "../../../ir/index.ts";
-import type { Isa } from "../function.ts";
+import { type Isa, mem, type VReg } from "../function.ts";
 import { paddedPitch } from "./copy.ts";
 import { copyWordRows, packMovingColumns } from "./copy-words.ts";
 import { writeGrid } from "./grid-output.ts";
@@ -42,6 +42,8 @@ export function compileTileMatmul(kernel: MatmulKernel, isa: Isa, constants: Con
   assert(operands && typeof kernel.k === "number", `matrix product "${kernel.name}" cannot be made of tiles`);
   return new TileMatmulGenerator(kernel, kernel.k, operands, isa, p).compile();
 }
+
+const LINE_BYTES = 64;
 
 interface Block {
   readonly outer: readonly (Local | number)[];
@@ -218,6 +220,7 @@ class TileMatmulGenerator {
         configureTiles(w, typeof m === "number" && m % GRID_ROWS === 0 ? GRID_ROWS : w.get(rows), pass.stepWords);
         w.set(block.configured, w.get(rows));
       });
+      if (pass.isLast) this.#fetchOutput(block, group, row, rows);
       w.choose(rows, gridHeights(m), (most) => this.#multiply(block, pass, group, b, row, target, most === TILE_ROWS ? 1 : 2));
       if (pass.isLast) this.#finish(block, group, row, rows, target);
     });
@@ -265,16 +268,43 @@ class TileMatmulGenerator {
     grid.store(w.get(target));
   }
 
+  /**
+   * Asks for the output's lines before the products are made. Sums are read back only once their stores, and all stores
+   * before them, are in the cache: without this, every grid would wait for the lines of the one before it.
+   */
+  #fetchOutput(block: Block, group: Group, row: Local, rows: Local): void {
+    const w = this.#w;
+    const { output } = this.#kernel;
+    const columnStride = stridesOf(output).at(-1);
+    if (columnStride !== 1) return;
+    const bytes = bytesOf(output.dtype) * TILE_COLUMNS * group.tiles;
+    const [place, rowBytes] = [this.#outputAddress(block, group, row), this.#rowBytes()];
+    w.f.loop(0, w.get(rows), 1, () => {
+      for (let line = 0; line < bytes; line += LINE_BYTES) w.f.emit("prefetchw", mem(place, { disp: line }));
+      w.f.emit("add", place, rowBytes);
+    });
+  }
+
+  #outputAddress(block: Block, group: Group, row: Local): VReg {
+    const w = this.#w;
+    const { output } = this.#kernel;
+    const columnBytes = mul(bytesOf(output.dtype), stridesOf(output).at(-1)!);
+    return w.address(w.get(block.output), w.mul(w.get(row), this.#rowBytes()), w.mul(w.get(group.column), w.size(columnBytes)));
+  }
+
+  #rowBytes(): Size {
+    const { output } = this.#kernel;
+    return this.#w.size(mul(bytesOf(output.dtype), stridesOf(output).at(-2)!));
+  }
+
   /** The epilogue and the stores of one grid. */
   #finish(block: Block, group: Group, row: Local, rows: Local, target: Local): void {
     const w = this.#w;
-    const { output } = this.#kernel;
-    const [rowStride, columnStride] = stridesOf(output).slice(-2).map((stride) => mul(bytesOf(output.dtype), stride)) as [Dim, Dim];
     writeGrid(w, this.#output, {
       from: w.get(target), rows, first: row, column: group.column, vectors: group.tiles,
       outer: (index) => [...block.outer.map((outer) => w.value(outer)), index],
-      to: w.address(w.get(block.output), w.mul(w.get(row), w.size(rowStride)), w.mul(w.get(group.column), w.size(columnStride))),
-      rowBytes: () => w.size(rowStride),
+      to: this.#outputAddress(block, group, row),
+      rowBytes: () => this.#rowBytes(),
       tail: () => this.#tail(group),
     });
   }
