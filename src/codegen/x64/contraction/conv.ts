@@ -231,6 +231,7 @@ class ConvGenerator {
         const patch = { y, x, rows, columns };
         const next = w.f.label("nextPatch");
         w.choose(rows, heights, (height) => w.choose(columns, widths, (width) => {
+          if (this.#isUsual(height, width)) this.#fetch(block, output, group, patch, height, width);
           const tile = this.#multiply(block, group, b, patch, height, width, ahead);
           ahead.next();
           if (!this.#writesAtOnce(output, height, width)) {
@@ -271,9 +272,24 @@ class ConvGenerator {
 
   /** Whether patches of this size go to the output from their registers: where the code stays small. */
   #writesAtOnce(output: OutputWriter, height: number, width: number): boolean {
+    return output.isLight && this.#isUsual(height, width);
+  }
+
+  /** Whether code for patches of this size may be large: there are few such sizes, and most patches have them. */
+  #isUsual(height: number, width: number): boolean {
     const { outHeight, outWidth } = this.#shape;
     const isUsual = (size: number, d: 0 | 1, extent: Dim): boolean => typeof extent === "number" || size > this.#p.patch[d] / 2;
-    return output.isLight && isUsual(height, 0, outHeight) && isUsual(width, 1, outWidth);
+    return isUsual(height, 0, outHeight) && isUsual(width, 1, outWidth);
+  }
+
+  /** Fetches what the epilogue of a patch will read. */
+  #fetch(block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, height: number, width: number): void {
+    const w = this.#w;
+    for (let row = 0; row < height; row++) {
+      const y = this.#shape.spatialDims === 2 ? [w.add(w.get(patch.y), row)] : [];
+      const column = w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs));
+      output.fetch([w.value(block.batch), ...y, w.get(patch.x)], width, column, group.vectors);
+    }
   }
 
   #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, width: number): void {
