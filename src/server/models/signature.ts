@@ -5,7 +5,7 @@
  */
 import { assert } from "../../base/index.ts";
 import { dataTypeOfConfig, type ModelConfig, type ModelDescription, type TensorConfig, type WireType } from "../../repository/index.ts";
-import { type InferenceRequest, type RequestInput, ServingError, type TensorMetadata } from "../contract.ts";
+import { type InferenceRequest, type RequestedOutput, type RequestInput, ServingError, type TensorMetadata } from "../contract.ts";
 import { bytesOf, type Prepared, type PreparedInput } from "./pending.ts";
 
 export interface InputSignature {
@@ -86,12 +86,19 @@ export class Signature {
       if (!signature.optional) required++;
     }
     if (required !== this.#required) throw this.#missing(request, inputs);
-    for (const output of request.outputs ?? []) if (!this.#outputByName.has(output.name)) throw this.#refuse(request, `unexpected inference output '${output.name}' for model '${this.model}'`);
+    if (request.outputs) this.#checkOutputs(request, request.outputs);
     for (const input of this.inputs) {
       if (input.optional) group += inputs[input.index] ? "+" : "-";
       if (input.varies && !this.#pads) group += `${inputs[input.index]?.shape.slice(1)};`;
     }
     return { inputs, rows: Math.max(1, rows), bytes: bytesOf(request.inputs), group };
+  }
+
+  #checkOutputs(request: InferenceRequest, outputs: readonly RequestedOutput[]): void {
+    for (const [i, { name }] of outputs.entries()) {
+      if (!this.#outputByName.has(name)) throw this.#refuse(request, `unexpected inference output '${name}' for model '${this.model}'`);
+      if (outputs.findIndex((other) => other.name === name) < i) throw this.#refuse(request, `output '${name}' already exists in request`);
+    }
   }
 
   #checkBatch(request: InferenceRequest, { name, shape }: RequestInput, rows: number): number {
