@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import { join } from "node:path";
 import { UserError } from "../../base/index.ts";
 import type { Backend, ModelSource } from "../../backends/index.ts";
-import { chooseVersions, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
+import { chooseVersions, isModelName, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
 import { type ModelState, type RepositoryEntry, ServingError } from "../contract.ts";
 import { toServingError } from "./failure.ts";
 import { type Repositories, type Upload, writeUpload } from "./model-source.ts";
@@ -125,6 +125,7 @@ export class ModelStore {
   async #load(entry: Entry, overrides: LoadOverrides): Promise<void> {
     let upload: Upload | undefined;
     try {
+      if (!isModelName(entry.name)) throw new ServingError("INVALID_ARG", `failed to load '${entry.name}': that is not a model's name`);
       upload = overrides.files?.size ? writeUpload(entry.name, overrides.files) : undefined;
       const folder = upload?.folder ?? this.#options.repositories.find(entry.name);
       entry.stamp = stampOf(folder).text;
