@@ -40,7 +40,7 @@ export class LoadedEngine {
     this.binder = new ShapeBinder(manifest, this.dims);
     this.segments = segmentsOf(manifest, file);
     this.arenaBytes = Math.max(0, ...manifest.profiles.map((profile) => profile.arenaBytes));
-    this.scratchBytes = manifest.steps.reduce((most, step) => Math.max(most, step.kind === "kernel" ? step.scratchBytes : 0), 0);
+    this.scratchBytes = manifest.steps.reduce((most, step) => Math.max(most, ...(step.kind === "kernel" ? [step, ...(step.larger ?? [])].map(({ scratchBytes }) => scratchBytes) : [])), 0);
   }
 
   /**
