@@ -128,9 +128,9 @@ export class ModelServer implements InferenceServer {
     await this.#options.store.load(model, this.#overrides(model, parameters));
   }
 
-  async unloadModel(model: string, _unloadDependents: boolean): Promise<void> {
+  async unloadModel(model: string, unloadDependents: boolean): Promise<void> {
     this.#checkExplicit();
-    await this.#options.store.unload(model);
+    await this.#options.store.unload(model, unloadDependents);
   }
 
   #overrides(model: string, parameters: LoadParameters): LoadOverrides {

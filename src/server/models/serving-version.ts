@@ -16,6 +16,7 @@ import type { ServerMetrics, VersionMetrics } from "./metrics.ts";
 import { OrderedReplies } from "./ordered-replies.ts";
 import { Pending } from "./pending.ts";
 import type { ScatterContext } from "./scatter.ts";
+import type { Served } from "./served.ts";
 import { Sequencer } from "./sequencer.ts";
 import { Signature } from "./signature.ts";
 import type { Statistics } from "./statistics.ts";
@@ -36,7 +37,7 @@ type Shapes = readonly (readonly number[] | undefined)[];
 /** Most instances one model may have. */
 const MAX_INSTANCES = 64;
 
-export class ServingVersion {
+export class ServingVersion implements Served {
   readonly name: string;
   readonly version: string;
   readonly config: ModelConfig;
@@ -125,6 +126,10 @@ export class ServingVersion {
       pending: this.#lane.waiting + (this.#sequencer?.waiting ?? 0) + (this.#wide?.waiting ?? 0) + this.#waitingForWide, pendingBytes: this.#lane.waitingBytes + (this.#wide?.waitingBytes ?? 0),
       memoryBytes: this.#memoryBytes(), batching: this.#lane.policy.describe(),
     };
+  }
+
+  labels(output: string): readonly string[] | undefined {
+    return this.#lane.labels(output);
   }
 
   /** Asked before a request's body is read. @throws ServingError UNAVAILABLE when it would find no room */
