@@ -4,7 +4,7 @@
  * Source: Triton's extension_trace.
  */
 import { UserError } from "../../base/index.ts";
-import { ServingError } from "../contract.ts";
+import { type InferenceServer, ServingError } from "../contract.ts";
 
 export type TraceLevel = "OFF" | "TIMESTAMPS" | "TENSORS";
 
@@ -97,6 +97,16 @@ export class TraceSettings {
     const own = this.#models.get(model);
     if (own?.count === undefined) this.#global = { ...this.#global, count: this.#global.count - 1 };
     else this.#models.set(model, { ...own, count: own.count - 1 });
+  }
+}
+
+/** @throws INVALID_ARG, in the words of this extension, for a model that is not there */
+export function requireModel(server: InferenceServer, model: string): void {
+  if (model === "") return;
+  try {
+    server.modelReady(model, "");
+  } catch (cause) {
+    throw new ServingError("INVALID_ARG", `Request for unknown model : ${model}`, { cause });
   }
 }
 
