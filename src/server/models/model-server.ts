@@ -125,6 +125,8 @@ export class ModelServer implements InferenceServer {
 
   async loadModel(model: string, parameters: LoadParameters): Promise<void> {
     this.#checkExplicit();
+    if (model.trim() === "") throw new ServingError("INVALID_ARG", "Model name cannot be empty. Please enter a valid name to deploy.");
+    if (/[/\\]|^\.+$/.test(model)) throw new ServingError("INVALID_ARG", `invalid model name '${model}', model name must not contain path traversal characters`);
     await this.#options.store.load(model, this.#overrides(model, parameters));
   }
 
