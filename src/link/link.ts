@@ -76,7 +76,7 @@ class Linker {
   private target(): ManifestTarget {
     const { target } = this.input.identity;
     if (target.arch !== "x64") return target;
-    const needed = this.input.kernels.flatMap((kernel) => kernel?.features ?? []);
+    const needed = this.input.kernels.flatMap((choice) => choice?.kernel.features ?? []);
     return { ...target, features: [...new Set([...target.features, ...needed])] };
   }
 
