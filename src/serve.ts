@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import { Compiler, EngineBackend, EngineCache, NativePool, OnnxruntimeBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
 import { openPool } from "./program/index.ts";
-import { type ControlMode, Extensions, GrpcFrontEnd, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, Restrictions, ServerMetrics, Statistics, systemClock } from "./server/index.ts";
+import { type ControlMode, Extensions, GrpcFrontEnd, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, Restrictions, ServerMetrics, Statistics, systemClock, type TraceSetting } from "./server/index.ts";
 
 export interface ServeOptions {
   readonly repositories: readonly string[];
@@ -34,6 +34,8 @@ export interface ServeOptions {
   readonly allowUpload?: boolean;
   readonly allowClientSharedMemory?: boolean;
   /** Each "category,category:key=value": what only callers with that header may use. */
+  /** What the trace settings are at start. */
+  readonly trace?: Partial<TraceSetting>;
   readonly httpRestricted?: readonly string[];
   readonly grpcRestricted?: readonly string[];
   /** What the server calls itself. */
@@ -126,7 +128,7 @@ interface FrontEnds {
 }
 
 async function openFrontEnds(server: ModelServer, registry: MetricsRegistry, options: ServeOptions): Promise<FrontEnds> {
-  const extensions = new Extensions({ logger: options.log, allowClientSharedMemory: options.allowClientSharedMemory ?? false });
+  const extensions = new Extensions({ logger: options.log, allowClientSharedMemory: options.allowClientSharedMemory ?? false, ...(options.trace ? { trace: options.trace } : {}) });
   const host = options.host ?? "127.0.0.1";
   const identity = { name: options.id ?? "triton", version: options.version };
   const http = options.httpPort === undefined ? undefined : await HttpFrontEnd.listen(server, { host, port: options.httpPort, identity, extensions, restrictions: new Restrictions(options.httpRestricted), ...(options.maxInputBytes === undefined ? {} : { maxInputBytes: options.maxInputBytes }) });

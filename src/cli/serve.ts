@@ -4,6 +4,7 @@ import { Command, Option } from "commander";
 import { destination, type Level, type Logger, pino } from "pino";
 import { UserError } from "../base/index.ts";
 import { type RunningServer, serve, type ServeOptions } from "../serve.ts";
+import { readTraceOptions } from "../server/index.ts";
 import { keyFolder } from "../trust/index.ts";
 import { VERSION } from "../version.ts";
 import { cacheFolder } from "./open.ts";
@@ -32,6 +33,7 @@ interface ServeCommandOptions {
   readonly maxQueueBytes: number;
   readonly allowModelUpload?: boolean;
   readonly allowClientShm: boolean;
+  readonly traceConfig?: readonly string[];
   readonly httpRestrictedApi?: readonly string[];
   readonly grpcRestrictedProtocol?: readonly string[];
   readonly id: string;
@@ -77,6 +79,7 @@ function addModelOptions(command: Command): void {
     .option("--engine-cache <folder>", "where engines made here are kept (default: a folder in the user's cache)")
     .option("--allow-model-upload", "take model files from load requests; whoever can send them runs code here")
     .option("--allow-client-shm <bool>", "let clients name shared memory", parseBoolean, false)
+    .option("--trace-config <setting>", "level=TIMESTAMPS, rate=N, count=N, log-frequency=N or file=FILE: which requests are traced; again for each", collect)
     .option("--http-restricted-api <group>", "CATEGORY[,CATEGORY]:KEY=VALUE: those parts of the API take this header; again for each", collect)
     .option("--grpc-restricted-protocol <group>", "the same for gRPC, with the metadata triton-grpc-protocol-KEY", collect)
     .option("--id <name>", "what the server calls itself", "triton");
@@ -111,7 +114,7 @@ function optionsOf(options: ServeCommandOptions): Omit<ServeOptions, "repositori
     pollSeconds: options.repositoryPollSecs, exitOnError: options.exitOnError, exitTimeoutSeconds: options.exitTimeoutSecs, defaultMaxBatch: defaultMaxBatch(options.backendConfig ?? []),
     tuneLevel: Number(options.tuneLevel) as 0 | 1 | 2 | 3 | 4 | 5, maxInputBytes: options.httpMaxInputSize, maxQueueRequests: options.maxQueueRequests, maxQueueBytes: options.maxQueueBytes,
     allowUpload: options.allowModelUpload ?? false, allowClientSharedMemory: options.allowClientShm,
-    httpRestricted: options.httpRestrictedApi ?? [], grpcRestricted: options.grpcRestrictedProtocol ?? [], id: options.id, version: VERSION,
+    trace: readTraceOptions(options.traceConfig ?? []), httpRestricted: options.httpRestrictedApi ?? [], grpcRestricted: options.grpcRestrictedProtocol ?? [], id: options.id, version: VERSION,
   };
 }
 

@@ -70,6 +70,14 @@ export interface SequenceBatchingConfig {
   readonly iterative_sequence?: boolean;
 }
 
+export interface EnsembleStepConfig {
+  readonly model_name?: string;
+  readonly model_version?: number;
+  /** Names in the model to names in the ensemble. */
+  readonly input_map?: Readonly<Record<string, string>>;
+  readonly output_map?: Readonly<Record<string, string>>;
+}
+
 /** The fields that decide something here; others are kept and shown. */
 export interface ModelConfig {
   readonly name: string;
@@ -81,7 +89,7 @@ export interface ModelConfig {
   readonly version_policy?: VersionPolicy;
   readonly dynamic_batching?: DynamicBatchingConfig;
   readonly sequence_batching?: SequenceBatchingConfig;
-  readonly ensemble_scheduling?: PlainMessage;
+  readonly ensemble_scheduling?: { readonly step?: readonly EnsembleStepConfig[] };
   readonly instance_group?: readonly { readonly name?: string; readonly kind?: string; readonly count?: number }[];
   readonly default_model_filename?: string;
   readonly parameters?: Readonly<Record<string, { readonly string_value?: string }>>;
@@ -109,7 +117,7 @@ export function completeConfig(config: ModelConfig): PlainMessage {
     ...(config as unknown as PlainMessage),
   };
   const groups = config.instance_group?.length ? config.instance_group : [{}];
-  base["instance_group"] = groups.map((group, index) => ({
+  if (!config.ensemble_scheduling) base["instance_group"] = groups.map((group, index) => ({
     name: `${config.name}${groups.length > 1 ? `_${index}` : ""}`, kind: "KIND_CPU", count: 1, ...(group as unknown as PlainMessage), ...(group.kind === "KIND_AUTO" ? { kind: "KIND_CPU" } : {}),
   }));
   if (config.dynamic_batching) base["dynamic_batching"] = { preferred_batch_size: [Math.max(1, config.max_batch_size ?? 0)], ...(config.dynamic_batching as unknown as PlainMessage) };

@@ -30,6 +30,12 @@ export interface RequestedOutput {
   readonly classification: number;
 }
 
+/** Told when a request's steps begin and end. */
+export interface RequestTrace {
+  /** @param ns on the clock of `performance.now`; now when absent */
+  at(name: string, ns?: number): void;
+}
+
 /** One inference as a front end asks for it. The front end owns the object and keeps it until the answer. */
 export interface InferenceRequest {
   readonly model: string;
@@ -47,6 +53,8 @@ export interface InferenceRequest {
   readonly timeoutUs: number;
   /** Set by the front end when the client has gone: work that has not started is dropped. */
   cancelled: boolean;
+  /** Of requests that are traced. */
+  readonly trace?: RequestTrace;
 }
 
 export interface ResponseOutput {

@@ -5,4 +5,5 @@ export { GrpcFrontEnd } from "./grpc/index.ts";
 export { HttpFrontEnd } from "./http/index.ts";
 export { MetricsFrontEnd, MetricsRegistry } from "./metrics/index.ts";
 export { type ControlMode, ModelServer, ModelStore, Repositories, RepositoryPoll, ServerMetrics, Statistics } from "./models/index.ts";
+export { readTraceOptions, type TraceSetting } from "./extensions/trace-settings.ts";
 export { systemClock } from "./scheduler/index.ts";

@@ -2,6 +2,7 @@
 import type { Logger } from "pino";
 import { LogSettings } from "./log-settings.ts";
 import { SharedMemoryRegions } from "./shared-memory.ts";
+import { Tracer } from "./tracer.ts";
 import { type TraceSetting, TraceSettings } from "./trace-settings.ts";
 
 export interface ExtensionOptions {
@@ -14,15 +15,18 @@ export interface ExtensionOptions {
 export class Extensions {
   readonly log: LogSettings;
   readonly trace: TraceSettings;
+  readonly tracer: Tracer;
   readonly regions: SharedMemoryRegions;
 
   constructor(options: ExtensionOptions = {}) {
     this.log = new LogSettings(options.logger);
     this.trace = new TraceSettings(options.trace);
+    this.tracer = new Tracer(this.trace, options.logger);
     this.regions = new SharedMemoryRegions(options.allowClientSharedMemory ?? false);
   }
 
   close(): void {
+    this.tracer.close();
     this.regions.close();
   }
 }

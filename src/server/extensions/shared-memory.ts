@@ -128,10 +128,11 @@ function isRange(offset: number, byteSize: number, size: number): boolean {
 
 /** @returns an open descriptor */
 function openRegion(name: string, key: string): number {
-  const file = key.startsWith("/") ? key.slice(1) : key;
-  const refuse = (why: string): ServingError => new ServingError("INVALID_ARG", `failed to register shared memory region '${name}': ${why}`);
-  if (OWN_PREFIXES.some((prefix) => file.startsWith(prefix))) throw refuse("the key belongs to the server");
-  if (file === "" || file === "." || file === ".." || file.includes("/") || file.includes("\0") || file.length > 254) throw new ServingError("INVALID_ARG", `Unable to open shared memory region: '${key}'`);
+  const file = key.replace(/^\/+/, "");
+  if (file === "") throw new ServingError("INVALID_ARG", `cannot register shared memory region '${name}' - invalid shm key '${key}'`);
+  const reserved = OWN_PREFIXES.find((prefix) => file.startsWith(prefix));
+  if (reserved !== undefined) throw new ServingError("INVALID_ARG", `cannot register shared memory region '${name}' with key '${key}' as the key contains the reserved prefix '${reserved}'`);
+  if (file === "." || file === ".." || file.includes("/") || file.includes("\0") || file.length > 254) throw new ServingError("INVALID_ARG", `Unable to open shared memory region: '${key}'`);
   let fd: number;
   try {
     fd = openSync(`${FOLDER}/${file}`, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);

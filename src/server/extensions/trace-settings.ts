@@ -3,7 +3,8 @@
  * follows the global one again; one cleared globally goes back to what the server started with.
  * Source: Triton's extension_trace.
  */
-import { ServingError } from "../contract.ts";
+import { UserError } from "../../base/index.ts";
+import { type InferenceServer, ServingError } from "../contract.ts";
 
 export type TraceLevel = "OFF" | "TIMESTAMPS" | "TENSORS";
 
@@ -36,6 +37,8 @@ export class TraceSettings {
   readonly #start: TraceSetting;
   #global: TraceSetting;
   readonly #models = new Map<string, Partial<TraceSetting>>();
+  /** Requests since the last one that was traced, by the model whose settings they follow; "" for the global ones. */
+  readonly #seen = new Map<string, number>();
 
   constructor(start: Partial<TraceSetting> = {}) {
     this.#start = { ...DEFAULTS, ...start };
@@ -71,10 +74,55 @@ export class TraceSettings {
     else this.#models.set(model, own);
   }
 
+  /** Whether to trace a request for that model; counts it. */
+  sample(model: string): boolean {
+    const { levels, rate, count } = this.get(model);
+    if (count === 0 || !levels.includes("TIMESTAMPS")) return false;
+    const own = this.#models.has(model) ? model : "";
+    const seen = (this.#seen.get(own) ?? 0) + 1;
+    this.#seen.set(own, seen % Math.max(1, rate));
+    if (seen < rate) return false;
+    if (count > 0) this.#spend(own);
+    return true;
+  }
+
   /** Forgets a model that is gone. */
   remove(model: string): void {
     this.#models.delete(model);
+    this.#seen.delete(model);
   }
+
+  /** One trace less to make, by the setting that says how many. */
+  #spend(model: string): void {
+    const own = this.#models.get(model);
+    if (own?.count === undefined) this.#global = { ...this.#global, count: this.#global.count - 1 };
+    else this.#models.set(model, { ...own, count: own.count - 1 });
+  }
+}
+
+/** @throws INVALID_ARG, in the words of this extension, for a model that is not there */
+export function requireModel(server: InferenceServer, model: string): void {
+  if (model === "") return;
+  try {
+    server.modelReady(model, "");
+  } catch (cause) {
+    throw new ServingError("INVALID_ARG", `Request for unknown model : ${model}`, { cause });
+  }
+}
+
+/** `--trace-config`: "rate=1", "level=TIMESTAMPS", "triton,file=trace.json"; levels add up. @throws UserError "option-invalid" */
+export function readTraceOptions(options: readonly string[]): Partial<TraceSetting> {
+  const settings: { -readonly [K in keyof TraceSetting]?: TraceSetting[K] } = {};
+  for (const option of options) {
+    const [, key, value = ""] = /^(?:triton,)?([\w-]+)=(.+)$/.exec(option) ?? [];
+    if (key === "level") settings.levels = readLevels([...(settings.levels ?? []), value]);
+    else if (key === "rate") settings.rate = readNumber("trace_rate", value);
+    else if (key === "count") settings.count = readNumber("trace_count", value);
+    else if (key === "log-frequency") settings.logFrequency = readNumber("log_frequency", value);
+    else if (key === "file") settings.file = value;
+    else if (key !== "mode" || value !== "triton") throw new UserError("option-invalid", `Trace setting "${option}": expected level, rate, count, log-frequency, file or mode=triton, as in "rate=1".`);
+  }
+  return settings;
 }
 
 function readLevels(value: unknown): readonly TraceLevel[] {

@@ -4,6 +4,7 @@
  * Sources: Triton's grpc_service.proto; extension_parameters; decoupled models.
  */
 import { type InferenceRequest, type InferenceResponse, type RequestedOutput, type RequestInput, ServingError } from "../contract.ts";
+import type { Trace } from "../extensions/tracer.ts";
 import type { Body } from "../wire/body-pool.ts";
 import { checkByteSize } from "../wire/datatypes.ts";
 import { splitParameters } from "../wire/parameters.ts";
@@ -121,13 +122,24 @@ async function readMessage(context: GrpcContext, call: Call, borrowed: Borrowed,
 async function answerOnce(context: GrpcContext, call: Call, borrowed: Borrowed, compressed: boolean): Promise<void> {
   try {
     const wire = await readMessage(context, call, borrowed, compressed);
-    const request = bind(context, wire, borrowed.bodies);
+    const trace = context.extensions.tracer.begin(wire.model);
+    trace?.at("GRPC_WAITREAD_END");
+    if (trace) call.stream.once("close", () => endTrace(trace));
+    const request = bind(context, wire, borrowed.bodies, trace);
     call.onGone = () => (request.cancelled = true);
     const response = await context.server.infer(request);
+    trace?.name(response.version, response.id);
+    trace?.at("INFER_RESPONSE_COMPLETE");
+    trace?.at("GRPC_SEND_START");
     call.answer(writerOf(context, response, wire.outputs, false), () => response.release());
   } finally {
     giveBack(context, borrowed);
   }
+}
+
+function endTrace(trace: Trace): void {
+  trace.at("GRPC_SEND_END");
+  trace.end();
 }
 
 /** The answer as a message. Releases it when that fails. */
@@ -143,7 +155,7 @@ function writerOf(context: GrpcContext, response: InferenceResponse, wanted: rea
 }
 
 /** Gives every input its bytes: raw contents in order, typed contents, or shared memory. */
-function bind(context: GrpcContext, wire: WireRequest, bodies: Body[]): InferenceRequest {
+function bind(context: GrpcContext, wire: WireRequest, bodies: Body[], trace?: Trace): InferenceRequest {
   const { model, version, id } = wire;
   let next = 0;
   const inputs = wire.inputs.map(({ name, datatype, shape, place, contents }): RequestInput => {
@@ -162,7 +174,7 @@ function bind(context: GrpcContext, wire: WireRequest, bodies: Body[]): Inferenc
   });
   if (next !== wire.raw.length) throw rawMismatch(model, wire);
   const outputs: readonly RequestedOutput[] = wire.outputs;
-  return { model, version, id, inputs, ...(outputs.length === 0 ? {} : { outputs }), ...splitParameters(wire.parameters, UNARY_KEYS), cancelled: false };
+  return { model, version, id, inputs, ...(outputs.length === 0 ? {} : { outputs }), ...splitParameters(wire.parameters, UNARY_KEYS), cancelled: false, ...(trace ? { trace } : {}) };
 }
 
 function rawMismatch(model: string, wire: WireRequest): ServingError {
@@ -240,19 +252,25 @@ class InferStream {
   async #answer(borrowed: Borrowed, compressed: boolean): Promise<void> {
     let wire: WireRequest | undefined;
     let request: InferenceRequest | undefined;
+    let trace: Trace | undefined;
     try {
       wire = await readMessage(this.#context, this.#call, borrowed, compressed);
-      request = bind(this.#context, wire, borrowed.bodies);
+      trace = this.#context.extensions.tracer.begin(wire.model);
+      trace?.at("GRPC_WAITREAD_END");
+      request = bind(this.#context, wire, borrowed.bodies, trace);
       this.#requests.add(request);
       if (this.#call.done) request.cancelled = true;
       const { outputs } = wire;
       await this.#context.server.inferStream(request, (response) => {
+        trace?.name(response.version, response.id);
+        trace?.at("GRPC_SEND_START");
         this.#call.write(writerOf(this.#context, response, outputs, true), () => response.release());
       });
     } catch (error) {
       this.#fail(error, wire);
     } finally {
       if (request !== undefined) this.#requests.delete(request);
+      if (trace !== undefined) endTrace(trace);
       giveBack(this.#context, borrowed);
     }
   }

@@ -1,5 +1,6 @@
 /** The rpcs that control the server: a request message, an answer message, and what stands between. */
 import type { ApiCategory } from "../extensions/restrictions.ts";
+import { requireModel } from "../extensions/trace-settings.ts";
 import { ServingError } from "../contract.ts";
 import { indexDocument, metadataDocument, serverDocument, statisticsDocument } from "../wire/documents.ts";
 import type { GrpcContext } from "./context.ts";
@@ -116,7 +117,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
     response: messages.TraceResponse,
     handle: ({ server, extensions }, request) => {
       const model = String(request["model_name"]);
-      if (model !== "" && !server.modelReady(model, "")) throw new ServingError("INVALID_ARG", `Request for unknown model : ${model}`);
+      requireModel(server, model);
       const settings = request["settings"] as ReadonlyMap<string, { readonly value?: readonly string[] }>;
       // A setting without values is cleared.
       extensions.trace.update(model, new Map([...settings].map(([key, { value = [] }]) => [key, value.length === 0 ? null : value])));

@@ -3,6 +3,7 @@ import type { InferenceServer } from "../contract.ts";
 import type { LogSettings } from "../extensions/log-settings.ts";
 import type { SharedMemoryRegions } from "../extensions/shared-memory.ts";
 import type { Restrictions } from "../extensions/restrictions.ts";
+import type { Tracer } from "../extensions/tracer.ts";
 import type { TraceSettings } from "../extensions/trace-settings.ts";
 import type { BodyPool } from "../wire/body-pool.ts";
 import type { ServerIdentity } from "../wire/documents.ts";
@@ -16,6 +17,7 @@ export interface HttpContext {
   readonly regions: SharedMemoryRegions;
   readonly log: LogSettings;
   readonly trace: TraceSettings;
+  readonly tracer: Tracer;
   readonly restrictions: Restrictions;
   /** Of a request's JSON, of one tensor, and of what a compressed body inflates to. */
   readonly maxInputBytes: number;

@@ -1,5 +1,6 @@
 /** Everything but inference: health, metadata, statistics, settings, the model repository, shared memory. */
 import { ServingError } from "../contract.ts";
+import { requireModel } from "../extensions/trace-settings.ts";
 import { indexDocument, metadataDocument, serverDocument, statisticsDocument } from "../wire/documents.ts";
 import { unable } from "../wire/parameters.ts";
 import type { Exchange } from "./exchange.ts";
@@ -35,7 +36,7 @@ async function readObject(exchange: Exchange, what: string): Promise<JsonObject>
 
 export const trace: Handler = async (exchange, { model }) => {
   const { server, trace: settings } = exchange.context;
-  if (model !== "" && !server.modelReady(model, "")) throw new ServingError("INVALID_ARG", `Request for unknown model : ${model}`);
+  requireModel(server, model);
   if (exchange.request.method === "POST") settings.update(model, await readObject(exchange, "trace"));
   exchange.json(settings.document(model));
 };

@@ -95,6 +95,7 @@ test("statuses and texts of what is wrong", async () => {
     ["GET", "/v2/systemsharedmemory/region/r/status", undefined, 404, /Unable to find system shared memory region: 'r'/],
     ["POST", "/v2/cudasharedmemory/region/r/register", "{}", 501, /Client shared memory is disabled/],
     ["POST", "/v2/trace/setting", '{"trace_file":"x"}', 501, /trace file location/],
+    ["GET", "/v2/models/nope/trace/setting", undefined, 400, /Request for unknown model : nope/],
     ["POST", "/v2/logging", '{"log_format":"x"}', 400, /log_format/],
   ];
   for (const [method, path, body, status, text] of cases) {

@@ -109,6 +109,7 @@ export class HttpFrontEnd {
       regions: extensions.regions,
       log: extensions.log,
       trace: extensions.trace,
+      tracer: extensions.tracer,
       restrictions: options.restrictions ?? new Restrictions(),
       maxInputBytes: options.maxInputBytes ?? 64 * MIB,
       replyTimeoutMs: options.replyTimeoutMs ?? 60_000,

@@ -2,6 +2,7 @@
  * `POST …/infer`: JSON with or without binary tensors behind it, or one raw tensor and no JSON at all.
  * Sources: KServe v2, "Inference"; Triton's extension_binary_data, extension_shared_memory, extension_classification.
  */
+import type { Trace } from "../extensions/tracer.ts";
 import { addressOf } from "../../native/index.ts";
 import { type InferenceRequest, type InferenceResponse, type RequestedOutput, type RequestInput, ServingError } from "../contract.ts";
 import type { Body } from "../wire/body-pool.ts";
@@ -26,13 +27,19 @@ interface Pending {
 }
 
 export async function infer(exchange: Exchange, route: Route): Promise<void> {
-  const { server, pool } = exchange.context;
+  const { server, pool, tracer } = exchange.context;
   const reservation = exchange.reserve(route.model, route.version);
+  const trace = tracer.begin(route.model);
+  trace?.at("HTTP_RECV_START");
   const bodies: Body[] = [];
   try {
     const pending = await readRequest(exchange, route, bodies, reservation);
     exchange.onGone = () => (pending.request.cancelled = true);
-    const response = await server.infer(pending.request);
+    trace?.at("HTTP_RECV_END");
+    const response = await server.infer(trace ? traced(pending.request, trace) : pending.request);
+    trace?.name(response.version, response.id);
+    trace?.at("INFER_RESPONSE_COMPLETE");
+    trace?.at("HTTP_SEND_START");
     let replied = false;
     try {
       await reply(exchange, pending.header, response);
@@ -43,7 +50,23 @@ export async function infer(exchange: Exchange, route: Route): Promise<void> {
   } finally {
     for (const body of bodies) pool.give(body);
     reservation.release();
+    if (trace) endTrace(exchange, trace);
   }
+}
+
+/** The same request, of which `cancelled` stays the front end's. */
+function traced(request: InferenceRequest, trace: Trace): InferenceRequest {
+  return Object.create(request, { trace: { value: trace } }) as InferenceRequest;
+}
+
+/** When the reply has left. */
+function endTrace({ response }: Exchange, trace: Trace): void {
+  const end = (): void => {
+    trace.at("HTTP_SEND_END");
+    trace.end();
+  };
+  if (response.writableFinished || response.destroyed) end();
+  else response.once("close", end);
 }
 
 async function readRequest(exchange: Exchange, route: Route, bodies: Body[], reservation: Parameters<Exchange["readBody"]>[0]): Promise<Pending> {

@@ -81,6 +81,10 @@ export class Lane {
     return this.#slots.map(({ instance }) => instance);
   }
 
+  labels(output: string): readonly string[] | undefined {
+    return this.#options.context.labels(output);
+  }
+
   get waiting(): number {
     return this.#batcher.size;
   }

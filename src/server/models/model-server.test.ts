@@ -60,6 +60,7 @@ test("wrong requests are refused with the reason, and harm nobody", async () => 
   const cases: readonly (readonly [InferenceRequest, StatusCode, RegExp])[] = [
     [request("nothing", []), "INVALID_ARG", /Request for unknown model: 'nothing' is not found/],
     [request("add", [ones(1)], { version: "9" }), "NOT_FOUND", /unknown model: 'add' version 9 is not found/],
+    [request("add", []), "INVALID_ARG", /expected 1 inputs but got 0 inputs for model 'add'/],
     [request("add", [ones(1)], { version: "../1" }), "INVALID_ARG", /version/],
     [request("add", [{ ...ones(1), name: "z" }]), "INVALID_ARG", /unexpected inference input 'z' for model 'add'/],
     [request("add", [{ ...ones(1), datatype: "INT32" }]), "INVALID_ARG", /data-type is 'INT32', but model 'add' expects 'FP32'/],
@@ -121,7 +122,7 @@ test("a reload that fails leaves the old version serving, with the reason in the
   await assert.rejects(server.loadModel("add", new Map()), /parameter "latency_objective_ms" is "soon"; expected a number above 0/);
   assert.match(running.registry.render(), /sinter_model_memory_bytes\{model="add",version="1"\} [1-9]/);
   await assert.rejects(server.loadModel("absent", new Map()), refused("INTERNAL", /failed to load 'absent', failed to poll from model repository/));
-  await assert.rejects(server.loadModel("../add", new Map()), refused("INVALID_ARG", /failed to load .*not a model's name/));
+  await assert.rejects(server.loadModel("../add", new Map()), refused("INVALID_ARG", /invalid model name '..\/add', model name must not contain path traversal characters/));
   await server.unloadModel("add", false);
   await assert.rejects(server.infer(request("add", [ones(1)])), refused("UNAVAILABLE", /no available versions/));
   assert.deepEqual(server.repositoryIndex(false), [{ name: "add", version: "1", state: "UNAVAILABLE", reason: "unloaded" }]);

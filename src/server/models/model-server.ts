@@ -126,12 +126,14 @@ export class ModelServer implements InferenceServer {
 
   async loadModel(model: string, parameters: LoadParameters): Promise<void> {
     this.#checkExplicit();
+    if (model.trim() === "") throw new ServingError("INVALID_ARG", "Model name cannot be empty. Please enter a valid name to deploy.");
+    if (/[/\\]|^\.+$/.test(model)) throw new ServingError("INVALID_ARG", `invalid model name '${model}', model name must not contain path traversal characters`);
     await this.#options.store.load(model, this.#overrides(model, parameters));
   }
 
-  async unloadModel(model: string, _unloadDependents: boolean): Promise<void> {
+  async unloadModel(model: string, unloadDependents: boolean): Promise<void> {
     this.#checkExplicit();
-    await this.#options.store.unload(model);
+    await this.#options.store.unload(model, unloadDependents);
   }
 
   #overrides(model: string, parameters: LoadParameters): LoadOverrides {

@@ -7,10 +7,12 @@ import type { Logger } from "pino";
 import { join } from "node:path";
 import { UserError } from "../../base/index.ts";
 import type { Backend, ModelSource } from "../../backends/index.ts";
-import { chooseVersions, isModelName, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
+import { chooseVersions, isModelName, type ModelConfig, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
 import { type ModelState, type RepositoryEntry, ServingError } from "../contract.ts";
+import { Ensemble, ENSEMBLE_PLATFORM, stepsOf } from "./ensemble.ts";
 import { toServingError } from "./failure.ts";
 import { type Repositories, type Upload, writeUpload } from "./model-source.ts";
+import type { Served } from "./served.ts";
 import { ServingVersion, type VersionDependencies } from "./serving-version.ts";
 
 interface VersionState {
@@ -21,7 +23,7 @@ interface VersionState {
 interface Entry {
   readonly name: string;
   /** Those that serve, by number. */
-  versions: ReadonlyMap<number, { readonly version: ServingVersion; readonly key: string }>;
+  versions: ReadonlyMap<number, { readonly version: Served; readonly key: string }>;
   readonly states: Map<number, VersionState>;
   /** Why the model as a whole could not be loaded. */
   reason: string | undefined;
@@ -54,7 +56,7 @@ export class ModelStore {
   }
 
   /** The version that answers. @throws ServingError as Triton does */
-  find(model: string, version: string): ServingVersion {
+  find(model: string, version: string): Served {
     const entry = this.#entries.get(model);
     if (!entry || entry.states.size === 0) throw new ServingError("INVALID_ARG", `Request for unknown model: '${model}' is not found`);
     if (version !== "" && !/^[1-9]\d{0,17}$/.test(version)) throw new ServingError("INVALID_ARG", `failed to get model version from specified version string '${version}' (details: stoll), version should be an integral value > 0`);
@@ -67,7 +69,7 @@ export class ModelStore {
   }
 
   /** All versions that serve, or those of one model. */
-  serving(model = ""): ServingVersion[] {
+  serving(model = ""): Served[] {
     const entries = model === "" ? [...this.#entries.values()] : [this.#entries.get(model)];
     return entries.flatMap((entry) => (entry ? [...entry.versions.values()].map(({ version }) => version) : []));
   }
@@ -98,10 +100,17 @@ export class ModelStore {
     await this.#inTurn(entry, () => this.#load(entry, overrides));
   }
 
-  /** Resolves when the model is gone: all that it had accepted has been answered. */
-  async unload(name: string): Promise<void> {
+  /**
+   * Resolves when the model is gone: all that it had accepted has been answered. Ensembles that have it as a step go first.
+   * @param steps whether the models that it is an ensemble of go, too
+   */
+  async unload(name: string, steps = false): Promise<void> {
     const entry = this.#entries.get(name);
-    if (entry) await this.#inTurn(entry, () => this.#unload(entry));
+    if (!entry) return;
+    const inner = steps ? this.serving(name).flatMap(({ config }) => stepsOf(config)) : [];
+    for (const { name: other } of this.serving().filter(({ config }) => stepsOf(config).includes(name))) await this.unload(other);
+    await this.#inTurn(entry, () => this.#unload(entry));
+    for (const model of new Set(inner)) await this.unload(model);
   }
 
   /** Answers all that was accepted and frees everything. */
@@ -147,7 +156,7 @@ export class ModelStore {
     const config = overrides.config === undefined ? readConfig(folder, name) : parseConfig(overrides.config, name);
     const wanted = chooseVersions(config, versionsIn(folder));
     if (wanted.length === 0) throw new UserError("model-missing", `${folder} has no version that its policy allows; a version is a folder with a number as its name`);
-    const made = new Map<number, { readonly version: ServingVersion; readonly key: string }>();
+    const made = new Map<number, { readonly version: Served; readonly key: string }>();
     const failures: string[] = [];
     const before = entry.versions;
     for (const number of wanted) if (!before.has(number)) entry.states.set(number, { state: "LOADING" });
@@ -179,12 +188,51 @@ export class ModelStore {
     return `version ${number} is at ${entry.versions.has(number) ? "READY" : "UNAVAILABLE"} state: ${message}`;
   }
 
-  async #loadVersion(source: ModelSource): Promise<ServingVersion> {
+  async #loadVersion(source: ModelSource): Promise<Served> {
     const { backends, dependencies, log } = this.#options;
+    if (isEnsemble(source.config)) return this.#loadEnsemble(source);
     const { backend, file } = chooseBackend(backends, source);
     const version = await ServingVersion.load(source, backend, file, dependencies);
     log.info({ model: source.name, version: source.version, from: file, on: version.summary, ms: Math.round(version.loadMs), max_batch_size: version.config.max_batch_size }, `loaded ${source.name} version ${source.version}`);
     return version;
+  }
+
+  /** Its models are loaded first. */
+  async #loadEnsemble(source: ModelSource): Promise<Served> {
+    const circle = this.#circle(source.config, [source.name]);
+    if (circle) throw new UserError("config-invalid", `circular dependency between ensembles: ${circle.join(" -> ")}`);
+    for (const model of stepsOf(source.config)) {
+      await this.#entry(model).busy;
+      if (this.serving(model).length === 0) {
+        await this.load(model).catch((error: Error) => {
+          throw new UserError("model-missing", `ensemble '${source.name}' depends on '${model}' which has no loaded version. Model '${model}' loading failed with error: ${error.message}`, { cause: error });
+        });
+      }
+    }
+    const ensemble = new Ensemble(source, (model, version) => this.find(model, version), this.#options.dependencies);
+    this.#options.log.info({ model: source.name, version: source.version, on: ensemble.summary }, `loaded ${source.name} version ${source.version}`);
+    return ensemble;
+  }
+
+  /** A way by which an ensemble would be a step of itself. */
+  #circle(config: ModelConfig, path: readonly string[]): readonly string[] | undefined {
+    for (const step of stepsOf(config)) {
+      if (step === path[0]) return [...path, step];
+      if (path.includes(step)) continue;
+      const inner = this.#configOf(step);
+      const found = inner && isEnsemble(inner) ? this.#circle(inner, [...path, step]) : undefined;
+      if (found) return found;
+    }
+    return undefined;
+  }
+
+  #configOf(model: string): ModelConfig | undefined {
+    try {
+      return readConfig(this.#options.repositories.find(model), model);
+    } catch {
+      // Loading it says why.
+      return undefined;
+    }
   }
 
   #putInPlace(entry: Entry, made: Entry["versions"]): void {
@@ -201,7 +249,7 @@ export class ModelStore {
     entry.states.set(number, { state: "UNAVAILABLE", reason: "unloaded" });
   }
 
-  #discard(gone: readonly { readonly version: ServingVersion }[]): void {
+  #discard(gone: readonly { readonly version: Served }[]): void {
     for (const { version } of gone) {
       const closing = version.close().catch((error: unknown) => this.#options.log.error({ err: error }, "a version could not be freed"));
       this.#closing.add(closing);
@@ -220,6 +268,10 @@ export class ModelStore {
     entry.upload = undefined;
     if (gone.length > 0) this.#options.log.info({ model: entry.name }, `unloaded ${entry.name}`);
   }
+}
+
+function isEnsemble({ platform, ensemble_scheduling }: ModelConfig): boolean {
+  return platform === ENSEMBLE_PLATFORM || ensemble_scheduling !== undefined;
 }
 
 /** The repository was read, but versions could not be made. */

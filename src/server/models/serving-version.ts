@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import { assert } from "../../base/index.ts";
 import type { Backend, BackendModel, ModelSource } from "../../backends/index.ts";
 import { completeConfig, completeFromModel, type ModelConfig, type PlainMessage, readLabels } from "../../repository/index.ts";
-import { type InferenceRequest, type InferenceResponse, type ModelStatistics, ServingError } from "../contract.ts";
+import { type InferenceRequest, type InferenceResponse, type ModelStatistics, type RequestTrace, ServingError } from "../contract.ts";
 import { type Clock, OneByOne } from "../scheduler/index.ts";
 import { padsRequests, padValues, policyFor, type QueueBounds, queueFor, spreads } from "./batching.ts";
 import { toServingError } from "./failure.ts";
@@ -16,9 +16,10 @@ import type { ServerMetrics, VersionMetrics } from "./metrics.ts";
 import { OrderedReplies } from "./ordered-replies.ts";
 import { Pending } from "./pending.ts";
 import type { ScatterContext } from "./scatter.ts";
+import type { Served } from "./served.ts";
 import { Sequencer } from "./sequencer.ts";
 import { Signature } from "./signature.ts";
-import type { Statistics } from "./statistics.ts";
+import type { BatchTimes, Statistics } from "./statistics.ts";
 import { warmUp } from "./warmup.ts";
 
 export interface VersionDependencies {
@@ -36,7 +37,7 @@ type Shapes = readonly (readonly number[] | undefined)[];
 /** Most instances one model may have. */
 const MAX_INSTANCES = 64;
 
-export class ServingVersion {
+export class ServingVersion implements Served {
   readonly name: string;
   readonly version: string;
   readonly config: ModelConfig;
@@ -127,6 +128,10 @@ export class ServingVersion {
       pending: this.#lane.waiting + (this.#sequencer?.waiting ?? 0) + (this.#wide?.waiting ?? 0) + this.#waitingForWide, pendingBytes: this.#lane.waitingBytes + (this.#wide?.waitingBytes ?? 0),
       memoryBytes: this.#memoryBytes(), batching: this.#lane.policy.describe(),
     };
+  }
+
+  labels(output: string): readonly string[] | undefined {
+    return this.#lane.labels(output);
   }
 
   /** Asked before a request's body is read. @throws ServingError UNAVAILABLE when it would find no room */
@@ -265,12 +270,23 @@ function observe(statistics: Statistics, metrics: VersionMetrics): LaneObserver 
       const queueNs = item.startedNs - item.enqueuedNs;
       statistics.succeeded(totalNs, queueNs, item.rows, times, Date.now());
       metrics.succeeded(item.rows, totalNs, queueNs, times);
+      if (item.request.trace) traceSteps(item.request.trace, item, times, nowNs);
     },
     failed: (item, reason, nowNs) => {
       statistics.failed(nowNs - item.arrivedNs);
       metrics.failed(reason);
     },
   };
+}
+
+function traceSteps(trace: RequestTrace, { arrivedNs, enqueuedNs, startedNs }: Pending, { inputNs, inferNs }: BatchTimes, nowNs: number): void {
+  trace.at("REQUEST_START", arrivedNs);
+  trace.at("QUEUE_START", enqueuedNs);
+  trace.at("COMPUTE_START", startedNs);
+  trace.at("COMPUTE_INPUT_END", startedNs + inputNs);
+  trace.at("COMPUTE_OUTPUT_START", startedNs + inputNs + inferNs);
+  trace.at("COMPUTE_END", nowNs);
+  trace.at("REQUEST_END", nowNs);
 }
 
 function scatterContext({ folder, version }: ModelSource, signature: Signature): ScatterContext {

@@ -146,7 +146,7 @@ export class Signature {
   #missing(request: InferenceRequest, inputs: readonly (PreparedInput | undefined)[]): ServingError {
     const missing = this.inputs.filter(({ index, optional }) => !optional && !inputs[index]).map(({ name }) => `'${name}'`);
     const given = request.inputs.map(({ name }) => `'${name}'`);
-    return this.#refuse(request, `expected ${this.#required} inputs but got ${request.inputs.length} inputs for model '${this.model}'. Got input(s) [${given}], but missing required input(s) [${missing}]. Please provide all required input(s).`);
+    return this.#refuse(request, `${this.#required === this.inputs.length ? `expected ${this.#required} inputs` : `expected number of inputs between ${this.#required} and ${this.inputs.length}`} but got ${request.inputs.length} inputs for model '${this.model}'. Got input(s) [${given}], but missing required input(s) [${missing}]. Please provide all required input(s).`);
   }
 
   #refuse({ id }: InferenceRequest, what: string): ServingError {
