@@ -88,7 +88,8 @@ class X64Target implements Target {
     this.kernels = { ...PROCESSOR_KERNELS, bfloat16: isa.bf16 };
     this.#fastConvolution = options.fastConvolution ?? false;
     this.level = options.level ?? DEFAULT_LEVEL;
-    this.identity = { arch: "x64", isa: isa.name, cpu: cpu.id, features: [...cpu.features] };
+    // Tiles are no part of an instruction set: an engine needs them when one of its kernels says so.
+    this.identity = { arch: "x64", isa: isa.name, cpu: cpu.id, features: [...cpu.features].filter((name) => !name.startsWith("amx")) };
     this.device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
   }
 

@@ -138,6 +138,7 @@ export interface ManifestProfile {
 
 /** What the code is for. */
 export type ManifestTarget =
+  /** `features` are the processor's that code of this `isa` may use, and those that some kernel needs besides (AMX). */
   | { readonly arch: "x64"; readonly isa: string; readonly cpu: string; readonly features: readonly string[] }
   /** `isa` is "sm_90a" and the like; `ptx` when the modules are PTX, which newer GPUs translate when they load it. */
   | { readonly arch: "cuda"; readonly isa: string; readonly gpu: string; readonly multiprocessors: number; readonly driver: string; readonly compiler: string; readonly ptx: boolean };

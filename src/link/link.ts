@@ -3,7 +3,7 @@
  * weights and equal dimension expressions are stored once; only weights that some kernel reads are stored at all.
  */
 import { assert, byteLength, elementCount } from "../base/index.ts";
-import { DimRows, ENGINE_FORMAT, type EngineContent, type Manifest, type ManifestCode, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestLaunch, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSize, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
+import { DimRows, ENGINE_FORMAT, type EngineContent, type Manifest, type ManifestCode, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestLaunch, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSize, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestTarget, type ManifestValue, type WeightPiece } from "../engine/index.ts";
 import { type Buffer, type CompiledKernel, type Dim, graphToJson, type Kernel, type Launch, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
 import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type SizeStep, type Step, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
 
@@ -68,8 +68,16 @@ class Linker {
       const layout = layoutArena(placements, new Map<string, Range>(Object.entries(profile.symbols)));
       return { symbols: profile.symbols, arenaBytes: layout.sizeBytes, offsets: this.storages.map((storage) => layout.offsets.get(storage) ?? -1) };
     });
-    const manifest: Manifest = { format: ENGINE_FORMAT, ...identity, inputs, outputs, profiles, dims: this.dims.rows, storages, steps };
+    const manifest: Manifest = { format: ENGINE_FORMAT, ...identity, target: this.target(), inputs, outputs, profiles, dims: this.dims.rows, storages, steps };
     return { manifest, report: this.input.report, code: concat(this.code, this.codeBytes), weights: this.pieces, weightBytes: this.weightBytes };
+  }
+
+  /** The target with what its kernels need beyond it. */
+  private target(): ManifestTarget {
+    const { target } = this.input.identity;
+    if (target.arch !== "x64") return target;
+    const needed = this.input.kernels.flatMap((choice) => choice?.kernel.features ?? []);
+    return { ...target, features: [...new Set([...target.features, ...needed])] };
   }
 
   private dim(dim: Dim): number {
