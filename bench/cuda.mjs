@@ -186,7 +186,7 @@ function kernels(context, feeds) {
   for (const [key, { ns, count, flops, most, name }] of [...sums].sort((a, b) => b[1].ns - a[1].ns).slice(0, 14)) console.log(`    ${(ns / 1e3).toFixed(1).padStart(8)} us  ${String(count).padStart(3)} x  ${(flops / ns / 1e3).toFixed(1).padStart(6)} TFLOP/s  ${key}; longest ${(most / 1e3).toFixed(1)} us ${name}`);
 }
 
-const STAGES = { doctor, small, cycles, fault, models: async () => { for (const name of list("model", "bert-base-ts,resnet50-ts")) await attempt(name, () => measure(name)); } };
+const STAGES = { doctor, small, cycles, fault, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); } };
 
 async function attempt(name, stage) {
   const started = performance.now();

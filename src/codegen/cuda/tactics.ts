@@ -1,10 +1,10 @@
 /** All ways to run a kernel on a GPU; the plain one is last and takes everything. */
 import { assert } from "../../base/index.ts";
-import type { AttentionKernel, Bindings, Buffer, ConstantLookup, ConvKernel, Kernel } from "../../ir/index.ts";
+import type { AttentionKernel, Bindings, ConstantLookup, ConvKernel, Kernel } from "../../ir/index.ts";
 import { type CudaArch, type CudaTactic, hasFragments } from "./contract.ts";
 import { isMultiplied } from "./contraction/elements.ts";
 import { attentionTactics, convTactics, matmulTactics } from "./contraction/index.ts";
-import { cudaLoop } from "./loop/index.ts";
+import { loopTactics } from "./loop/index.ts";
 import { plainAttention, plainConv, plainMatmul } from "./plain/index.ts";
 
 /** Behind every fast kernel's estimate. */
@@ -14,19 +14,17 @@ const LAST = 1e30;
 export function cudaTactics(kernel: Kernel, arch: CudaArch, constants: ConstantLookup, bindings: Bindings): CudaTactic[] {
   assert(kernel.kind !== "sequential", "a sequential kernel planned for a GPU");
   switch (kernel.kind) {
-    case "loop": return [{ name: "loop", estimate: 0, compile: () => cudaLoop(kernel) }];
+    case "loop": return loopTactics(kernel);
     case "matmul": return [...(isMultiplied(kernel.a.buffer.dtype) && hasFragments(arch) ? matmulTactics(kernel, arch, constants, bindings) : []), { name: "matmul plain", estimate: LAST, compile: () => plainMatmul(kernel) }];
     case "conv": return [...fastConvolutions(kernel, arch, constants, bindings), { name: "conv plain", estimate: LAST, compile: () => plainConv(kernel) }];
     case "attention": return [...fastAttention(kernel, arch, bindings), { name: "attention plain", estimate: LAST, compile: () => plainAttention(kernel) }];
   }
 }
 
-const isNarrow = ({ dtype }: Buffer): boolean => dtype === "float16" || dtype === "bfloat16";
-
 function fastConvolutions(kernel: ConvKernel, arch: CudaArch, constants: ConstantLookup, bindings: Bindings): CudaTactic[] {
   return isMultiplied(kernel.input.dtype) && hasFragments(arch) ? convTactics(kernel, arch, constants, bindings) : [];
 }
 
 function fastAttention(kernel: AttentionKernel, arch: CudaArch, bindings: Bindings): CudaTactic[] {
-  return isNarrow(kernel.q.buffer) && hasFragments(arch) ? attentionTactics(kernel, arch, bindings) : [];
+  return isMultiplied(kernel.q.buffer.dtype) && hasFragments(arch) ? attentionTactics(kernel, arch, bindings) : [];
 }

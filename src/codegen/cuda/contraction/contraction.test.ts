@@ -126,6 +126,7 @@ test("kernels assemble for Hopper without spills", { skip: !hasNvcc && "no nvcc 
     named(conv({ ...CONVOLUTION, groups: 128 }), "direct 4 pixels"),
     named(attention({ dtype: "bfloat16", batch: 1, heads: 8, queries: seq, keys: seq, size: 128, causal: true, bindings }), "wgmma attention 128x128 stages 2"),
     named(attention({ dtype: "float16", batch: 1, heads: 12, queries: seq, keys: seq, size: 64, bindings }), "wgmma attention 192x128 stages 2"),
+    named(attention({ dtype: "float32", batch: 1, heads: 12, queries: seq, keys: seq, size: 64, causal: true, bindings }), "mma attention 64x32 of float32"),
   ];
   const reports = assembled(kernels);
   reports.forEach(({ registers, spilled, stack }, i) => {

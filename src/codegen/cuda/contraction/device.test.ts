@@ -152,6 +152,8 @@ function problems(): Problem[] {
     { dtype: "bfloat16", batch: 2, heads: 2, queries: n, keys: n, size: 128, causal: true, bindings: of(140) },
     { dtype: "float16", batch: 2, heads: 4, headsPerKv: 2, queries: n, keys: 90, size: 40, masked: true, bindings: of(33) },
     { dtype: "bfloat16", batch: 1, heads: 2, queries: n, keys: n, size: 80, causal: true, masked: true, bindings: of(70) },
+    { dtype: "float32", batch: 2, heads: 3, queries: n, keys: n, size: 64, masked: true, bindings: of(150) },
+    { dtype: "float32", batch: 1, heads: 4, headsPerKv: 2, queries: n, keys: n, size: 44, causal: true, bindings: of(70) },
   ] as const;
   return [
     ...matmuls.map((options) => { const sample = matmulSample(options); return problemOf(`matmul ${JSON.stringify(options)}`, sample, sample.kernel.output, matmulTactics, expectedMatmul); }),

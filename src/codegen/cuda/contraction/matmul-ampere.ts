@@ -16,7 +16,7 @@ import type { KernelText } from "./kernel-text.ts";
 import { isStoredWide, storeFunctions } from "./output-text.ts";
 import { AMPERE, BASE } from "./prelude.ts";
 import { type Problem, STEP_BYTES } from "./problem.ts";
-import { warpProduct } from "./products.ts";
+import { SPLIT, warpProduct } from "./products.ts";
 
 export interface AmpereParameters {
   /** Rows and columns of a block's tile. */
@@ -76,7 +76,7 @@ export function ampereKernel(text: KernelText, problem: Problem, operands: Amper
   const blocks = registers >= 64 ? 1 : 2;
   return {
     ...problem.description,
-    source: `${BASE}${AMPERE}${warpProduct(problem.element)}${storeFunctions(problem.output.buffer.dtype)}
+    source: `${BASE}${AMPERE}${problem.element === "float32" ? SPLIT : ""}${warpProduct(problem.element)}${storeFunctions(problem.output.buffer.dtype)}
 constexpr int STAGES = ${p.stages}, A_BYTES = ${p.tile[0] * STEP_BYTES}, STAGE_BYTES = ${(p.tile[0] + p.tile[1]) * STEP_BYTES}, THREADS = ${threads};
 
 extern "C" __global__ void __launch_bounds__(${threads}, ${blocks}) product(${text.declarations}) {${body}}
@@ -161,11 +161,7 @@ function preciseProducts(parts: { readonly rows: number; readonly columns: numbe
       #pragma unroll
       for (int i = 0; i < ${count}; i++) {
         #pragma unroll
-        for (int e = 0; e < 4; e++) {
-          const u32 high = ${name}[i][e] & 0xffffe000u;
-          ${name}Low[i][e] = __float_as_uint(__uint_as_float(${name}[i][e]) - __uint_as_float(high));
-          ${name}[i][e] = high;
-        }
+        for (int e = 0; e < 4; e++) split(__uint_as_float(${name}[i][e]), ${name}[i][e], ${name}Low[i][e]);
       }`;
   return `${split("fa", parts.rows)}
       ${split("fb", parts.columns / 2)}

@@ -49,3 +49,14 @@ __device__ __forceinline__ void multiply(float (&d)[4], const u32 (&a)[4], u32 b
 }
 `;
 }
+
+/**
+ * `split(x, high, low)`: the nearest number that tf32 holds, and the nearest to what is left. The unit would cut both
+ * towards zero, and errors of one sign add up over a long reduction.
+ */
+export const SPLIT = `
+__device__ __forceinline__ void split(float x, u32& high, u32& low) {
+  high = (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
+  low = (__float_as_uint(x - __uint_as_float(high)) + 0x1000u) & 0xffffe000u;
+}
+`;

@@ -4,16 +4,30 @@ import { bytesMoved, totalWork } from "../../loop-cost.ts";
 import { type Axis, type Buffer, type Dim, type LoopKernel, visitExpr } from "../../loop-ir.ts";
 import type { FlatKernel } from "../../flatten.ts";
 import { CodeWriter } from "../code-writer.ts";
-import type { CudaKernel } from "../contract.ts";
+import type { CudaKernel, CudaTactic } from "../contract.ts";
 import { ExpressionEmitter } from "../expression.ts";
 import { indexTypeFor, KernelParams } from "../kernel-params.ts";
 import { emitElements } from "./elements.ts";
 import { emitRows } from "./rows.ts";
-import { BLOCK_THREADS, countOf, shapeOf } from "./shape.ts";
+import { BLOCK_THREADS, countOf, ELEMENTS_PER_THREAD, type LoopShape, shapeOf } from "./shape.ts";
+
+/** One way for most kernels; rows that are reduced are shared by few threads or by many, which the number of rows decides. */
+export function loopTactics(kernel: LoopKernel): CudaTactic[] {
+  const flat = flattenKernel(kernel);
+  const shapes = ELEMENTS_PER_THREAD.map((perThread) => shapeOf(flat, perThread));
+  const [first, second] = shapes as [LoopShape, LoopShape];
+  const differ = first.kind === "rows" && second.kind === "rows" && first.threads !== second.threads;
+  return (differ ? shapes : [first]).map((shape, i) => ({ name: nameOf(shape), estimate: i, compile: () => loopOf(kernel, flat, shape) }));
+}
 
 export function cudaLoop(kernel: LoopKernel): CudaKernel {
   const flat = flattenKernel(kernel);
-  const shape = shapeOf(flat);
+  return loopOf(kernel, flat, shapeOf(flat));
+}
+
+const nameOf = (shape: LoopShape): string => (shape.kind === "rows" ? `loop rows of ${shape.threads} threads` : `loop elements by ${shape.width}`);
+
+function loopOf(kernel: LoopKernel, flat: FlatKernel, shape: LoopShape): CudaKernel {
   const code = new CodeWriter();
   const params = new KernelParams(kernel.outputs.map(({ buffer }) => buffer), indexTypeFor(buffersOf(flat), extentsOf(flat)));
   const emitter = new ExpressionEmitter(code, params, flat.safe);
@@ -27,7 +41,7 @@ export function cudaLoop(kernel: LoopKernel): CudaKernel {
     params: params.list, packed: [], scratchBytes: 0,
     launch: { entry, grid: [blocks, 1, 1], block, sharedBytes: 0, tensorMaps: [] },
     flops: totalWork(flat), bytes: bytesMoved(kernel),
-    tactic: shape.kind === "rows" ? `loop rows of ${shape.threads} threads` : `loop elements by ${shape.width}`,
+    tactic: nameOf(shape),
   };
 }
 

@@ -18,6 +18,8 @@ export type LoopShape =
 export const BLOCK_THREADS = 256;
 /** A reduction of fewer elements than this is done by one thread, unless others share its result. */
 const SERIAL_STEPS = 32;
+/** What a thread does of a row: a few vectors, where there are rows enough; less where there are few rows. */
+export const ELEMENTS_PER_THREAD = [32, 4] as const;
 /** A reduction that no output axis makes contiguous is done by many threads from this length on. */
 const LONG_STEPS = 1024;
 
@@ -66,14 +68,15 @@ export function vectorWidth(kernel: FlatKernel, axis: Axis): number {
   return Math.min(8, 128 / bits);
 }
 
-export function shapeOf(kernel: FlatKernel): LoopShape {
+/** @param perThread elements of a row */
+export function shapeOf(kernel: FlatKernel, perThread: number = ELEMENTS_PER_THREAD[0]): LoopShape {
   const lane = bestLane(kernel);
   const reduces = reducesOf(kernel);
   if (reduces.length === 0) return elements(kernel, lane, lane ? vectorWidth(kernel, lane) : 1);
   const shared = reduces.filter((reduce) => isOuter(reduce, reduces) && kernel.axes.some((axis) => axis.extent !== 1 && !freeAxes(reduce).has(axis)));
   const rows = kernel.axes.filter((axis) => shared.some((reduce) => freeAxes(reduce).has(axis)));
-  if (shared.length > 0 && rows.length < kernel.axes.length) return grouped(kernel, rows, reduces);
-  if (reduces.some((reduce) => isLong(reduce) || (isContiguous(reduce) && stepsOf(reduce) >= SERIAL_STEPS))) return grouped(kernel, kernel.axes, reduces);
+  if (shared.length > 0 && rows.length < kernel.axes.length) return grouped(kernel, rows, reduces, perThread);
+  if (reduces.some((reduce) => isLong(reduce) || (isContiguous(reduce) && stepsOf(reduce) >= SERIAL_STEPS))) return grouped(kernel, kernel.axes, reduces, perThread);
   return elements(kernel, lane, 1);
 }
 
@@ -96,13 +99,13 @@ function elements(kernel: FlatKernel, lane: Axis | undefined, width: number): Lo
   return { kind: "elements", lane, others: kernel.axes.filter((axis) => axis !== lane), width };
 }
 
-/** Threads per row: about four elements each, between a warp and half the largest block. */
-function grouped(kernel: FlatKernel, rows: readonly Axis[], reduces: readonly ReduceExpr[]): LoopShape {
+/** Threads per row: between a warp, which meets without a barrier, and half the largest block. */
+function grouped(kernel: FlatKernel, rows: readonly Axis[], reduces: readonly ReduceExpr[], perThread: number): LoopShape {
   const columns = kernel.axes.filter((axis) => !rows.includes(axis));
   const width = columns.reduce((count, axis) => count * known(axis.extent, 512), 1);
   const longest = Math.max(width, ...reduces.filter((reduce) => isOuter(reduce, reduces)).map(stepsOf));
   let threads = 32;
-  while (threads < 512 && threads * 4 < longest) threads *= 2;
+  while (threads < 512 && threads * perThread < longest) threads *= 2;
   return { kind: "rows", rows, columns, threads, rowsPerBlock: threads === 32 ? 4 : 1 };
 }
 
