@@ -126,6 +126,12 @@ test("inspect shows an engine: kernels, tactics, memory, machine code", async ()
   assert.equal((await place.sinter(["inspect", "small.engine", "--asm", "nothing"])).status, 2);
 });
 
+test("compare --double tells how far both are from double precision", async () => {
+  const { outputs } = await json(["compare", "small.onnx", "small.engine", "--shapes", "x:5x64", "--double"]) as { outputs: { errorToDouble: number; peerErrorToDouble: number }[] };
+  assert.ok(outputs.length > 0);
+  for (const { errorToDouble, peerErrorToDouble } of outputs) assert.ok(errorToDouble < 1e-6 && peerErrorToDouble < 1e-6, `${errorToDouble} ${peerErrorToDouble}`);
+});
+
 test("compare agrees on outputs and layers, and fails on another model's engine", async () => {
   const same = await json(["compare", "small.onnx", "small.engine", "--shapes", "x:5x64", "--layers"]) as { outputs: { matches: boolean }[]; layers: { matches: boolean }[]; firstDeparture: null };
   assert.deepEqual(same.outputs.map((output) => output.matches), [true, true]);

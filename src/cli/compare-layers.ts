@@ -31,14 +31,15 @@ interface Finding {
  * In the program's order; a kernel has a row for each value it completes.
  * @param outputsAgree whether the model's outputs are right: then a value that is only likely to be the model's, and
  * differs, is another value, and no departure
+ * @param double the reference computes in double precision
  */
-export function compareLayers(model: string, engine: Engine, feeds: Feeds, tolerance: number, outputsAgree: boolean): Layer[] {
+export function compareLayers(model: string, engine: Engine, feeds: Feeds, tolerance: number, outputsAgree: boolean, double = false): Layer[] {
   const imported = importModel(model, { mapFile: (path) => MappedFile.open(path) });
   const context = engine.createContext();
   try {
     const values = new ModelValues(imported.graph);
     const wanted = engine.metadata.steps.flatMap((step) => (step.kind === "kernel" ? step.completes : step.outputs).flatMap((value) => values.candidates(value.name, step.label.origins).names));
-    const expected = values.compute(feeds, new Set(wanted));
+    const expected = values.compute(feeds, new Set(wanted), double);
     const findings: Finding[] = [];
     context.trace(feeds, (label, results) => {
       for (const [value, actual] of Object.entries(results)) {

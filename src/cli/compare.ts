@@ -1,10 +1,12 @@
 /** `sinter compare`: an engine's outputs against onnxruntime's, and each kernel's against the plain reference. */
 import { Command } from "commander";
 import { isFloat, SinterError, Tensor, UserError } from "../base/index.ts";
+import type { HostValue } from "../reference/index.ts";
 import type { Results } from "../runtime/index.ts";
 import { compareLayers, type Layer, layerTable } from "./compare-layers.ts";
 import { comparePrecision, type PrecisionOptions, quantizationOf } from "./compare-precision.ts";
 import { makeFeeds } from "./feeds.ts";
+import { referenceOutputs } from "./layer-values.ts";
 import { isEngineFile, type Opened, openEngine, optimumSizes } from "./open.ts";
 import { collect, parseCount, parseOptional, parsePositive, parseProfile, type ShapeOptions } from "./options.ts";
 import { heading, printJson, table } from "./output.ts";
@@ -16,6 +18,7 @@ interface CompareOptions extends Pick<ShapeOptions, "shapes">, PrecisionOptions 
   readonly threads?: number;
   readonly seed: number;
   readonly layers?: boolean;
+  readonly double?: boolean;
 }
 
 interface OutputComparison {
@@ -24,6 +27,9 @@ interface OutputComparison {
   readonly dims: readonly number[];
   readonly relativeError: number;
   readonly matches: boolean;
+  /** Errors of both against the reference operators in double precision, when asked for: who is nearer. */
+  readonly errorToDouble?: number;
+  readonly peerErrorToDouble?: number;
 }
 
 export function compareCommand(): Command {
@@ -35,6 +41,7 @@ export function compareCommand(): Command {
     .option("-i, --input <name=file>", "a .npy or .pb file instead of random numbers; again for each input", collect)
     .option("--tolerance <n>", "largest relative error of an output: difference over largest absolute value", parsePositive("tolerance"), 1e-4)
     .option("--layers", "compare what each kernel writes with the reference operators, and name the first that departs")
+    .option("--double", "compute the reference in double precision too, and say who is nearer to it (a slow run)")
     .option("--data <path>", "with --layers and an int8 engine: samples, as for sinter calibrate (default: random numbers)")
     .option("--preprocess <list>", "of pictures, as for sinter calibrate")
     .option("--samples <n>", "how many of them", parseCount("samples"), 8)
@@ -62,8 +69,8 @@ async function run(model: string, engineFile: string | undefined, options: Compa
       await comparePrecision(model, plan, feeds, parseProfile(options), options);
       return;
     }
-    const outputs = await compareOutputs(model, opened, feeds, options.tolerance);
-    const layers = options.layers ? compareLayers(model, opened.engine, feeds, options.tolerance, outputs.every((output) => output.matches)) : undefined;
+    const outputs = await compareOutputs(model, opened, feeds, options);
+    const layers = options.layers ? compareLayers(model, opened.engine, feeds, options.tolerance, outputs.every((output) => output.matches), options.double) : undefined;
     const first = layers?.find((layer) => layer.matches === false);
     if (options.json) printJson({ model, engine: opened.path, tolerance: options.tolerance, outputs, ...(layers ? { layers, firstDeparture: first?.name ?? null } : {}) });
     else print(outputs, layers, first);
@@ -75,12 +82,13 @@ async function run(model: string, engineFile: string | undefined, options: Compa
   }
 }
 
-async function compareOutputs(model: string, { engine }: Opened, feeds: Record<string, Tensor>, tolerance: number): Promise<OutputComparison[]> {
+async function compareOutputs(model: string, { engine }: Opened, feeds: Record<string, Tensor>, { tolerance, double }: CompareOptions): Promise<OutputComparison[]> {
   const peer = await openOnnxruntime(model, feeds, engine.threads);
   try {
     const expected = await peer.run();
     const results = await engine.run(feeds);
-    return Object.entries(expected).map(([name, tensor]) => compareOutput(name, results, tensor, tolerance));
+    const exact = double ? new Map(Object.entries(referenceOutputs(model, feeds))) : undefined;
+    return Object.entries(expected).map(([name, tensor]) => ({ ...compareOutput(name, results, tensor, tolerance), ...errorsTo(exact?.get(name), results[name], tensor) }));
   } finally {
     await peer.release();
   }
@@ -92,8 +100,17 @@ function compareOutput(name: string, results: Results, expected: Tensor, toleran
   return { name, type: expected.type, dims: expected.dims, relativeError: error, matches: isFloat(expected.type) ? error <= tolerance : error === 0 };
 }
 
+function errorsTo(exact: HostValue, actual: HostValue, peer: Tensor): Pick<OutputComparison, "errorToDouble" | "peerErrorToDouble"> {
+  if (!(exact instanceof Tensor) || !(actual instanceof Tensor)) return {};
+  return { errorToDouble: relativeError(actual, exact), peerErrorToDouble: relativeError(peer, exact) };
+}
+
 function print(outputs: readonly OutputComparison[], layers: readonly Layer[] | undefined, first: Layer | undefined): void {
-  console.log(table(["output", "type", "shape", "relative error", ""], outputs.map((output) => [output.name, output.type, `[${output.dims.join(", ")}]`, output.relativeError.toExponential(1), output.matches ? "agrees" : "DIFFERS"])));
+  const double = outputs.some((output) => output.errorToDouble !== undefined);
+  console.log(table(["output", "type", "shape", "relative error", ...(double ? ["to double", "onnxruntime to double"] : []), ""], outputs.map((output) => [
+    output.name, output.type, `[${output.dims.join(", ")}]`, output.relativeError.toExponential(1),
+    ...(double ? [output.errorToDouble, output.peerErrorToDouble].map((error) => error?.toExponential(1) ?? "-") : []), output.matches ? "agrees" : "DIFFERS",
+  ])));
   if (!layers) return;
   console.log(`${heading("Kernels")}\n${layerTable(layers)}`);
   console.log(first ? `\nThe first that departs: ${first.name}, at value "${first.value}".` : "\nNo kernel departs.");

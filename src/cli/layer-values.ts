@@ -4,6 +4,8 @@
  */
 import { Tensor } from "../base/index.ts";
 import type { Graph, Node } from "../ir/index.ts";
+import { MappedFile } from "../native/index.ts";
+import { importModel } from "../onnx/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
 import type { Feeds } from "../runtime/index.ts";
 
@@ -35,15 +37,35 @@ export class ModelValues {
     return { names: [...new Set([...prefixes(value).filter((name) => this.values.has(name)), ...results.map((output) => output.name)])], exact: false };
   }
 
-  /** Runs the model on the reference operators. @returns the values of these names */
-  compute(feeds: Feeds, names: ReadonlySet<string>): Map<string, HostValue> {
+  /**
+   * Runs the model on the reference operators.
+   * @param double in double precision; the values are given in single precision all the same
+   * @returns the values of these names
+   */
+  compute(feeds: Feeds, names: ReadonlySet<string>, double = false): Map<string, HostValue> {
     const kept = new Map<string, HostValue>();
     interpret(this.graph, feeds, {
+      double,
       onNode: (node, results) => {
-        for (const [i, output] of node.outputs.entries()) if (output && names.has(output.name)) kept.set(output.name, results[i]);
+        for (const [i, output] of node.outputs.entries()) if (output && names.has(output.name)) kept.set(output.name, double ? narrow(results[i]) : results[i]);
       },
     });
     return kept;
+  }
+}
+
+function narrow(value: HostValue): HostValue {
+  return value instanceof Tensor && value.type === "float64" ? new Tensor("float32", Float32Array.from(value.data as Float64Array), value.dims) : value;
+}
+
+/** The model's outputs by the reference operators in double precision, given in single precision. */
+export function referenceOutputs(model: string, feeds: Feeds): Record<string, HostValue> {
+  const imported = importModel(model, { mapFile: (path) => MappedFile.open(path) });
+  try {
+    const results = interpret(imported.graph, feeds, { double: true });
+    return Object.fromEntries(imported.graph.outputs.map((output, i) => [output.name, narrow(results[i])]));
+  } finally {
+    imported.close();
   }
 }
 

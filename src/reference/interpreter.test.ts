@@ -34,6 +34,21 @@ function branching(): { graph: Graph; x: Value; condition: Value } {
 }
 
 describe("interpret", () => {
+  it("computes in double precision what the model holds in single precision", () => {
+    const graph = new Graph("main");
+    const x = new Value("x", "float32", [2]);
+    const raised = new Value("raised", "float32", [2]);
+    const back = new Value("back", "float32", [2]);
+    const y = new Value("y", "float32", [2]);
+    graph.inputs = [x];
+    graph.append({ op: "Add", inputs: [x, float32Constant([2 ** 24])], outputs: [raised] });
+    graph.append({ op: "Cast", inputs: [raised], outputs: [back], attributes: { to: 1 } });
+    graph.append({ op: "Sub", inputs: [back, float32Constant([2 ** 24])], outputs: [y] });
+    graph.outputs = [y];
+    assert.deepEqual(interpret(graph, { x: f32([0.25, 1]) }), [f32([0, 0])]);
+    assert.deepEqual(interpret(graph, { x: f32([0.25, 1]) }, { double: true }), [new Tensor("float64", Float64Array.of(0.25, 1), [2])]);
+  });
+
   it("runs subgraphs on captured values", () => {
     const { graph, x, condition } = branching();
     const run = (on: number): unknown => interpret(graph, new Map([[x, f32([1, 5, 3], [1, 1, 3])], [condition, new Tensor("bool", Uint8Array.of(on), [])]]))[0];

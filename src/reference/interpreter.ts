@@ -16,6 +16,8 @@ export interface InterpretOptions {
   readonly seed?: number;
   /** Values of dimension symbols, beside those that the shapes of the feeds give. */
   readonly bindings?: Bindings;
+  /** Single-precision tensors are taken, computed and given in double precision: how far rounding alone carries a result. */
+  readonly double?: boolean;
   /** Sees each node's results as they are made. */
   onNode?(node: Node, results: readonly HostValue[]): void;
 }
@@ -24,6 +26,7 @@ export interface InterpretOptions {
 interface Run {
   readonly bindings: Map<string, number>;
   readonly random: () => number;
+  readonly double: boolean;
   readonly onNode: ((node: Node, results: readonly HostValue[]) => void) | undefined;
 }
 
@@ -47,7 +50,7 @@ function randomNumbers(seed: number): () => number {
 
 /** The graph's outputs in order. */
 export function interpret(graph: Graph, feeds: Feeds, options: InterpretOptions = {}): HostValue[] {
-  const run: Run = { bindings: new Map(options.bindings), random: randomNumbers(options.seed ?? 0), onNode: options.onNode };
+  const run: Run = { bindings: new Map(options.bindings), random: randomNumbers(options.seed ?? 0), double: options.double ?? false, onNode: options.onNode };
   const inputs = graph.inputs.map((input) => {
     const fed = feeds instanceof Map ? (feeds as ReadonlyMap<Value, HostValue>) : undefined;
     const known = fed ? fed.has(input) : Object.hasOwn(feeds, input.name);
@@ -59,7 +62,7 @@ export function interpret(graph: Graph, feeds: Feeds, options: InterpretOptions 
 
 /** One node on given inputs, for constant folding. @throws UnsupportedError where there is no such operator */
 export function evaluateNode(node: Node, inputs: readonly HostValue[], options: InterpretOptions = {}): HostValue[] {
-  const run: Run = { bindings: new Map(options.bindings), random: randomNumbers(options.seed ?? 0), onNode: undefined };
+  const run: Run = { bindings: new Map(options.bindings), random: randomNumbers(options.seed ?? 0), double: options.double ?? false, onNode: undefined };
   return runNode(node, inputs, { values: new Map(), outer: undefined }, run);
 }
 
@@ -72,7 +75,7 @@ const keyOf = (node: Pick<Node, "op" | "domain">): string => (node.domain ? `${n
 
 function runGraph(graph: Graph, inputs: readonly HostValue[], outer: Frame | undefined, run: Run): HostValue[] {
   const frame: Frame = { values: new Map(), outer };
-  graph.inputs.forEach((input, i) => { define(frame, input, inputs[i], run); });
+  graph.inputs.forEach((input, i) => { define(frame, input, run.double ? widen(inputs[i]) : inputs[i], run); });
   const dying = lastReads(graph);
   for (const node of graph.nodes) {
     const results = runNode(node, node.inputs.map((input) => (input ? read(frame, input, run) : undefined)), frame, run);
@@ -92,7 +95,8 @@ function runNode(node: Node, inputs: readonly HostValue[], frame: Frame, run: Ru
     runGraph: (graph, values) => runGraph(graph, values, frame, run),
     random: run.random,
   };
-  return operator(inputs, attributesOf(node, run.bindings), context);
+  const attributes = attributesOf(node, run.bindings);
+  return run.double ? operator(inputs, widenAttributes(attributes), context).map(widen) : operator(inputs, attributes, context);
 }
 
 /** For each node, the values of this graph that nobody reads after it. */
@@ -129,7 +133,7 @@ function bindSymbols(value: Value, tensor: Tensor, bindings: Map<string, number>
 
 function read(frame: Frame, value: Value, run: Run): HostValue {
   for (let at: Frame | undefined = frame; at; at = at.outer) if (at.values.has(value)) return at.values.get(value);
-  if (value.constant) return constantTensor(value);
+  if (value.constant) return run.double ? widen(constantTensor(value)) : constantTensor(value);
   if (value.elements) return shapeTensor(value, run.bindings);
   throw new Error(`Bug in sinter: value "${value.name}" is read before it has been made`);
 }
@@ -167,6 +171,21 @@ function attributeOf(value: AttributeValue, bindings: Bindings): ReferenceAttrib
   if (isTensorConstant(value)) return tensorOf(value.dtype, value.dims, value.constant);
   if (hasSymbols(value)) return value.map((dim) => evaluate(dim, bindings));
   return value as ReferenceAttributes[string];
+}
+
+/** A single-precision tensor, or those of a sequence, in double precision. */
+function widen(value: HostValue): HostValue {
+  if (value === undefined) return undefined;
+  if (!(value instanceof Tensor)) return { sequence: value.sequence.map(widen) };
+  return value.type === "float32" ? new Tensor("float64", Float64Array.from(value.data as Float32Array), value.dims) : value;
+}
+
+/** Attributes that name single precision as the type of a result (ONNX TensorProto.DataType 1) name double (11). */
+function widenAttributes(attributes: ReferenceAttributes): ReferenceAttributes {
+  return Object.fromEntries(Object.entries(attributes).map(([name, value]) => {
+    if ((name === "to" || name === "dtype") && value === 1) return [name, 11];
+    return [name, value instanceof Tensor ? (widen(value) as Tensor) : value];
+  }));
 }
 
 function isTensorConstant(value: AttributeValue): value is TensorConstant {
