@@ -76,7 +76,8 @@ class Linker {
   private target(): ManifestTarget {
     const { target } = this.input.identity;
     if (target.arch !== "x64") return target;
-    const needed = this.input.kernels.flatMap((choice) => choice?.kernel.features ?? []);
+    const kernels = this.input.kernels.flatMap((choice) => (choice ? [choice.kernel, ...choice.larger.map(({ kernel }) => kernel)] : []));
+    const needed = kernels.flatMap((kernel) => kernel.features ?? []);
     return { ...target, features: [...new Set([...target.features, ...needed])] };
   }
 
