@@ -99,6 +99,19 @@ export class VectorMath {
     return result;
   }
 
+  /**
+   * x / divisor, correctly rounded, by multiplications: a division takes as long as a dozen of them. The first correction
+   * makes the quotient faithful, the second correct, the reciprocal being correctly rounded.
+   * Source: Markstein, "Computation of elementary functions on the IBM RISC System/6000", 1990, theorem 8.5.
+   * @param divisor a normal number; neither the quotient nor a remainder may leave the range of such
+   */
+  quotient(x: VReg, divisor: number): VReg {
+    const [reciprocal, y] = [this.number(1 / divisor), this.number(divisor)];
+    let quotient = this.mul(x, reciprocal);
+    for (let i = 0; i < 2; i++) quotient = this.fma(this.fnma(quotient, y, x), reciprocal, quotient);
+    return quotient;
+  }
+
   private abs(x: VReg): VReg { return this.op("vandps", x, this.bits(0x7fffffff)); }
   private sign(x: VReg): VReg { return this.op("vandps", x, this.bits(-0x80000000)); }
   private withSign(magnitude: VReg, sign: VReg): VReg { return this.op("vxorps", magnitude, sign); }

@@ -1,6 +1,7 @@
 /**
  * Quantisation: QuantizeLinear, DequantizeLinear (per tensor, axis or block) and DynamicQuantizeLinear.
- * One rounding rule: half to even, then saturate.
+ * One rounding rule: half to even, then saturate. Where scale and zero point are numbers, saturation comes first: rounding
+ * is monotone and the bounds round to themselves, so the result is the same, and the quotient is known to be small.
  */
 import type { DType } from "../../base/index.ts";
 import { castTo, constant, type Dim, type Expr, f32, i64, type Node, op, reduceOver, axisIndex } from "../../ir/index.ts";
@@ -32,19 +33,44 @@ const quantize: Lowering = {
   supports: (node) => RANGES[outputDtype(node)] !== undefined && inputDims(node, 1).length <= Math.max(1, inputDims(node, 0).length),
   element(node, _output, index, load) {
     const at = scaleIndex(node, index);
-    const rounded = op("round", op("div", castTo("f32", load(0, index)), castTo("f32", load(1, at))));
-    const shifted = hasInput(node, 2) ? op("add", rounded, castTo("f32", load(2, at))) : rounded;
-    return saturate(shifted, outputDtype(node));
+    const [x, scale] = [castTo("f32", load(0, index)), castTo("f32", load(1, at))];
+    const zero = hasInput(node, 2) ? castTo("f32", load(2, at)) : f32(0);
+    const dtype = outputDtype(node);
+    const parameters = usualParameters(scale, zero);
+    if (!parameters) return saturate(op("add", op("round", op("div", x, scale)), zero), dtype);
+    const [low, high] = RANGES[dtype]!.map((bound) => f32(parameters.scale * (bound - parameters.zero))) as [Expr, Expr];
+    const rounded = op("round", op("div", op("max", op("min", x, high), low), scale));
+    return castTo("i32", parameters.zero === 0 ? rounded : op("add", rounded, zero));
   },
 };
+
+/** Scales at which neither a bound nor a remainder of the division leaves the range of normal numbers. */
+const USUAL_SCALES = [2 ** -90, 2 ** 90] as const;
+
+/** Scale and zero point, when they are numbers and ordinary ones. */
+function usualParameters(scale: Expr, zero: Expr): { readonly scale: number; readonly zero: number } | undefined {
+  if (scale.kind !== "const" || zero.kind !== "const") return undefined;
+  const numbers = { scale: Number(scale.value), zero: Number(zero.value) };
+  return numbers.scale >= USUAL_SCALES[0] && numbers.scale <= USUAL_SCALES[1] ? numbers : undefined;
+}
+
+/** An integer less its zero point, as a float; of one that was just rounded, without a way through integers. */
+function centered(x: Expr, zero: Expr): Expr {
+  if (x.kind === "cast" && x.arg.type === "f32" && zero.kind === "const") {
+    const { arg } = x;
+    if (Number(zero.value) === 0) return arg;
+    const [rounded, added] = arg.kind === "op" && arg.op === "add" ? arg.args : [];
+    if (rounded && added?.kind === "const" && added.value === zero.value) return rounded;
+  }
+  return castTo("f32", op("sub", castTo("i32", x), castTo("i32", zero)));
+}
 
 const dequantize: Lowering = {
   kind: "pointwise",
   element(node, _output, index, load) {
     const at = scaleIndex(node, index);
-    const x = castTo("i32", load(0, index));
-    const centered = hasInput(node, 2) ? op("sub", x, castTo("i32", load(2, at))) : x;
-    return castTo(outputType(node), op("mul", castTo("f32", centered), castTo("f32", load(1, at))));
+    const zero = hasInput(node, 2) ? load(2, at) : constant("i32", 0);
+    return castTo(outputType(node), op("mul", centered(castTo("i32", load(0, index)), zero), castTo("f32", load(1, at))));
   },
 };
 

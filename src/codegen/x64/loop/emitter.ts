@@ -287,7 +287,9 @@ export class ExprEmitter {
     if (expr.type === "bool" && a!.type === "i64" && b && isIndexArithmetic(a!) && isIndexArithmetic(b)) {
       return this.lanes.operate(expr.op, "i32", [[this.index(a!, scope)], [this.index(b, scope)]]);
     }
-    return this.lanes.operate(expr.op, a!.type, expr.args.map((arg) => this.value(arg, scope)));
+    const divisor = expr.op === "div" ? divisorInRange(a!, b!) : undefined;
+    if (divisor !== undefined) return [this.lanes.math.quotient(this.value(a!, scope)[0]!, divisor)];
+    return this.lanes.operate(expr.op, a!.type, expr.args.map((arg) => this.value(arg, scope)), b?.kind === "const" && !Number.isNaN(Number(b.value)));
   }
 
   private select(expr: SelectExpr, scope: Scope): Vector {
@@ -512,6 +514,26 @@ export function isIndexArithmetic(expr: Expr): boolean {
     case "select": return isIndexArithmetic(expr.then) && isIndexArithmetic(expr.else);
     default: return false;
   }
+}
+
+/** Quotients below this are exact where rounding to integers is at stake. */
+const MOST_QUOTIENT = 2 ** 20;
+const LEAST_DIVISOR = 2 ** -100;
+
+/** The number that clamped values are divided by, if multiplications can do it: the quotient is small, and the divisor ordinary. */
+function divisorInRange(dividend: Expr, divisor: Expr): number | undefined {
+  if (divisor.kind !== "const" || divisor.type !== "f32" || dividend.kind !== "op" || dividend.op !== "max") return undefined;
+  const [inner, low] = dividend.args;
+  const high = inner?.kind === "op" && inner.op === "min" ? inner.args[1] : undefined;
+  if (low?.kind !== "const" || high?.kind !== "const") return undefined;
+  const by = Number(divisor.value);
+  const isSmall = [low, high].every(({ value }) => Math.abs(Number(value) / by) < MOST_QUOTIENT);
+  return by >= LEAST_DIVISOR && by <= 1 / LEAST_DIVISOR && isSmall && !isAllOnes(by) ? by : undefined;
+}
+
+/** The mantissas whose reciprocal is too far off for the correction. */
+function isAllOnes(value: number): boolean {
+  return (new Uint32Array(Float32Array.of(value).buffer)[0]! & 0x7fffff) === 0x7fffff;
 }
 
 /** Worth computing on both sides of a condition. */

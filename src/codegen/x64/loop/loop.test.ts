@@ -114,3 +114,23 @@ for (const isa of ISAS) {
     check(kernel("strided", [n, c], y, op("mul", at(x, n, c), castTo("f32", dimValue(3)))), new Map(), isa);
   });
 }
+
+for (const isa of ISAS) {
+  test(`${isa.name}: clamped values divided by a number, without a division, are correctly rounded`, () => {
+    const random = randomizer(11);
+    const count = 4096;
+    for (const scale of [0.05774121731519699, 0.11118628829717636, 1 / 3, 1e-7, 2 ** -80, 777.77, 1.9999998807907104, 1].map(Math.fround)) {
+      const [x, n] = [floats("x", count), axis("n", count)];
+      const bound = (steps: number): Expr => constant("f32", Math.fround(scale * steps));
+      const made = kernel("quotient", [n], floats("y", count), op("div", op("max", op("min", at(x, n), bound(255)), bound(-255)), constant("f32", scale)));
+      const values = Float32Array.from({ length: count }, (_, i) => (i % 2 ? (i / 8 - 255 + (i % 16 === 1 ? 0.5 : 0)) * scale : (random() * 600 - 300) * scale));
+      values.set([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0]);
+      const got = executed(made, isa, new Map(), new Map([[x, values]]), "end", 1).get(made.outputs[0]!.buffer)!;
+      const [low, high] = [Math.fround(scale * -255), Math.fround(scale * 255)];
+      values.forEach((value, i) => {
+        const expected = Math.fround(Math.max(Math.min(value, high), low) / scale);
+        assert.ok(Object.is(got[i], expected) || got[i] === expected, `${scale}: ${value} gives ${got[i]}, expected ${expected}`);
+      });
+    }
+  });
+}
