@@ -39,12 +39,16 @@ interface BoundSegment {
   inline: boolean;
   /** Runs on other threads that are still to be timed. */
   untimed: number;
+  /** The step that begins shortly before the end, once runs were timed. */
+  notice: number | undefined;
 }
 
 /** Runs shorter than this are done inline: handing them to another thread costs as much. */
 const INLINE_NS = 50_000;
 /** Runs to time before a segment counts as long; the first ones find cold caches. */
 const TIMED_RUNS = 4;
+/** How long before its end a run gives notice: what waking the event loop takes where processors sleep deeply, as on virtual machines. */
+const NOTICE_NS = 250_000;
 /** What one core does at least, for that prediction: operations and bytes per nanosecond, and nanoseconds per kernel. */
 const PREDICTION = { opsPerNs: 40, bytesPerNs: 10, perKernelNs: 150 };
 
@@ -110,7 +114,7 @@ export class Executor implements Execution {
       const bound = this.boundSegment(index, segment, run);
       if (bound.inline) bound.program.runSync({ threads: 1 });
       else if (bound.untimed > 0) await this.runTimed(bound);
-      else await bound.program.run({ threads: this.threads });
+      else await bound.program.run({ threads: this.threads, notice: bound.notice });
     }
     return this.results(run);
   }
@@ -118,7 +122,9 @@ export class Executor implements Execution {
   private async runTimed(bound: BoundSegment): Promise<void> {
     await bound.program.run({ threads: this.threads, profile: true });
     bound.untimed--;
-    if (this.threads * bound.program.profile().reduce((sum, ns) => sum + ns, 0) < INLINE_NS) bound.inline = true;
+    const elapsed = bound.program.profile();
+    if (this.threads * elapsed.reduce((sum, ns) => sum + ns, 0) < INLINE_NS) bound.inline = true;
+    bound.notice = noticeStep(elapsed);
   }
 
   /** The same on the calling thread, with the pool's help when there is more than one thread. */
@@ -366,7 +372,7 @@ export class Executor implements Execution {
       if (isUnknown(kernel, run.shape.values)) open.push(step);
       else this.fillParams(program, step, kernel, run, patches);
     }
-    return { program, patches, open, openPatches: [], inline: predictedNs(segment.kernels, run.values) < INLINE_NS, untimed: open.length > 0 ? 0 : TIMED_RUNS };
+    return { program, patches, open, openPatches: [], inline: predictedNs(segment.kernels, run.values) < INLINE_NS, untimed: open.length > 0 ? 0 : TIMED_RUNS, notice: undefined };
   }
 
   private patch(program: Program, patches: readonly Patch[], run: Run): void {
@@ -473,6 +479,13 @@ function predictedNs(kernels: readonly ManifestKernel[], values: Float64Array): 
   let ns = 0;
   for (const kernel of kernels) ns += PREDICTION.perKernelNs + Math.max(values[kernel.flops]! / PREDICTION.opsPerNs, values[kernel.bytes]! / PREDICTION.bytesPerNs);
   return ns;
+}
+
+/** The last step after whose begin there is at least `NOTICE_NS` to go; the first when the whole run is shorter. */
+function noticeStep(elapsedNs: Float64Array): number {
+  let [step, left] = [elapsedNs.length, 0];
+  while (step > 0 && left < NOTICE_NS) left += elapsedNs[--step]!;
+  return step;
 }
 
 /** Whether some size of the kernel is not among those known. */
