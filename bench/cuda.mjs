@@ -2,7 +2,7 @@
 // and from host to host, load and unload, a fault contained. Each stage is apart: one that fails loses no other.
 // Usage: npm run bench cuda [STAGE…] [--models=FOLDER] [--level=N] [--precision=fp16,fp32] [--batches=1,8,32,128] [--model=bert-base-ts,resnet50-ts]
 import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { build, Engine, Tensor } from "../dist/index.js";
 import { makeFeeds } from "../dist/cli/feeds.js";
@@ -34,21 +34,42 @@ const feedsOf = (engine, shapes, seed = 1) => makeFeeds(engine.inputs, { shapes,
 
 /** The largest absolute difference over the largest absolute value; and of results without their mean over the batch, the cosine. */
 function agreement(actual, expected) {
-  let [difference, most] = [0, 0];
-  for (let i = 0; i < expected.data.length; i++) {
-    difference = Math.max(difference, Math.abs(actual.data[i] - expected.data[i]));
-    most = Math.max(most, Math.abs(expected.data[i]));
+  const [a, b, rows] = [actual.data, expected.data, expected.dims[0]];
+  const size = b.length / rows;
+  let [difference, most, ab, aa, bb] = [0, 0, 0, 0, 0];
+  for (let j = 0; j < size; j++) {
+    let [sumA, sumB] = [0, 0];
+    for (let i = j; i < b.length; i += size) { sumA += a[i]; sumB += b[i]; }
+    const [meanA, meanB] = [sumA / rows, sumB / rows];
+    for (let i = j; i < b.length; i += size) {
+      const [x, y] = [a[i] - meanA, b[i] - meanB];
+      ab += x * y; aa += x * x; bb += y * y;
+      difference = Math.max(difference, Math.abs(a[i] - b[i]));
+      most = Math.max(most, Math.abs(b[i]));
+    }
   }
-  const rows = expected.dims[0];
-  const size = expected.data.length / rows;
-  const centred = (data) => {
-    const means = Float64Array.from({ length: size }, (_, j) => { let sum = 0; for (let i = 0; i < rows; i++) sum += data[i * size + j]; return sum / rows; });
-    return Float64Array.from(data, (value, i) => value - means[i % size]);
-  };
-  const [a, b] = [centred(actual.data), centred(expected.data)];
-  let [ab, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) { ab += a[i] * b[i]; aa += a[i] * a[i]; bb += b[i] * b[i]; }
   return { relative: difference / most, cosine: ab / Math.sqrt(aa * bb) };
+}
+
+/** Says every few seconds where a build is, and in the end how long each stage took. */
+function progressOf(name) {
+  const stages = new Map();
+  let [stage, since, said] = [undefined, performance.now(), performance.now()];
+  const enter = (next) => {
+    const now = performance.now();
+    if (stage && next !== stage) stages.set(stage, (stages.get(stage) ?? 0) + now - since);
+    if (next !== stage) since = now;
+    stage = next;
+  };
+  return {
+    onProgress: ({ stage: next, done, total, detail, elapsedMs }) => {
+      enter(next);
+      if (performance.now() - said < 5000) return;
+      said = performance.now();
+      console.log(`  ${name}: ${(elapsedMs / 1000).toFixed(0)} s, ${next} ${done} of ${total} ${detail}`);
+    },
+    summary: () => { enter(undefined); return [...stages].map(([key, value]) => `${key} ${(value / 1000).toFixed(1)}`).join(", "); },
+  };
 }
 
 async function doctor() {
@@ -109,14 +130,19 @@ async function measure(name) {
   const shapes = SHAPES[name];
   const path = join(models, `${name}.onnx`);
   const host = join(folder, `${name}.x64.engine`);
+  const started = performance.now();
   await build(path, { output: host, level: 0, profiles: profiles(shapes) });
-  const reference = Engine.loadSync(host);
+  const reference = Engine.loadSync(host, { threads: availableParallelism() });
   const feeds16 = feedsOf(reference, shapes(16));
   const expected = await reference.run(feeds16);
   reference.dispose();
+  rmSync(host);
+  console.log(`${name}: reference ready after ${((performance.now() - started) / 1000).toFixed(1)} s`);
   for (const precision of precisions) {
     const output = join(folder, `${name}.${precision}.engine`);
-    const { elapsedMs, report } = await build(path, { output, target: "cuda", precision, level, profiles: profiles(shapes) });
+    const progress = progressOf(`${name} ${precision}`);
+    const { elapsedMs, report } = await build(path, { output, target: "cuda", precision, level, profiles: profiles(shapes), onProgress: progress.onProgress });
+    console.log(`${name} ${precision}: built in ${(elapsedMs / 1000).toFixed(1)} s (${progress.summary()}), ${report.steps.length} steps, ${report.referenceSteps.length} on the reference`);
     const engine = Engine.loadSync(output);
     const context = engine.createContext();
     const actual = await context.run(feeds16);
@@ -124,7 +150,6 @@ async function measure(name) {
       const { relative, cosine } = agreement(actual[key], value);
       console.log(`${name} ${precision} ${key}: relative ${relative.toExponential(2)}, cosine ${cosine.toFixed(6)}`);
     }
-    console.log(`${name} ${precision}: ${report.steps.length} steps, ${report.referenceSteps.length} on the reference, built in ${(elapsedMs / 1000).toFixed(1)} s`);
     for (const batch of batches) {
       const feeds = feedsOf(engine, shapes(batch));
       context.deviceTimes(feeds, 10);
@@ -138,8 +163,12 @@ async function measure(name) {
       }
       console.log(`${name} ${precision} batch ${String(batch).padStart(3)}: device ${ms(device)} ms, host to host ${ms(median(times))} ms (+${ms(median(times) - device)})`);
     }
-    if ("kernels" in flags) kernels(context, feedsOf(engine, shapes(Number(flags.kernels || 1))));
+    for (const batch of list("kernels", "").filter(Boolean).map(Number)) {
+      console.log(`  kernels of ${name} ${precision} at batch ${batch}:`);
+      kernels(context, feedsOf(engine, shapes(batch)));
+    }
     engine.dispose();
+    rmSync(output);
   }
 }
 

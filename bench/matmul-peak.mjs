@@ -1,7 +1,8 @@
 /**
  * What share of the processor's peak do matrix products reach on one thread, in float32, bfloat16 and 8-bit integers?
  *
- * Each round times a loop of multiplications on registers (multiply-adds, VDPBF16PS, VPDPBUSD) and then the product, so
+ * Each round times a loop of multiplications on registers (multiply-adds, VDPBF16PS, VPDPBUSD, on AMX tiles TDPBF16PS and
+ * TDPBUSD, with SINTER_CPU=avx512 the vectors') and then the product, so
  * that both see the same clock; the table gives the median of the rounds' ratios. A round whose peak is under 90 % of
  * the best peak is dropped.
  *
@@ -27,9 +28,9 @@ const { detectCpu } = await load("native/index.js");
 const isa = isaOf(detectCpu(options.isa ? { SINTER_CPU: options.isa } : process.env).features);
 const TYPES = {
   f32: { a: "float32", b: "float32", c: "float32", peak: "float", bytes: 4, rate: 1 },
-  bf16: { a: "bfloat16", b: "bfloat16", c: "bfloat16", peak: "bfloat", bytes: 2, rate: 2 },
-  u8: { a: "uint8", b: "int8", c: "int32", peak: "bytes", bytes: 1, rate: 4 },
-  s8: { a: "int8", b: "int8", c: "int32", peak: "bytes", bytes: 1, rate: 4 },
+  bf16: { a: "bfloat16", b: "bfloat16", c: "bfloat16", peak: "bfloat", bytes: 2, rate: isa.amx ? 16 : 2 },
+  u8: { a: "uint8", b: "int8", c: "int32", peak: "bytes", bytes: 1, rate: isa.amx ? 32 : 4 },
+  s8: { a: "int8", b: "int8", c: "int32", peak: "bytes", bytes: 1, rate: isa.amx ? 32 : 4 },
 };
 const shapes = (positionals.length ? positionals : ["512x1024x4096", "126x768x3072", "126x3072x768", "128x768x768", "384x384x1536", "1x768x3072"]).map((text) => text.split("x").map(Number));
 
@@ -75,7 +76,7 @@ function measure(shape, type, compiled, a, peak) {
 console.log(`${device.identity}; G operations/s, the peak in the same rounds, and the share`);
 for (const name of options.type.split(",")) {
   const type = TYPES[name];
-  const compiled = compilePeak(isa, type.peak);
+  const compiled = compilePeak(isa, `${type.peak} tiles`) ?? compilePeak(isa, type.peak);
   if (!compiled) {
     console.log(`${name}: this processor has no instruction for it`);
     continue;

@@ -5,8 +5,8 @@ import { createHash } from "node:crypto";
 import { dirname } from "node:path";
 import { type Precision, Tensor, UnsupportedError, UserError } from "./base/index.ts";
 import { writeEngine } from "./engine/index.ts";
-import { type Buffer, type CompiledKernel, type Graph, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
-import { link, type ManifestIdentity } from "./link/index.ts";
+import { type Bindings, type Buffer, type CompiledKernel, evaluate, type Graph, printKernel, symbolsOf, type Tactic } from "./ir/index.ts";
+import { type KernelChoice, link, type ManifestIdentity } from "./link/index.ts";
 import { MappedFile, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes, isDataDependent } from "./ops/index.ts";
@@ -14,14 +14,14 @@ import { type Evaluate, type Layer, type LayerPlan, type Narrow, type Quantizati
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type Step, type SymbolProfile } from "./schedule/index.ts";
 import { openTarget, type Target, type TargetOptions } from "./targets.ts";
-import { limitExtraWeights, otherShapes, type TacticReport, TimingCache, tune, type Tuned, type TuneLevel, type WeightChoice } from "./tune/index.ts";
+import { limitExtraWeights, otherShapes, shapeLadder, type TacticReport, tacticsToCompile, TimingCache, tune, type Tuned, type TuneLevel, type TuneOptions, type WeightChoice } from "./tune/index.ts";
 import { VERSION } from "./version.ts";
 
-export type BuildStage = "import" | "optimize" | "plan" | "tune" | "write";
+export type BuildStage = "import" | "optimize" | "plan" | "compile" | "tune" | "write";
 
 export interface BuildProgress {
   readonly stage: BuildStage;
-  /** Work done and known to be there, in units of the stage (kernels when tuning). */
+  /** Work done and known to be there, in units of the stage (kernels when compiling and tuning). */
   readonly done: number;
   readonly total: number;
   /** What is being worked on. */
@@ -176,47 +176,85 @@ function refuseReferences(plan: Plan, options: BuildOptions): void {
 }
 
 interface CompiledPlan {
-  readonly kernels: (CompiledKernel | undefined)[];
+  readonly kernels: (KernelChoice | undefined)[];
   readonly reports: StepReport[];
+}
+
+/** A kernel step, and the shapes it is tuned at with what can run it there: the optimum, or on a GPU several, ascending. */
+interface Tunable {
+  readonly index: number;
+  readonly step: KernelStep;
+  readonly description: string;
+  readonly rungs: readonly { readonly bindings: Bindings; readonly tactics: readonly Tactic[] }[];
 }
 
 async function compileKernels(plan: Plan, profile: SymbolProfile, target: Target, options: BuildOptions, progress: Progress): Promise<CompiledPlan> {
   const cache = options.timingCache ? TimingCache.load(options.timingCache) : new TimingCache();
   const bindings = optimumOf(profile, plan.graph);
-  const alternatives = otherShapes(profile.symbols, bindings);
-  const constants = (buffer: Buffer): Uint8Array | undefined => {
-    const view = plan.views.get(buffer);
-    return view && plan.constants.get(view.storage)?.constant?.bytes;
+  const ladder = target.tunesByShape ? shapeLadder(profile.symbols, bindings) : [bindings];
+  const tuning: TuneOptions = {
+    device: target.device, cache, level: target.level,
+    alternatives: target.tunesByShape ? [] : otherShapes(profile.symbols, bindings),
+    ...(options.workspaceBytes === undefined ? {} : { workspaceBytes: options.workspaceBytes }),
+    ...(options.signal ? { signal: options.signal } : {}),
   };
-  const kernels: (CompiledKernel | undefined)[] = [];
-  const reports: StepReport[] = [];
+  const tunables = tunablesOf(plan, ladder, target);
+  await target.prepare(tunables.flatMap(({ description, rungs }) => rungs.flatMap(({ tactics, bindings }) => tacticsToCompile(description, tactics, bindings, tuning))), {
+    onProgress: (done, total) => progress.report("compile", done, total, "kernels"),
+    ...(options.signal ? { signal: options.signal } : {}),
+  });
+  const kernels: (KernelChoice | undefined)[] = plan.steps.map(() => undefined);
+  const reports: StepReport[] = plan.steps.map((step) => (step.kind === "kernel" ? undefined : reportOf(step))!);
   const weighty: (WeightChoice & { readonly index: number })[] = [];
-  for (const [index, step] of plan.steps.entries()) {
-    if (step.kind !== "kernel") {
-      kernels.push(undefined);
-      reports.push(reportOf(step));
-      continue;
-    }
-    await progress.report("tune", index, plan.steps.length, nameOf(step));
-    const description = printKernel(step.kernel);
-    const tactics = target.tactics(step.kernel, constants, bindings);
-    const again = (some: readonly Tactic[]): Tuned => tune(description, some, bindings, {
-      device: target.device, cache, alternatives, level: target.level,
-      ...(options.workspaceBytes === undefined ? {} : { workspaceBytes: options.workspaceBytes }),
-      ...(options.signal ? { signal: options.signal } : {}),
+  for (const [done, { index, step, description, rungs }] of tunables.entries()) {
+    await progress.report("tune", done, tunables.length, nameOf(step));
+    const choices = rungs.map(({ bindings, tactics }) => {
+      const again = (some: readonly Tactic[]): Tuned => tune(description, some, bindings, tuning);
+      const tuned = again(tactics);
+      if (tactics.some(({ extraWeightBytes }) => extraWeightBytes)) weighty.push({ index, tactics, tuned, again });
+      return { bindings, tuned };
     });
-    const tuned = again(tactics);
-    if (tactics.some(({ extraWeightBytes }) => extraWeightBytes)) weighty.push({ index, tactics, tuned, again });
-    kernels.push(tuned.kernel);
-    reports.push({ name: nameOf(step), kind: step.kernel.kind, description, tactics: tuned.report });
+    kernels[index] = chooseByWork(choices);
+    reports[index] = { name: nameOf(step), kind: step.kernel.kind, description, tactics: choices.flatMap(({ bindings, tuned }) => tuned.report.map((line) => (choices.length === 1 ? line : { ...line, shape: Object.fromEntries(bindings) }))) };
   }
   limitExtraWeights(weighty, EXTRA_WEIGHTS * weightBytesOf(plan.graph)).forEach(({ tuned }, i) => {
     const { index } = weighty[i]!;
-    kernels[index] = tuned.kernel;
+    kernels[index] = { kernel: tuned.kernel, larger: [] };
     reports[index] = { ...reports[index]!, tactics: tuned.report };
   });
   if (options.timingCache) cache.save(options.timingCache);
   return { kernels, reports };
+}
+
+/** Shapes that a kernel does not depend on, or at which nothing is to be chosen, are left out. */
+function tunablesOf(plan: Plan, ladder: readonly Bindings[], target: Target): Tunable[] {
+  const constants = (buffer: Buffer): Uint8Array | undefined => {
+    const view = plan.views.get(buffer);
+    return view && plan.constants.get(view.storage)?.constant?.bytes;
+  };
+  return plan.steps.flatMap((step, index): Tunable[] => {
+    if (step.kind !== "kernel") return [];
+    const description = printKernel(step.kernel);
+    const optimum = ladder[ladder.length >> 1]!;
+    const first = { bindings: optimum, tactics: target.tactics(step.kernel, constants, optimum) };
+    const depends = [...optimum.keys()].some((name) => description.includes(name));
+    if (first.tactics.length < 2 || !depends) return [{ index, step, description, rungs: [first] }];
+    return [{ index, step, description, rungs: ladder.map((bindings) => ({ bindings, tactics: target.tactics(step.kernel, constants, bindings) })) }];
+  });
+}
+
+/** Between two shapes the kernel changes where the work is the geometric mean of theirs. */
+function chooseByWork(choices: readonly { readonly bindings: Bindings; readonly tuned: Tuned }[]): KernelChoice {
+  const [first, ...rest] = choices;
+  const larger: { from: number; kernel: CompiledKernel }[] = [];
+  let last = first!;
+  for (const choice of rest) {
+    const { kernel } = choice.tuned;
+    const [below, here] = [last, choice].map(({ bindings }) => Math.max(1, evaluate(kernel.flops, bindings))) as [number, number];
+    if (choice.tuned.tactic !== last.tuned.tactic) larger.push({ from: Math.round(Math.sqrt(below * here)), kernel });
+    last = choice;
+  }
+  return { kernel: first!.tuned.kernel, larger };
 }
 
 function reportOf(step: Exclude<Step, KernelStep>): StepReport {

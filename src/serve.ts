@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import { Compiler, EngineBackend, EngineCache, NativePool, OnnxruntimeBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
 import { openPool } from "./program/index.ts";
-import { type ControlMode, Extensions, GrpcFrontEnd, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, ServerMetrics, Statistics, systemClock } from "./server/index.ts";
+import { type ControlMode, Extensions, GrpcFrontEnd, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, Restrictions, ServerMetrics, Statistics, systemClock } from "./server/index.ts";
 
 export interface ServeOptions {
   readonly repositories: readonly string[];
@@ -33,6 +33,9 @@ export interface ServeOptions {
   readonly maxQueueBytes?: number;
   readonly allowUpload?: boolean;
   readonly allowClientSharedMemory?: boolean;
+  /** Each "category,category:key=value": what only callers with that header may use. */
+  readonly httpRestricted?: readonly string[];
+  readonly grpcRestricted?: readonly string[];
   /** What the server calls itself. */
   readonly id?: string;
   readonly version: string;
@@ -126,8 +129,8 @@ async function openFrontEnds(server: ModelServer, registry: MetricsRegistry, opt
   const extensions = new Extensions({ logger: options.log, allowClientSharedMemory: options.allowClientSharedMemory ?? false });
   const host = options.host ?? "127.0.0.1";
   const identity = { name: options.id ?? "triton", version: options.version };
-  const http = options.httpPort === undefined ? undefined : await HttpFrontEnd.listen(server, { host, port: options.httpPort, identity, extensions, ...(options.maxInputBytes === undefined ? {} : { maxInputBytes: options.maxInputBytes }) });
-  const grpc = options.grpcPort === undefined ? undefined : await GrpcFrontEnd.listen(server, { host, port: options.grpcPort, identity, extensions });
+  const http = options.httpPort === undefined ? undefined : await HttpFrontEnd.listen(server, { host, port: options.httpPort, identity, extensions, restrictions: new Restrictions(options.httpRestricted), ...(options.maxInputBytes === undefined ? {} : { maxInputBytes: options.maxInputBytes }) });
+  const grpc = options.grpcPort === undefined ? undefined : await GrpcFrontEnd.listen(server, { host, port: options.grpcPort, identity, extensions, restrictions: new Restrictions(options.grpcRestricted, "protocol", "triton-grpc-protocol-") });
   const metrics = options.metricsPort === undefined ? undefined : await MetricsFrontEnd.listen(registry, { host, port: options.metricsPort });
   return {
     ports: { httpPort: http?.port, grpcPort: grpc?.port, metricsPort: metrics?.port },

@@ -7,7 +7,7 @@ import { archName, attentionTactics, compileLoop, compileSequential, convTactics
 import type { ManifestTarget } from "./engine/index.ts";
 import type { Bindings, CompiledKernel, ConstantLookup, Kernel, Tactic } from "./ir/index.ts";
 import { mul } from "./ir/index.ts";
-import { type Cpu, type CudaCompiler, detectCpu, type Gpu, openCudaCompiler, openGpu, requireCpu } from "./native/index.ts";
+import { compileMany, type Cpu, type CudaCompiler, detectCpu, type Gpu, openCudaCompiler, openGpu, requireCpu } from "./native/index.ts";
 import { PROCESSOR_KERNELS, type TargetKernels } from "./schedule/index.ts";
 import { CpuDevice, GpuDevice, type TuneDevice, type TuneLevel } from "./tune/index.ts";
 
@@ -42,7 +42,16 @@ export interface Target {
   readonly kernels: TargetKernels;
   /** @throws UnsupportedError when the device does not multiply in the precision */
   requirePrecision(precision: Precision): void;
+  /** Whether kernels are chosen apart for shapes that are far from each other. */
+  readonly tunesByShape: boolean;
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[];
+  /** Has the code of these tactics, of its own, made beforehand where that is faster than one by one. */
+  prepare(tactics: readonly Tactic[], options: PrepareOptions): Promise<void>;
+}
+
+export interface PrepareOptions {
+  readonly onProgress: (done: number, total: number) => Promise<void>;
+  readonly signal?: AbortSignal;
 }
 
 /** @throws UserError for a target that is none, UnsupportedError when the machine lacks it */
@@ -64,6 +73,8 @@ class X64Target implements Target {
   readonly #isa: Isa;
   readonly #isLimited: boolean;
   readonly #fastConvolution: boolean;
+  /** One code for all shapes costs a few percent; generating it anew for others would cost every build. */
+  readonly tunesByShape = false;
 
   constructor(options: TargetOptions) {
     const env = options.env ?? process.env;
@@ -77,7 +88,8 @@ class X64Target implements Target {
     this.kernels = { ...PROCESSOR_KERNELS, bfloat16: isa.bf16 };
     this.#fastConvolution = options.fastConvolution ?? false;
     this.level = options.level ?? DEFAULT_LEVEL;
-    this.identity = { arch: "x64", isa: isa.name, cpu: cpu.id, features: [...cpu.features] };
+    // Tiles are no part of an instruction set: an engine needs them when one of its kernels says so.
+    this.identity = { arch: "x64", isa: isa.name, cpu: cpu.id, features: [...cpu.features].filter((name) => !name.startsWith("amx")) };
     this.device = new CpuDevice(`${cpu.id} ${isa.name}`, options.threads ?? 1);
   }
 
@@ -87,6 +99,9 @@ class X64Target implements Target {
     if (precision !== "bf16" || isa.bf16) return;
     throw new UnsupportedError("unsupported-cpu", `Precision bf16 needs AVX512-BF16 (AMD Zen 4, Intel Cooper Lake or Sapphire Rapids, or later); "${this.#cpu.brand || this.#cpu.vendor}" has ${isa.name === "avx2" ? "AVX2" : "AVX-512"}${this.#isLimited ? " as SINTER_CPU limits it" : ""}. Build with --precision fp32, or with --precision int8${isa.vnni ? ", which it multiplies fastest (VNNI)" : ""}.`);
   }
+
+  /** Generating machine code takes no time worth saving. */
+  async prepare(): Promise<void> {}
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {
     const isa = this.#isa;
@@ -108,10 +123,14 @@ class CudaTarget implements Target {
   readonly #arch: CudaArch;
   readonly #compiler: CudaCompiler;
   readonly #form: "cubin" | "ptx";
+  readonly tunesByShape = true;
+  readonly #env: Environment;
   /** Modules by source: the layers of a network are alike. */
   readonly #compiled = new Map<string, Uint8Array>();
+  readonly #sources = new WeakMap<Tactic, () => string>();
 
-  private constructor(arch: CudaArch, compiler: CudaCompiler, gpu: { readonly name: string; readonly driver: string }, device: TuneDevice, level: TuneLevel, form: "cubin" | "ptx") {
+  private constructor(arch: CudaArch, compiler: CudaCompiler, gpu: { readonly name: string; readonly driver: string }, device: TuneDevice, level: TuneLevel, form: "cubin" | "ptx", env: Environment) {
+    this.#env = env;
     this.#arch = arch;
     this.#compiler = compiler;
     this.#form = form;
@@ -124,7 +143,7 @@ class CudaTarget implements Target {
     const gpu = options.gpu ?? openGpu(options.env);
     const { capability, multiprocessors, sharedBytesPerBlock } = gpu.description;
     const compiler = options.cudaCompiler ?? openCudaCompiler(options.env);
-    return new CudaTarget({ capability, multiprocessors, sharedBytesPerBlock, ownInstructions: !options.compatibility }, compiler, gpu.description, new GpuDevice(gpu, compiler.identity), options.level ?? DEFAULT_LEVEL, options.compatibility ? "ptx" : "cubin");
+    return new CudaTarget({ capability, multiprocessors, sharedBytesPerBlock, ownInstructions: !options.compatibility }, compiler, gpu.description, new GpuDevice(gpu, compiler.identity), options.level ?? DEFAULT_LEVEL, options.compatibility ? "ptx" : "cubin", options.env ?? process.env);
   }
 
   /** Nothing can be timed, so tactics are chosen by their estimates. */
@@ -132,7 +151,7 @@ class CudaTarget implements Target {
     if ((options.level ?? 0) !== 0) throw new UserError("option-invalid", `A GPU elsewhere (sm_${capability}) cannot be measured here; build with --level 0, or on a machine that has it.`);
     const compiler = options.cudaCompiler ?? openCudaCompiler(options.env);
     const absent: TuneDevice = { identity: `sm_${capability}`, prepare: () => { throw new Error("Bug in sinter: a kernel timed on a GPU that is elsewhere"); } };
-    return new CudaTarget({ ...HOPPER, capability, ownInstructions: !options.compatibility }, compiler, { name: `a GPU of sm_${capability}`, driver: "unknown" }, absent, 0, options.compatibility ? "ptx" : "cubin");
+    return new CudaTarget({ ...HOPPER, capability, ownInstructions: !options.compatibility }, compiler, { name: `a GPU of sm_${capability}`, driver: "unknown" }, absent, 0, options.compatibility ? "ptx" : "cubin", options.env ?? process.env);
   }
 
   requirePrecision(precision: Precision): void {
@@ -141,12 +160,34 @@ class CudaTarget implements Target {
   }
 
   tactics(kernel: Kernel, constants: ConstantLookup, bindings: Bindings): Tactic[] {
-    return cudaTactics(kernel, this.#arch, constants, bindings).map(({ name, estimate, compile }) => ({ name, estimate, compile: () => this.#compile(compile()) }));
+    return cudaTactics(kernel, this.#arch, constants, bindings).map(({ name, estimate, compile }) => {
+      let generated: CudaKernel | undefined;
+      const generate = (): CudaKernel => (generated ??= compile());
+      const tactic: Tactic = { name, estimate, compile: () => this.#compile(generate()) };
+      this.#sources.set(tactic, () => wholeSource(generate()));
+      return tactic;
+    });
   }
 
-  #compile({ source, ...kernel }: CudaKernel): CompiledKernel {
-    let code = this.#compiled.get(source);
-    if (!code) this.#compiled.set(source, (code = this.#compiler.compile(`${PRELUDE}\n${source}`, archName(this.#arch), this.#form)));
+  async prepare(tactics: readonly Tactic[], { onProgress, signal }: PrepareOptions): Promise<void> {
+    const missing = [...new Set(tactics.map((tactic) => this.#sources.get(tactic)!()))].filter((source) => !this.#compiled.has(source));
+    if (missing.length === 0) return;
+    await onProgress(0, missing.length);
+    const images = await compileMany(this.#compiler, missing, archName(this.#arch), this.#form, {
+      env: this.#env, ...(signal ? { signal } : {}), onDone: (done) => void onProgress(done, missing.length).catch(() => undefined),
+    });
+    missing.forEach((source, i) => this.#compiled.set(source, images[i]!));
+  }
+
+  #compile(generated: CudaKernel): CompiledKernel {
+    const whole = wholeSource(generated);
+    const { source, ...kernel } = generated;
+    let code = this.#compiled.get(whole);
+    if (!code) this.#compiled.set(whole, (code = this.#compiler.compile(whole, archName(this.#arch), this.#form)));
     return { ...kernel, code, tiles: mul(...kernel.launch.grid) };
   }
 }
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const wholeSource = ({ source }: CudaKernel): string => `${PRELUDE}\n${source}`;

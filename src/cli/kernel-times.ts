@@ -1,5 +1,5 @@
 /** Per-kernel times of an engine: several profiled runs, the median of each step. */
-import type { ProductName } from "../codegen/index.ts";
+import type { PeakName } from "../codegen/index.ts";
 import type { ExecutionContext, Feeds } from "../runtime/index.ts";
 import type { Peaks } from "./peaks.ts";
 import { milliseconds, some, table } from "./output.ts";
@@ -54,12 +54,12 @@ export function kernelTable(kernels: readonly KernelTime[], peaks: Peaks): strin
   return `${title}\n${contractionShares(kernels)}${table(["kernel", "ms", "share", "GFLOP/s", "GB/s", "of the peak that binds", "tactic", "nodes"], rows)}`;
 }
 
-const PRODUCTS: readonly (readonly [ProductName, string])[] = [["bfloat", "bfloat16"], ["bytes", "bytes"], ["pairs", "16-bit pairs"]];
+const PRODUCTS: readonly (readonly [PeakName, string])[] = [["bfloat", "bfloat16"], ["bytes", "bytes"], ["pairs", "16-bit pairs"], ["bfloat tiles", "bfloat16 tiles"], ["bytes tiles", "tiles of bytes"]];
 
 /** What a contraction multiplies: its tactic names it, unless it is float32. */
-function productOf(tactic: string): ProductName | undefined {
-  const found = /^(?:matmul|conv|attention|depthwise|winograd)(?: (bfloat|bytes|pairs))?/.exec(tactic);
-  return found ? (found[1] as ProductName | undefined) ?? "float" : undefined;
+function productOf(tactic: string): PeakName | undefined {
+  const found = /^(?:matmul|conv|attention|depthwise|winograd)(?: ((?:bfloat|bytes)(?: tiles)?|pairs))?/.exec(tactic);
+  return found ? (found[1] as PeakName | undefined) ?? "float" : undefined;
 }
 
 function peakOf({ tactic }: KernelTime, peaks: Peaks): number {
@@ -75,7 +75,7 @@ function reached(kernel: KernelTime, peaks: Peaks): string {
 
 /** How the time of contractions divides among what they multiply, when that is not all float32. */
 function contractionShares(kernels: readonly KernelTime[]): string {
-  const times = new Map<ProductName, number>();
+  const times = new Map<PeakName, number>();
   for (const { tactic, ms } of kernels) {
     const product = productOf(tactic);
     if (product) times.set(product, (times.get(product) ?? 0) + ms);

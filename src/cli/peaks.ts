@@ -3,7 +3,7 @@
  * what a kernel's speed is compared with.
  */
 import { assert } from "../base/index.ts";
-import { compilePeak, compileLoop, type Isa, type ProductName } from "../codegen/index.ts";
+import { compilePeak, compileLoop, type Isa, type PeakName } from "../codegen/index.ts";
 import type { Axis, Buffer, CompiledKernel, LoopKernel } from "../ir/index.ts";
 import { allocateExecutable, NativeMemory } from "../native/index.ts";
 import { Program } from "../program/index.ts";
@@ -11,8 +11,8 @@ import { Program } from "../program/index.ts";
 export interface Peaks {
   /** 10^9 float32 operations per second, a multiply-add being two. */
   readonly gflops: number;
-  /** The same of the other products that the processor has: `bfloat`, and of integers `bytes` and `pairs`. */
-  readonly products: Readonly<Partial<Record<ProductName, number>>>;
+  /** The same of the other products that the processor has: `bfloat`, and of integers `bytes` and `pairs`; and on tiles. */
+  readonly products: Readonly<Partial<Record<PeakName, number>>>;
   /** 10^9 bytes per second, read and written. */
   readonly gbps: number;
   readonly threads: number;
@@ -24,8 +24,8 @@ const ROUNDS = 7;
 const FMA_TILES_PER_THREAD = 64;
 
 export function measurePeaks(isa: Isa, threads: number): Peaks {
-  const products: Partial<Record<ProductName, number>> = {};
-  for (const name of ["bfloat", "bytes", "pairs"] as const) {
+  const products: Partial<Record<PeakName, number>> = {};
+  for (const name of ["bfloat", "bytes", "pairs", "bfloat tiles", "bytes tiles"] as const) {
     const speed = measureProduct(isa, name, threads);
     if (speed !== undefined) products[name] = speed;
   }
@@ -35,7 +35,7 @@ export function measurePeaks(isa: Isa, threads: number): Peaks {
 }
 
 /** Undefined where the processor has no such product. */
-function measureProduct(isa: Isa, name: ProductName, threads: number): number | undefined {
+function measureProduct(isa: Isa, name: PeakName, threads: number): number | undefined {
   const kernel = compilePeak(isa, name);
   if (!kernel) return undefined;
   assert(typeof kernel.flops === "number" && typeof kernel.tiles === "number" && kernel.params.length === 0, "a peak kernel of known size");

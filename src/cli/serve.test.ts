@@ -131,7 +131,7 @@ test("a model that cannot be loaded ends it with the reason, or is left out", as
   const folder = repository("broken", 0, identity().subarray(0, 30));
   const strict = start("--model-repository", folder);
   assert.notEqual(await strict.ended, 0);
-  assert.match(strict.lines.join("\n"), /failed to load 'identity', version 1 is at UNAVAILABLE state: .*model\.onnx/);
+  assert.match(strict.lines.join("\n"), /load failed for model 'identity': version 1 is at UNAVAILABLE state: .*model\.onnx/);
   const lenient = start("--model-repository", folder, "--exit-on-error=false");
   const { http } = await lenient.until(/not ready/);
   assert.equal((await fetch(`http://127.0.0.1:${http}/v2/health/ready`)).status, 400);

@@ -32,6 +32,8 @@ interface ServeCommandOptions {
   readonly maxQueueBytes: number;
   readonly allowModelUpload?: boolean;
   readonly allowClientShm: boolean;
+  readonly httpRestrictedApi?: readonly string[];
+  readonly grpcRestrictedProtocol?: readonly string[];
   readonly id: string;
   readonly logLevel: Level;
   readonly logVerbose?: number;
@@ -75,6 +77,8 @@ function addModelOptions(command: Command): void {
     .option("--engine-cache <folder>", "where engines made here are kept (default: a folder in the user's cache)")
     .option("--allow-model-upload", "take model files from load requests; whoever can send them runs code here")
     .option("--allow-client-shm <bool>", "let clients name shared memory", parseBoolean, false)
+    .option("--http-restricted-api <group>", "CATEGORY[,CATEGORY]:KEY=VALUE: those parts of the API take this header; again for each", collect)
+    .option("--grpc-restricted-protocol <group>", "the same for gRPC, with the metadata triton-grpc-protocol-KEY", collect)
     .option("--id <name>", "what the server calls itself", "triton");
 }
 
@@ -106,7 +110,8 @@ function optionsOf(options: ServeCommandOptions): Omit<ServeOptions, "repositori
     cache: options.engineCache ?? join(cacheFolder(), "server"), keys: keyFolder(process.env), mode: options.modelControlMode, load: options.loadModel ?? [],
     pollSeconds: options.repositoryPollSecs, exitOnError: options.exitOnError, exitTimeoutSeconds: options.exitTimeoutSecs, defaultMaxBatch: defaultMaxBatch(options.backendConfig ?? []),
     tuneLevel: Number(options.tuneLevel) as 0 | 1 | 2 | 3 | 4 | 5, maxInputBytes: options.httpMaxInputSize, maxQueueRequests: options.maxQueueRequests, maxQueueBytes: options.maxQueueBytes,
-    allowUpload: options.allowModelUpload ?? false, allowClientSharedMemory: options.allowClientShm, id: options.id, version: VERSION,
+    allowUpload: options.allowModelUpload ?? false, allowClientSharedMemory: options.allowClientShm,
+    httpRestricted: options.httpRestrictedApi ?? [], grpcRestricted: options.grpcRestrictedProtocol ?? [], id: options.id, version: VERSION,
   };
 }
 

@@ -3,7 +3,7 @@
  * that were written, not that they were right; after this check an index needs no further one.
  */
 import type { DimIndex } from "./dim-table.ts";
-import type { Manifest, ManifestLaunch, ManifestParam, ManifestTensorMap, ManifestStep, ManifestValue } from "./manifest.ts";
+import type { Manifest, ManifestCode, ManifestLaunch, ManifestParam, ManifestTensorMap, ManifestStep, ManifestValue } from "./manifest.ts";
 
 const OPERATORS: ReadonlySet<unknown> = new Set(["add", "mul", "floorDiv", "mod", "min", "max"]);
 const PLACES: ReadonlySet<unknown> = new Set(["arena", "weights", "input", "output"]);
@@ -77,12 +77,18 @@ class Check {
       return;
     }
     this.require(step.kind === "kernel", `a step is a "${(step as { kind: unknown }).kind}"`);
-    this.within(step.code, this.codeBytes, "the entry of a kernel");
-    this.within(step.scratchBytes, Number.MAX_SAFE_INTEGER, "the scratch memory of a kernel");
-    for (const dim of [step.tiles, step.flops, step.bytes]) this.dim(dim, "a size of a kernel");
-    for (const param of step.params) this.param(param);
-    if (step.launch) this.launch(step.code, step.launch, step.params.length);
+    for (const dim of [step.flops, step.bytes]) this.dim(dim, "a size of a kernel");
+    for (const code of [step, ...(step.larger ?? [])]) this.code(code);
+    for (const { from } of step.larger ?? []) this.require(from >= 0, "the work of a kernel is less than none");
     for (const value of step.completes) this.value(value);
+  }
+
+  private code({ code, params, tiles, scratchBytes, launch }: ManifestCode): void {
+    this.within(code, this.codeBytes, "the entry of a kernel");
+    this.within(scratchBytes, Number.MAX_SAFE_INTEGER, "the scratch memory of a kernel");
+    this.dim(tiles, "a size of a kernel");
+    for (const param of params) this.param(param);
+    if (launch) this.launch(code, launch, params.length);
   }
 
   private launch(code: number, { codeBytes, grid, block, sharedBytes, blocksPerMultiprocessor = 1, cluster, tensorMaps, writes }: ManifestLaunch, params: number): void {

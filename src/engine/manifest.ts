@@ -47,8 +47,8 @@ export interface ManifestTensorMap extends Omit<TensorMap, "dims" | "strideBytes
   readonly pixels?: Omit<PixelTile, "upper"> & { readonly upper: readonly [DimIndex, DimIndex] };
 }
 
-export interface ManifestKernel {
-  readonly kind: "kernel";
+/** A kernel's code and how it is started. */
+export interface ManifestCode {
   /** Byte offset of the entry in the code section. */
   readonly code: number;
   readonly params: readonly ManifestParam[];
@@ -56,6 +56,12 @@ export interface ManifestKernel {
   readonly scratchBytes: number;
   /** On a GPU. */
   readonly launch?: ManifestLaunch;
+}
+
+export interface ManifestKernel extends ManifestCode {
+  readonly kind: "kernel";
+  /** On a GPU, others that do the same: each is better from so many operations on, ascending. */
+  readonly larger?: readonly (ManifestCode & { readonly from: number; readonly tactic: string })[];
   readonly flops: DimIndex;
   readonly bytes: DimIndex;
   readonly label: ManifestLabel;
@@ -132,6 +138,7 @@ export interface ManifestProfile {
 
 /** What the code is for. */
 export type ManifestTarget =
+  /** `features` are the processor's that code of this `isa` may use, and those that some kernel needs besides (AMX). */
   | { readonly arch: "x64"; readonly isa: string; readonly cpu: string; readonly features: readonly string[] }
   /** `isa` is "sm_90a" and the like; `ptx` when the modules are PTX, which newer GPUs translate when they load it. */
   | { readonly arch: "cuda"; readonly isa: string; readonly gpu: string; readonly multiprocessors: number; readonly driver: string; readonly compiler: string; readonly ptx: boolean };

@@ -176,7 +176,8 @@ export interface KernelDescription {
  * On x64, the entry's C type is `void kernel(const int64_t *params, int64_t tileBegin, int64_t tileEnd, void *scratch)`
  * (System V AMD64): it does tiles [tileBegin, tileEnd) of `tiles`, in any order, on any thread. `scratch` is
  * `scratchBytes` of 64-byte aligned memory of the calling thread. Code is position-independent; it may use every
- * vector and mask register, keeps the callee-saved general ones, and ends with vzeroupper.
+ * vector and mask register, keeps the callee-saved general ones, and ends with vzeroupper. It may set up tiles (AMX),
+ * and then ends with tilerelease.
  *
  * On a GPU, `code` is a module (cubin or PTX) and `launch` says how its entry is started; `tiles` counts thread blocks.
  */
@@ -184,6 +185,8 @@ export interface CompiledKernel extends KernelDescription {
   readonly code: Uint8Array;
   readonly tiles: Dim;
   readonly launch?: Launch;
+  /** On x64: processor features that it uses and that others of the same instruction set may lack. */
+  readonly features?: readonly string[];
 }
 
 /**

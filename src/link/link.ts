@@ -3,7 +3,7 @@
  * weights and equal dimension expressions are stored once; only weights that some kernel reads are stored at all.
  */
 import { assert, byteLength, elementCount } from "../base/index.ts";
-import { DimRows, ENGINE_FORMAT, type EngineContent, type Manifest, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestLaunch, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSize, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestValue, type WeightPiece } from "../engine/index.ts";
+import { DimRows, ENGINE_FORMAT, type EngineContent, type Manifest, type ManifestCode, type ManifestFail, type ManifestJump, type ManifestKernel, type ManifestLaunch, type ManifestParam, type ManifestProfile, type ManifestReference, type ManifestSize, type ManifestSource, type ManifestStep, type ManifestStorage, type ManifestTarget, type ManifestValue, type WeightPiece } from "../engine/index.ts";
 import { type Buffer, type CompiledKernel, type Dim, graphToJson, type Kernel, type Launch, mul, type PackedData, type Param, type Range, type Value } from "../ir/index.ts";
 import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutArena, lifetimes, type Plan, type ReferenceStep, type SizeStep, type Step, type Storage, type SymbolProfile, type View } from "../schedule/index.ts";
 
@@ -12,10 +12,16 @@ const WEIGHT_ALIGNMENT = 64;
 
 export type ManifestIdentity = Pick<Manifest, "version" | "model" | "target" | "precision" | "level" | "modelWeightBytes">;
 
+/** What runs a kernel step: one kernel, or several that do the same, each from so many operations on (ascending). */
+export interface KernelChoice {
+  readonly kernel: CompiledKernel;
+  readonly larger: readonly { readonly from: number; readonly kernel: CompiledKernel }[];
+}
+
 export interface LinkInput {
   readonly plan: Plan;
   /** One per kernel step, in order of `plan.steps`; undefined for reference steps. */
-  readonly kernels: readonly (CompiledKernel | undefined)[];
+  readonly kernels: readonly (KernelChoice | undefined)[];
   readonly profiles: readonly SymbolProfile[];
   readonly identity: ManifestIdentity;
   readonly report: unknown;
@@ -62,8 +68,16 @@ class Linker {
       const layout = layoutArena(placements, new Map<string, Range>(Object.entries(profile.symbols)));
       return { symbols: profile.symbols, arenaBytes: layout.sizeBytes, offsets: this.storages.map((storage) => layout.offsets.get(storage) ?? -1) };
     });
-    const manifest: Manifest = { format: ENGINE_FORMAT, ...identity, inputs, outputs, profiles, dims: this.dims.rows, storages, steps };
+    const manifest: Manifest = { format: ENGINE_FORMAT, ...identity, target: this.target(), inputs, outputs, profiles, dims: this.dims.rows, storages, steps };
     return { manifest, report: this.input.report, code: concat(this.code, this.codeBytes), weights: this.pieces, weightBytes: this.weightBytes };
+  }
+
+  /** The target with what its kernels need beyond it. */
+  private target(): ManifestTarget {
+    const { target } = this.input.identity;
+    if (target.arch !== "x64") return target;
+    const needed = this.input.kernels.flatMap((choice) => choice?.kernel.features ?? []);
+    return { ...target, features: [...new Set([...target.features, ...needed])] };
   }
 
   private dim(dim: Dim): number {
@@ -94,13 +108,19 @@ class Linker {
     return known;
   }
 
-  private kernel(step: KernelStep, compiled: CompiledKernel): ManifestKernel {
+  private kernel(step: KernelStep, { kernel, larger }: KernelChoice): ManifestKernel {
     return {
-      kind: "kernel", code: this.placeCode(compiled.code),
-      params: compiled.params.map((param) => this.param(param, compiled.packed)),
-      tiles: this.dim(compiled.tiles), scratchBytes: compiled.scratchBytes, ...(compiled.launch ? { launch: this.launch(step, compiled.launch, compiled.code.byteLength) } : {}), flops: this.dim(compiled.flops), bytes: this.dim(compiled.bytes),
-      label: { name: compiled.name, operators: step.operators, origins: step.origins, tactic: compiled.tactic },
+      kind: "kernel", ...this.codeOf(step, kernel), flops: this.dim(kernel.flops), bytes: this.dim(kernel.bytes),
+      label: { name: kernel.name, operators: step.operators, origins: step.origins, tactic: kernel.tactic },
       completes: this.completes(step),
+      ...(larger.length > 0 && { larger: larger.map(({ from, kernel: other }) => ({ from, ...this.codeOf(step, other), tactic: other.tactic })) }),
+    };
+  }
+
+  private codeOf(step: KernelStep, { code, params, packed, tiles, scratchBytes, launch }: CompiledKernel): ManifestCode {
+    return {
+      code: this.placeCode(code), params: params.map((param) => this.param(param, packed)), tiles: this.dim(tiles), scratchBytes,
+      ...(launch && { launch: this.launch(step, launch, code.byteLength) }),
     };
   }
 

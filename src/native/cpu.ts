@@ -2,10 +2,10 @@
  * What the processor can do: read once with CPUID and XGETBV by a generated stub, since a feature counts only when
  * the operating system also saves its registers.
  *
- * Source: Intel SDM vol. 2, CPUID and XGETBV; AMD APM vol. 3, appendix E.
+ * Source: Intel SDM vol. 2, CPUID and XGETBV; AMD APM vol. 3, appendix E; Linux, Documentation/arch/x86/xstate.rst (AMX).
  */
 import { UnsupportedError, UserError } from "../base/index.ts";
-import { nativeFunction } from "./koffi.ts";
+import { libc, nativeFunction } from "./koffi.ts";
 import { allocateExecutable, NativeMemory } from "./memory.ts";
 import { at, StubAssembler } from "./stub-assembler.ts";
 
@@ -188,7 +188,17 @@ function nameOf(vendor: string, identity: Pick<Cpu, "family" | "model">, feature
 let detected: Cpu | undefined;
 
 /**
- * The processor this process runs on, limited by `SINTER_CPU` (`native`, `avx512`, `avx2`, `baseline`) when set.
+ * Linux gives tiles their 8 KB of state only in a process that asks for it; the answer holds for all its threads, those
+ * that come later included. A system that does not know the question, or forbids it, has no tiles for us.
+ */
+function mayUseTiles(): boolean {
+  const [archPrctl, requestPermission, tileData] = [158, 0x1023, 18];
+  return Number(libc("int64_t syscall(int64_t number, int64_t a, int64_t b, int64_t c)")(archPrctl, requestPermission, tileData, 0)) === 0;
+}
+
+/**
+ * The processor this process runs on, limited by `SINTER_CPU` (`native`, `avx512`, `avx2`, `baseline`) when set. Where it
+ * has tiles and is not limited, this asks for them.
  * @throws UnsupportedError off Linux x86-64; UserError for an unknown limit
  */
 export function detectCpu(environment: Readonly<Record<string, string | undefined>> = {}): Cpu {
@@ -199,6 +209,7 @@ export function detectCpu(environment: Readonly<Record<string, string | undefine
   }
   detected ??= readWith(identify);
   const features = new Set([...detected.features].filter(allows));
+  if (features.has("amxtile") && !mayUseTiles()) for (const feature of features) if (feature.startsWith("amx")) features.delete(feature);
   return { ...detected, features, id: nameOf(detected.vendor, detected, features) };
 }
 

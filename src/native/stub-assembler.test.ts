@@ -62,6 +62,8 @@ test("a disassembler reads back what was written", { skip: !hasDisassembler && "
     expect(`shl ${x},0x6`);
     a.shiftRight(x, 3);
     expect(`shr ${x},0x3`);
+    a.shiftRightByCl(x);
+    expect(`shr ${x},cl`);
     a.push(x, y);
     expect(`push ${x}`);
     expect(`push ${y}`);

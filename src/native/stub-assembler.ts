@@ -128,6 +128,11 @@ export class StubAssembler {
     this.#bytes.push(count);
   }
 
+  /** By the count in cl. */
+  shiftRightByCl(register: Register): void {
+    this.#registers([0xd3], 5, number(register), 64);
+  }
+
   /** Atomically adds the register to memory; the register receives the old value. */
   fetchAdd(memory: Address, register: Register, width: Width = 64): void {
     this.#bytes.push(0xf0);

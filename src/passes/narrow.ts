@@ -153,6 +153,12 @@ function storeOnce(to: number, everywhere: boolean): Rule {
 }
 
 function isNarrowed(value: Value, editor: Editor, to: number, everywhere: boolean): boolean {
-  return value.dtype === "float32" && value.producer !== undefined && !value.constant && !editor.isOutput(value) && !isCastTo(value.producer, FLOAT)
-    && editor.usersOf(value).some((user) => isCastTo(user, to) && (everywhere || editor.usersOf(user.outputs[0]!).some(({ op }) => op === "Conv")));
+  if (value.dtype !== "float32" || value.producer === undefined || value.constant || editor.isOutput(value) || isCastTo(value.producer, FLOAT)) return false;
+  if (everywhere && isAveragedImage(value, editor)) return true;
+  return editor.usersOf(value).some((user) => isCastTo(user, to) && (everywhere || editor.usersOf(user.outputs[0]!).some(({ op }) => op === "Conv")));
+}
+
+/** A mean over an image reads all of it again, so that its size is what the mean costs. */
+function isAveragedImage(value: Value, editor: Editor): boolean {
+  return value.dims?.length === 4 && editor.usersOf(value).some(({ op }) => op === "ReduceMean" || op === "GlobalAveragePool");
 }

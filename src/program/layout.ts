@@ -11,7 +11,7 @@ export const STEP = {
   code: 0,
   params: 8,
   tiles: 16,
-  /** Tiles claimed at once. */
+  /** Fewest tiles claimed at once. */
   grain: 24,
   /** uint32. How many steps from this one on are one chunk each: whoever claims the first runs them all. 0: tiles are shared out. */
   serial: 32,
@@ -52,6 +52,8 @@ export const RUN = {
   queued: 76,
   /** uint32, see RUN_FLAG. */
   flags: 80,
+  /** uint32: a claim takes the tiles that are left, shifted right by this, and at least the step's grain. */
+  share: 84,
   /** Address of an array of spans per step, zeroed, or 0: see SPAN. */
   spans: 88,
   /** Address of the step before which a participant that runs alone says that the end is near, or 0. */

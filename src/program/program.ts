@@ -20,7 +20,7 @@ export interface StepSpec {
   readonly params: number;
   /** Pieces of work that any thread may do in any order. 0: the step does nothing. */
   readonly tiles: number;
-  /** Tiles that a thread claims at once, at least 1; by default an eighth of each thread's share. */
+  /** Fewest tiles that a thread claims at once, at least 1; by default an eighth of each thread's share. */
   readonly grain?: number;
   /** Scratch memory every thread gets, aligned to 64 bytes; its contents are undefined. */
   readonly scratchBytes?: number;
@@ -28,6 +28,12 @@ export interface StepSpec {
 
 /** Claims per thread in a step whose grain is left to us: few enough to cost nothing, many enough to even out. */
 const CLAIMS_PER_THREAD = 8;
+
+/**
+ * A claim takes this part of a thread's share of what is left: many neighbouring tiles at first, whose weights follow each other
+ * in memory, few at last, so that threads end together.
+ */
+const CLAIMED_SHARE = 2;
 
 export interface RunOptions {
   /** Threads to take part; by default the pool's budget. Never more than the budget or the tiles allow. */
@@ -278,6 +284,7 @@ export class Program implements PendingRun {
     words.set32(RUN.active, present);
     words.set32(RUN.state, 0);
     words.set32(RUN.flags, flags);
+    words.set32(RUN.share, Math.ceil(Math.log2(CLAIMED_SHARE * (wanted + present))));
   }
 
   async #untilAborted(ended: Promise<void>, signal: AbortSignal): Promise<void> {

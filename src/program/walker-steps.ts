@@ -166,6 +166,7 @@ type WalkLabels = { readonly wait: Label; readonly finished: Label; readonly nex
 /** Claims and runs chunks of a step; goes to `finished` after its last tile was done here, else to `wait`. */
 function emitSharedStep(a: StubAssembler, labels: WalkLabels): void {
   const claim = a.label();
+  const sized = a.label();
   const whole = a.label();
   const unmarked = a.label();
   a.storeConstant(at("rsp", SLOT.stride), STEP.bytes);
@@ -174,14 +175,22 @@ function emitSharedStep(a: StubAssembler, labels: WalkLabels): void {
   a.load("rax", at("r13", COUNTER.claimed));
   a.arithmetic("cmp", "rax", "r15");
   a.jumpIf("aboveOrEqual", labels.wait);
+  a.move("rdi", "r15");
+  a.arithmetic("sub", "rdi", "rax");
+  a.load("rcx", at("rbx", RUN.share), 32);
+  a.shiftRightByCl("rdi");
   a.load("rax", at("rbp", STEP.grain));
+  a.arithmetic("cmp", "rdi", "rax");
+  a.jumpIf("aboveOrEqual", sized);
+  a.move("rdi", "rax");
+  a.bind(sized);
+  a.move("rax", "rdi");
   a.fetchAdd(at("r13", COUNTER.claimed), "rax");
   a.arithmetic("cmp", "rax", "r15");
   a.jumpIf("aboveOrEqual", labels.wait);
   a.store(at("rsp", SLOT.begin), "rax");
   a.move("rsi", "rax");
-  a.move("rdi", "rax");
-  a.arithmetic("add", "rdi", at("rbp", STEP.grain));
+  a.arithmetic("add", "rdi", "rax");
   a.arithmetic("cmp", "rdi", "r15");
   a.jumpIf("belowOrEqual", whole);
   a.move("rdi", "r15");

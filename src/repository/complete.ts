@@ -4,7 +4,7 @@
  * it gets the default and a dynamic batcher. Source: Triton's "Auto-Generated Model Configuration".
  */
 import { type DType, UserError } from "../base/index.ts";
-import type { ModelConfig, TensorConfig } from "./config.ts";
+import { type ModelConfig, sequenceTensors, type TensorConfig } from "./config.ts";
 import { dataTypeOfConfig, dataTypeOfDtype } from "./data-types.ts";
 
 /** An input or output as the model states it: a dimension is a size, the name of a free one, or null. */
@@ -44,9 +44,10 @@ export function completeFromModel(config: ModelConfig, model: ModelDescription, 
 }
 
 function tensors(config: ModelConfig, kind: "input" | "output", given: readonly TensorConfig[], model: readonly TensorDescription[], maxBatch: number): TensorConfig[] {
-  if (given.length === 0) return model.map((tensor) => derive(config, tensor, maxBatch));
+  const inner = sequenceTensors(config)[`${kind}s`];
+  if (given.length === 0) return model.filter(({ name }) => !inner.includes(name)).map((tensor) => derive(config, tensor, maxBatch));
   for (const tensor of given) check(config, kind, tensor, model, maxBatch);
-  const missing = model.filter((tensor) => !given.some(({ name }) => name === tensor.name));
+  const missing = model.filter((tensor) => !given.some(({ name }) => name === tensor.name) && !inner.includes(tensor.name));
   if (kind === "input" && missing.length > 0) throw mismatch(config, `the configuration has ${given.length} inputs; the model needs also ${missing.map(({ name }) => `"${name}"`).join(", ")}`);
   return given.map((tensor) => ({ ...tensor }));
 }

@@ -45,6 +45,31 @@ export interface VersionPolicy {
   readonly specific?: { readonly versions?: readonly number[] };
 }
 
+export interface ControlConfig {
+  readonly kind?: string;
+  readonly int32_false_true?: readonly number[];
+  readonly fp32_false_true?: readonly number[];
+  readonly bool_false_true?: readonly boolean[];
+  readonly data_type?: string;
+}
+
+export interface StateConfig {
+  readonly input_name?: string;
+  readonly output_name?: string;
+  readonly data_type?: string;
+  readonly dims?: readonly number[];
+  readonly initial_state?: readonly { readonly dims?: readonly number[]; readonly data_file?: string }[];
+}
+
+export interface SequenceBatchingConfig {
+  readonly max_sequence_idle_microseconds?: number;
+  readonly control_input?: readonly { readonly name: string; readonly control?: readonly ControlConfig[] }[];
+  readonly state?: readonly StateConfig[];
+  readonly direct?: { readonly max_queue_delay_microseconds?: number };
+  readonly oldest?: { readonly max_candidate_sequences?: number; readonly preferred_batch_size?: readonly number[]; readonly max_queue_delay_microseconds?: number; readonly preserve_ordering?: boolean };
+  readonly iterative_sequence?: boolean;
+}
+
 /** The fields that decide something here; others are kept and shown. */
 export interface ModelConfig {
   readonly name: string;
@@ -55,7 +80,7 @@ export interface ModelConfig {
   readonly output?: readonly TensorConfig[];
   readonly version_policy?: VersionPolicy;
   readonly dynamic_batching?: DynamicBatchingConfig;
-  readonly sequence_batching?: PlainMessage;
+  readonly sequence_batching?: SequenceBatchingConfig;
   readonly ensemble_scheduling?: PlainMessage;
   readonly instance_group?: readonly { readonly name?: string; readonly kind?: string; readonly count?: number }[];
   readonly default_model_filename?: string;
@@ -63,6 +88,12 @@ export interface ModelConfig {
   readonly model_warmup?: readonly WarmupConfig[];
   readonly metric_tags?: Readonly<Record<string, string>>;
   readonly model_transaction_policy?: { readonly decoupled?: boolean };
+}
+
+/** Inputs that the server fills for sequences, and outputs that it keeps for them: no request carries them. */
+export function sequenceTensors({ sequence_batching: batching }: ModelConfig): { readonly inputs: readonly string[]; readonly outputs: readonly string[] } {
+  const states = batching?.state ?? [];
+  return { inputs: [...(batching?.control_input ?? []).map(({ name }) => name), ...states.map(({ input_name = "" }) => input_name)], outputs: states.map(({ output_name = "" }) => output_name) };
 }
 
 /** A configuration parameter's text, or undefined. */
@@ -82,6 +113,7 @@ export function completeConfig(config: ModelConfig): PlainMessage {
     name: `${config.name}${groups.length > 1 ? `_${index}` : ""}`, kind: "KIND_CPU", count: 1, ...(group as unknown as PlainMessage), ...(group.kind === "KIND_AUTO" ? { kind: "KIND_CPU" } : {}),
   }));
   if (config.dynamic_batching) base["dynamic_batching"] = { preferred_batch_size: [Math.max(1, config.max_batch_size ?? 0)], ...(config.dynamic_batching as unknown as PlainMessage) };
+  if (config.sequence_batching) base["sequence_batching"] = { max_sequence_idle_microseconds: 1_000_000, ...(config.sequence_batching.oldest ? {} : { direct: {} }), ...(config.sequence_batching as unknown as PlainMessage) };
   return withDefaults(MODEL_CONFIG, base);
 }
 

@@ -52,9 +52,8 @@ function withDims(config: ModelConfig): ModelConfig {
 
 /** What is read but not served yet is refused by name: serving it otherwise would answer wrongly. */
 function refuseUnserved(config: ModelConfig, file: string): void {
-  for (const field of ["sequence_batching", "ensemble_scheduling"] as const) {
-    if (config[field]) throw new UserError("config-invalid", `${file}: ${field} is not served by this version; models with dynamic_batching or without a batcher are.`);
-  }
+  if (config.ensemble_scheduling) throw new UserError("config-invalid", `${file}: ensemble_scheduling is not served by this version; models with a batcher or without are.`);
+  if (config.sequence_batching?.iterative_sequence) throw new UserError("config-invalid", `${file}: iterative_sequence is not served by this version; other sequence_batching is.`);
   if (config.model_transaction_policy?.decoupled) throw new UserError("config-invalid", `${file}: decoupled models are not served by this version.`);
 }
 

@@ -132,23 +132,40 @@ describe("an engine is refused", () => {
     await refusesBytes(changed, "engine-incompatible", new RegExp(`engine format ${ENGINE_FORMAT + 1}, this Sinter reads ${ENGINE_FORMAT}. Update Sinter`));
   });
 
-  test("when its tables point outside the file, whatever the digest says", async () => {
+  interface Tables {
+    readonly steps: { code: number }[];
+    readonly target: { features: string[] };
+  }
+
+  /** The engine with other tables, under a digest that fits. */
+  function withTables(change: (tables: Tables, codeBytes: number) => void): Buffer {
     const changed = Buffer.from(readFileSync(path));
     const section = (row: number) => ({ offset: Number(changed.readBigUInt64LE(16 + row * 80 + 16)), sizeBytes: Number(changed.readBigUInt64LE(16 + row * 80 + 24)), digest: changed.subarray(16 + row * 80 + 32, 16 + row * 80 + 64) });
     const [manifest, report, code, weights] = [section(0), section(1), section(2), section(3)];
-    const wrong = JSON.parse(changed.toString("utf8", manifest.offset, manifest.offset + manifest.sizeBytes)) as { steps: { code: number }[] };
-    wrong.steps[0]!.code = code.sizeBytes + 64;
-    const bytes = Buffer.from(JSON.stringify(wrong));
+    const tables = JSON.parse(changed.toString("utf8", manifest.offset, manifest.offset + manifest.sizeBytes)) as Tables;
+    change(tables, code.sizeBytes);
+    const bytes = Buffer.from(JSON.stringify(tables));
+    assert.ok(manifest.offset + bytes.length <= report.offset, "the changed tables fit where the old ones were");
     bytes.copy(changed, manifest.offset);
     encodeHeader([
       { name: "manifest", offset: manifest.offset, sizeBytes: bytes.length, digest: sha256(bytes) }, { name: "report", ...report }, { name: "code", ...code }, { name: "weights", ...weights },
     ]).copy(changed, 0);
-    await refusesBytes(changed, "engine-damaged", /section "manifest".*entry of a kernel/);
+    return changed;
+  }
+
+  test("when its tables point outside the file, whatever the digest says", async () => {
+    await refusesBytes(withTables((tables, codeBytes) => { tables.steps[0]!.code = codeBytes + 64; }), "engine-damaged", /section "manifest".*entry of a kernel/);
   });
 
   const features: ReadonlySet<string> = detectCpu({}).features;
   test("when it was built for a processor with more", { skip: !features.has("avx512f") && "this processor has no AVX-512" }, async () => {
     await refuses(() => Engine.load(path, { env: { SINTER_CPU: "avx2" } }), "engine-incompatible", /built for .*; this processor .* lacks .*avx512f.*Build the model again/);
+  });
+
+  test("when its kernels multiply with tiles, and there are none", { skip: !features.has("avx512f") && "this processor has no AVX-512" }, async () => {
+    const tiled = join(folder, "tiles.engine");
+    writeFileSync(tiled, withTables(({ target }) => { target.features.push("amxtile", "amxbf16"); }));
+    await refuses(() => Engine.load(tiled, { env: { SINTER_CPU: "avx512" } }), "engine-incompatible", /multiply with AMX tiles; this processor .* has none, or they are hidden/);
   });
 
   test("and its file stays closed", async () => {

@@ -14,6 +14,7 @@ import { type HostValue, interpret } from "../reference/index.ts";
 import { type AllocateOutput, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, type StepTiming, unknownInputs } from "./execution.ts";
 import { type Access, waitsFor } from "./gpu-order.ts";
 import type { GpuResidence } from "./gpu-residence.ts";
+import { variantAt } from "./kernel-variant.ts";
 import type { LoadedEngine, Segment } from "./loaded-engine.ts";
 import { ShapeCache } from "./shape-cache.ts";
 
@@ -30,6 +31,8 @@ interface Shape {
   readonly values: Float64Array;
   readonly profile: number;
   readonly graphs: Map<number, GpuGraph>;
+  /** By segment, the kernels that are right for this shape. */
+  readonly kernels: Map<NativeSegment, readonly ManifestKernel[]>;
 }
 
 /** One run in the making. */
@@ -68,7 +71,7 @@ export class GpuExecutor implements Execution {
     this.gpu = residence.gpu;
     this.shapes = new ShapeCache(engine, {
       most: MAX_SHAPES,
-      make: (bindings, profile) => ({ bindings, profile, values: engine.dims.evaluate(bindings), graphs: new Map<number, GpuGraph>() }),
+      make: (bindings, profile) => ({ bindings, profile, values: engine.dims.evaluate(bindings), graphs: new Map<number, GpuGraph>(), kernels: new Map<NativeSegment, readonly ManifestKernel[]>() }),
       release: releaseGraphs,
     });
     this.inputNames = new Set(engine.manifest.inputs.map((input) => input.name));
@@ -123,7 +126,7 @@ export class GpuExecutor implements Execution {
     const run = this.begin(feeds, {});
     const show = (label: ManifestLabel, values: readonly ManifestValue[]): void => onStep(label, Object.fromEntries(values.map((value) => [value.name, this.hostValue(value, run)])));
     this.walk(run, (_, segment) => {
-      for (const kernel of segment.kernels) {
+      for (const kernel of kernelsOf(segment, run)) {
         this.stream.launch(this.launchOf(kernel, run));
         this.stream.synchronize();
         show(kernel.label, kernel.completes);
@@ -310,12 +313,13 @@ export class GpuExecutor implements Execution {
     const { graphs } = run.shape;
     let graph = graphs.get(index);
     if (!graph) {
-      const launches = segment.kernels.map((kernel) => this.launchOf(kernel, run));
-      if (!segment.kernels.every((kernel) => this.isSteady(kernel, run))) {
+      const kernels = kernelsOf(segment, run);
+      const launches = kernels.map((kernel) => this.launchOf(kernel, run));
+      if (!kernels.every((kernel) => this.isSteady(kernel, run))) {
         for (const launch of launches) this.stream.launch(launch);
         return;
       }
-      graphs.set(index, (graph = this.stream.graph(launches, waitsFor(segment.kernels.map((kernel) => this.accessesOf(kernel, run))))));
+      graphs.set(index, (graph = this.stream.graph(launches, waitsFor(kernels.map((kernel) => this.accessesOf(kernel, run))))));
     }
     this.stream.launchGraph(graph);
   }
@@ -357,7 +361,8 @@ export class GpuExecutor implements Execution {
   }
 
   private timeKernels(segment: NativeSegment, run: Run): StepTiming[] {
-    const launches = segment.kernels.map((kernel) => this.launchOf(kernel, run));
+    const kernels = kernelsOf(segment, run);
+    const launches = kernels.map((kernel) => this.launchOf(kernel, run));
     const moments = Array.from({ length: launches.length + 1 }, () => this.stream.event());
     try {
       moments[0]!.record();
@@ -366,7 +371,7 @@ export class GpuExecutor implements Execution {
         moments[i + 1]!.record();
       }
       this.stream.synchronize();
-      return segment.kernels.map((kernel, i) => ({ label: kernel.label, ns: moments[i + 1]!.since(moments[i]!) * 1e6, flops: run.shape.values[kernel.flops]!, bytes: run.shape.values[kernel.bytes]! }));
+      return kernels.map((kernel, i) => ({ label: kernel.label, ns: moments[i + 1]!.since(moments[i]!) * 1e6, flops: run.shape.values[kernel.flops]!, bytes: run.shape.values[kernel.bytes]! }));
     } finally {
       for (const moment of moments) moment.dispose();
     }
@@ -428,6 +433,12 @@ export class GpuExecutor implements Execution {
     }
     if (learned.size > 0) run.shape = this.shapes.at(new Map([...run.shape.bindings, ...learned]), run.shape.profile);
   }
+}
+
+function kernelsOf(segment: NativeSegment, { shape }: Run): readonly ManifestKernel[] {
+  const known = shape.kernels.get(segment) ?? segment.kernels.map((kernel) => variantAt(kernel, shape.values));
+  shape.kernels.set(segment, known);
+  return known;
 }
 
 function releaseGraphs({ graphs }: Shape): void {

@@ -40,7 +40,7 @@ export class LoadedEngine {
     this.binder = new ShapeBinder(manifest, this.dims);
     this.segments = segmentsOf(manifest, file);
     this.arenaBytes = Math.max(0, ...manifest.profiles.map((profile) => profile.arenaBytes));
-    this.scratchBytes = manifest.steps.reduce((most, step) => Math.max(most, step.kind === "kernel" ? step.scratchBytes : 0), 0);
+    this.scratchBytes = manifest.steps.reduce((most, step) => Math.max(most, ...(step.kind === "kernel" ? [step, ...(step.larger ?? [])].map(({ scratchBytes }) => scratchBytes) : [])), 0);
   }
 
   /**
@@ -80,9 +80,12 @@ export class LoadedEngine {
 
 function checkProcessor(path: string, target: Extract<ManifestTarget, { arch: "x64" }>, cpu: Cpu): void {
   const features: ReadonlySet<string> = cpu.features;
-  const needed = target.isa === "avx512" ? target.features.filter((name) => !/^(amx|avxvnni|avx512(fp16|vbmi))/.test(name)) : ["avx2", "fma", "f16c"];
+  const needed = target.isa === "avx512" ? target.features.filter((name) => !/^(avxvnni|avx512(fp16|vbmi))/.test(name)) : ["avx2", "fma", "f16c"];
   const missing = needed.filter((name) => !features.has(name));
   if (missing.length === 0) return;
+  if (missing.every((name) => name.startsWith("amx"))) {
+    throw new UnsupportedError("engine-incompatible", `${path}: some of its kernels multiply with AMX tiles; this processor (${cpu.brand}) has none, or they are hidden from this process. Build the model again on this machine, or with SINTER_CPU=avx512 for both.`);
+  }
   throw new UnsupportedError("engine-incompatible", `${path}: built for ${target.cpu}; this processor (${cpu.brand}) lacks ${missing.join(", ")}. Build the model again on this machine.`);
 }
 

@@ -1,5 +1,6 @@
 /** The server's parts, for `serve.ts`. */
 export { Extensions } from "./extensions/extensions.ts";
+export { Restrictions } from "./extensions/restrictions.ts";
 export { GrpcFrontEnd } from "./grpc/index.ts";
 export { HttpFrontEnd } from "./http/index.ts";
 export { MetricsFrontEnd, MetricsRegistry } from "./metrics/index.ts";

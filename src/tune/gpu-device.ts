@@ -19,16 +19,60 @@ const SLACK_BYTES = 256;
 export class GpuDevice implements TuneDevice {
   readonly identity: string;
   readonly #gpu: Gpu;
+  readonly #constants: DeviceConstants;
 
   /** @param compiler what made the code: other compilers make other times */
   constructor(gpu: Gpu, compiler: string) {
     const { name, driver, multiprocessors } = gpu.description;
     this.identity = `${name}, ${multiprocessors} multiprocessors, driver ${driver}, ${compiler}`;
     this.#gpu = gpu;
+    this.#constants = new DeviceConstants(gpu);
   }
 
   prepare(kernel: CompiledKernel, bindings: Bindings): PreparedKernel {
-    return new PreparedLaunch(this.#gpu, kernel, bindings);
+    this.#constants.keep(KEPT_CONSTANTS);
+    return new PreparedLaunch(this.#gpu, kernel, bindings, this.#constants);
+  }
+
+  release(): void {
+    this.#constants.keep(0);
+  }
+}
+
+/** Packed constants kept on the device: all tactics of a kernel share one form, and packing is what takes longest. */
+const KEPT_CONSTANTS = 8;
+
+class DeviceConstants {
+  readonly #gpu: Gpu;
+  readonly #addresses = new Map<string, number>();
+
+  constructor(gpu: Gpu) {
+    this.#gpu = gpu;
+  }
+
+  /** Its address, good until `keep` drops it. */
+  at(data: PackedData): number {
+    const known = this.#addresses.get(data.key) ?? this.#upload(data);
+    this.#addresses.delete(data.key);
+    this.#addresses.set(data.key, known);
+    return known;
+  }
+
+  /** Frees all but the `count` that were asked for last. */
+  keep(count: number): void {
+    for (const [key, address] of [...this.#addresses].slice(0, Math.max(0, this.#addresses.size - count))) {
+      this.#gpu.free(address);
+      this.#addresses.delete(key);
+    }
+  }
+
+  #upload(data: PackedData): number {
+    const address = this.#gpu.allocate(data.sizeBytes + SLACK_BYTES);
+    this.#gpu.zero(address, data.sizeBytes + SLACK_BYTES);
+    using memory = NativeMemory.allocate(data.sizeBytes);
+    data.write(memory.view());
+    this.#gpu.upload(address, memory.address, data.sizeBytes);
+    return address;
   }
 }
 
@@ -38,11 +82,13 @@ class PreparedLaunch implements PreparedKernel {
   readonly #owned: number[] = [];
   readonly #launch: GpuLaunch;
   readonly #release: () => void;
+  readonly #constants: DeviceConstants;
   #graph: GpuGraph | undefined;
   #repeats = FIRST_REPEATS;
 
-  constructor(gpu: Gpu, kernel: CompiledKernel, bindings: Bindings) {
+  constructor(gpu: Gpu, kernel: CompiledKernel, bindings: Bindings, constants: DeviceConstants) {
     this.#gpu = gpu;
+    this.#constants = constants;
     this.#stream = gpu.createStream();
     const module = gpu.loadModule(kernel.code);
     this.#release = () => module.dispose();
@@ -97,7 +143,7 @@ class PreparedLaunch implements PreparedKernel {
         case "dim": return evaluate(param.value, bindings);
         case "workspace": return this.#own(kernel.scratchBytes);
         case "counters": return this.#own(4 * COUNTER_WORDS);
-        case "packed": return this.#packed(kernel.packed[param.index]!);
+        case "packed": return this.#constants.at(kernel.packed[param.index]!);
         case "pointer": {
           const known = buffers.get(param.buffer) ?? this.#own(byteLength(param.buffer.dtype, spanOf(param.buffer, bindings)));
           buffers.set(param.buffer, known);
@@ -112,14 +158,6 @@ class PreparedLaunch implements PreparedKernel {
     const address = this.#gpu.allocate(sizeBytes + SLACK_BYTES);
     this.#owned.push(address);
     this.#gpu.zero(address, sizeBytes + SLACK_BYTES);
-    return address;
-  }
-
-  #packed(data: PackedData): number {
-    const address = this.#own(data.sizeBytes);
-    using memory = NativeMemory.allocate(data.sizeBytes);
-    data.write(memory.view());
-    this.#gpu.upload(address, memory.address, data.sizeBytes);
     return address;
   }
 }

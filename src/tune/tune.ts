@@ -51,6 +51,8 @@ export interface TacticReport {
   /** Nanoseconds at the optimum; absent when it was not run. */
   readonly ns?: number;
   readonly outcome: "chosen" | "slower" | "refused" | "skipped";
+  /** Sizes by symbol, where the kernel is chosen apart for several shapes. */
+  readonly shape?: Readonly<Record<string, number>>;
   readonly reason?: string;
 }
 
@@ -105,6 +107,11 @@ export function tune(description: string, tactics: readonly Tactic[], bindings: 
   }
 }
 
+/** What `tune` will compile, as far as it is known beforehand: the candidates to time, or what the cache's times choose. */
+export function tacticsToCompile(description: string, tactics: readonly Tactic[], bindings: Bindings, options: TuneOptions): readonly Tactic[] {
+  return new Search(description, tactics, bindings, options).toCompile();
+}
+
 class Search {
   readonly #candidates: Candidate[];
   readonly #description: string;
@@ -131,6 +138,12 @@ class Search {
       if (this.#options.level >= LEVEL_OF_ALTERNATIVES) this.#judgeAcrossShapes(wanted);
     }
     return this.#choose(limit > 1);
+  }
+
+  toCompile(): Tactic[] {
+    const wanted = this.#candidates.slice(0, TRIED[this.#options.level]);
+    if (wanted.length > 1 && this.#fromCache(wanted)) return [[...wanted].sort(byTime)[0]!.tactic];
+    return wanted.map(({ tactic }) => tactic);
   }
 
   dispose(): void {

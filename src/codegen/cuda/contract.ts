@@ -39,3 +39,8 @@ export function archName({ capability, ownInstructions }: CudaArch): string {
 export function hasWarpgroups({ capability, ownInstructions }: CudaArch): boolean {
   return capability === 90 && ownInstructions;
 }
+
+/** Whether code may use warp-wide products of all types and asynchronous copies. */
+export function hasFragments({ capability, ownInstructions }: CudaArch): boolean {
+  return capability >= 80 && ownInstructions;
+}

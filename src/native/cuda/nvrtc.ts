@@ -14,6 +14,8 @@ import { SharedLibrary } from "../shared-library.ts";
 export interface CudaCompiler {
   /** Name and version: part of what an engine says it was made with, and of the timing cache's keys. */
   readonly identity: string;
+  /** Another process that asks for a compiler gets this one: several may compile side by side. */
+  readonly isForked?: boolean;
   /**
    * @param arch "sm_90a" and the like
    * @param form machine code for that architecture, or PTX that newer ones translate
@@ -39,6 +41,7 @@ export function openCudaCompiler(env: Environment = process.env): CudaCompiler {
 
 class Nvrtc implements CudaCompiler {
   readonly identity: string;
+  readonly isForked = true;
   readonly #library: SharedLibrary;
   readonly #out = NativeMemory.allocate(64);
 
@@ -101,6 +104,7 @@ class Nvrtc implements CudaCompiler {
 
 class Nvcc implements CudaCompiler {
   readonly identity: string;
+  readonly isForked = true;
 
   private constructor(version: string) {
     this.identity = `nvcc ${version}`;

@@ -144,7 +144,7 @@ export class HostLibrary {
 export const hostCompiler: CudaCompiler = { identity: "host", compile: (source) => Buffer.from(source, "utf8") };
 
 export class EmulatedGpu implements Gpu {
-  readonly description: GpuDescription = { name: "emulated", capability: 90, multiprocessors: 4, sharedBytesPerBlock: 232_448, memoryBytes: 2 ** 34, driver: "0.0" };
+  readonly description: GpuDescription = { name: "emulated", capability: 75, multiprocessors: 4, sharedBytesPerBlock: 232_448, memoryBytes: 2 ** 34, driver: "0.0" };
   isLost = false;
   /** Kernels run so far, and graphs launched. */
   launches = 0;

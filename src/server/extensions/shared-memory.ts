@@ -136,7 +136,7 @@ function openRegion(name: string, key: string): number {
   try {
     fd = openSync(`${FOLDER}/${file}`, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (cause) {
-    throw new ServingError("INVALID_ARG", `Unable to open shared memory region: '${key}'`, { cause });
+    throw new ServingError("INTERNAL", `Unable to open shared memory region: '${key}'`, { cause });
   }
   if (fstatSync(fd).isFile()) return fd;
   closeSync(fd);

@@ -1,5 +1,6 @@
 /** What every call shares. */
 import type { InferenceServer } from "../contract.ts";
+import type { Restrictions } from "../extensions/restrictions.ts";
 import type { Extensions } from "../extensions/extensions.ts";
 import type { BodyPool } from "../wire/body-pool.ts";
 import type { Inflater } from "./framing.ts";
@@ -11,6 +12,7 @@ export interface GrpcContext {
   readonly pool: BodyPool;
   readonly inflater: Inflater;
   readonly extensions: Extensions;
+  readonly restrictions: Restrictions;
   readonly maxMessageBytes: number;
   /** Requests of one stream that are worked on at a time; more wait in the client. */
   readonly maxStreamRequests: number;

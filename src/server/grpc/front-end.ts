@@ -7,6 +7,7 @@
 import { constants, createServer, type Http2Server, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { AddressInfo } from "node:net";
 import type { InferenceServer } from "../contract.ts";
+import { type ApiCategory, Restrictions } from "../extensions/restrictions.ts";
 import { Extensions } from "../extensions/extensions.ts";
 import { BodyPool } from "../wire/body-pool.ts";
 import { DEFAULT_IDENTITY, type ServerIdentity } from "../wire/documents.ts";
@@ -24,6 +25,7 @@ export interface GrpcOptions {
   readonly port: number;
   readonly identity?: ServerIdentity;
   readonly extensions?: Extensions;
+  readonly restrictions?: Restrictions;
   /** Of one message, compressed or not; 2 GiB. */
   readonly maxMessageBytes?: number;
   readonly maxConnections?: number;
@@ -41,14 +43,17 @@ const FRAME_BYTES = 2 ** 20;
 const SESSION_MEMORY_MB = 1024;
 const MOST_HEADER_BYTES = 32 * 1024;
 
-type Handler = (context: GrpcContext, call: Call) => void;
+interface Handler {
+  readonly category: ApiCategory;
+  call(context: GrpcContext, call: Call): void;
+}
 
 function handlers(): ReadonlyMap<string, Handler> {
-  const all = new Map<string, Handler>(Object.entries(METHODS).map(([name, method]) => [`${SERVICE}${name}`, (context, call) => callMethod(context, call, name, method)]));
-  all.set(`${SERVICE}ModelInfer`, inferOnce);
-  all.set(`${SERVICE}ModelStreamInfer`, inferStreamed);
-  all.set("/grpc.health.v1.Health/Check", checkHealth);
-  all.set("/grpc.health.v1.Health/Watch", watchHealth);
+  const all = new Map<string, Handler>(Object.entries(METHODS).map(([name, method]) => [`${SERVICE}${name}`, { category: method.category, call: (context, call) => callMethod(context, call, name, method) }]));
+  all.set(`${SERVICE}ModelInfer`, { category: "inference", call: inferOnce });
+  all.set(`${SERVICE}ModelStreamInfer`, { category: "inference", call: inferStreamed });
+  all.set("/grpc.health.v1.Health/Check", { category: "health", call: checkHealth });
+  all.set("/grpc.health.v1.Health/Watch", { category: "health", call: watchHealth });
   return all;
 }
 
@@ -99,6 +104,7 @@ export class GrpcFrontEnd {
       pool: new BodyPool(),
       inflater: new Inflater(),
       extensions: options.extensions ?? new Extensions(),
+      restrictions: options.restrictions ?? new Restrictions(),
       maxMessageBytes: options.maxMessageBytes ?? 2 ** 31 - 1,
       maxStreamRequests: options.maxStreamRequests ?? 256,
       onDrain: new Set(),
@@ -148,6 +154,12 @@ export class GrpcFrontEnd {
       stream.resume();
       return;
     }
-    handler(this.#context, call);
+    const missing = this.#context.restrictions.missing(handler.category, headers);
+    if (missing !== undefined) {
+      call.failWith(CODE.unavailable, `This protocol is restricted, expecting header '${missing}'`);
+      stream.resume();
+      return;
+    }
+    handler.call(this.#context, call);
   }
 }

@@ -1,4 +1,5 @@
 /** The rpcs that control the server: a request message, an answer message, and what stands between. */
+import type { ApiCategory } from "../extensions/restrictions.ts";
 import { ServingError } from "../contract.ts";
 import { indexDocument, metadataDocument, serverDocument, statisticsDocument } from "../wire/documents.ts";
 import type { GrpcContext } from "./context.ts";
@@ -6,6 +7,7 @@ import * as messages from "./messages.ts";
 import { type Message, type Plain, toCount } from "./schema.ts";
 
 export interface Method {
+  readonly category: ApiCategory;
   readonly request: Message;
   readonly response: Message;
   handle(context: GrpcContext, request: Plain): Plain | Promise<Plain>;
@@ -23,14 +25,15 @@ function* choices(map: unknown): Generator<[string, string | Uint8Array | boolea
 }
 
 export const METHODS: Readonly<Record<string, Method>> = {
-  ServerLive: { request: messages.Empty, response: messages.Live, handle: ({ server }) => ({ live: server.live() }) },
-  ServerReady: { request: messages.Empty, response: messages.Ready, handle: ({ server }) => ({ ready: server.ready() }) },
-  ModelReady: { request: messages.NameAndVersion, response: messages.Ready, handle: ({ server }, request) => ({ ready: server.modelReady(...named(request)) }) },
-  ServerMetadata: { request: messages.Empty, response: messages.ServerMetadata, handle: ({ identity }) => serverDocument(identity) },
-  ModelMetadata: { request: messages.NameAndVersion, response: messages.ModelMetadata, handle: ({ server }, request) => metadataDocument(server.modelMetadata(...named(request))) },
-  ModelConfig: { request: messages.NameAndVersion, response: messages.ModelConfigResponse, handle: ({ server }, request) => ({ config: server.modelConfig(...named(request)) }) },
-  ModelStatistics: { request: messages.NameAndVersion, response: messages.Statistics, handle: ({ server }, request) => statisticsDocument(server, ...named(request)) },
+  ServerLive: { category: "health", request: messages.Empty, response: messages.Live, handle: ({ server }) => ({ live: server.live() }) },
+  ServerReady: { category: "health", request: messages.Empty, response: messages.Ready, handle: ({ server }) => ({ ready: server.ready() }) },
+  ModelReady: { category: "health", request: messages.NameAndVersion, response: messages.Ready, handle: ({ server }, request) => ({ ready: server.modelReady(...named(request)) }) },
+  ServerMetadata: { category: "metadata", request: messages.Empty, response: messages.ServerMetadata, handle: ({ identity }) => serverDocument(identity) },
+  ModelMetadata: { category: "metadata", request: messages.NameAndVersion, response: messages.ModelMetadata, handle: ({ server }, request) => metadataDocument(server.modelMetadata(...named(request))) },
+  ModelConfig: { category: "model-config", request: messages.NameAndVersion, response: messages.ModelConfigResponse, handle: ({ server }, request) => ({ config: server.modelConfig(...named(request)) }) },
+  ModelStatistics: { category: "statistics", request: messages.NameAndVersion, response: messages.Statistics, handle: ({ server }, request) => statisticsDocument(server, ...named(request)) },
   RepositoryIndex: {
+    category: "model-repository",
     request: messages.IndexRequest,
     response: messages.Index,
     handle: ({ server }, request) => {
@@ -39,6 +42,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
     },
   },
   RepositoryModelLoad: {
+    category: "model-repository",
     request: messages.LoadRequest,
     response: messages.Empty,
     handle: async ({ server }, request) => {
@@ -50,6 +54,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
     },
   },
   RepositoryModelUnload: {
+    category: "model-repository",
     request: messages.LoadRequest,
     response: messages.Empty,
     handle: async ({ server, extensions }, request) => {
@@ -61,6 +66,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
     },
   },
   SystemSharedMemoryStatus: {
+    category: "shared-memory",
     request: messages.Name,
     response: messages.SystemRegions,
     handle: ({ extensions }, request) => ({
@@ -68,6 +74,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
     }),
   },
   SystemSharedMemoryRegister: {
+    category: "shared-memory",
     request: messages.RegisterSystemRegion,
     response: messages.Empty,
     handle: ({ extensions }, request) => {
@@ -76,6 +83,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
     },
   },
   SystemSharedMemoryUnregister: {
+    category: "shared-memory",
     request: messages.Name,
     response: messages.Empty,
     handle: ({ extensions }, request) => {
@@ -84,6 +92,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
     },
   },
   CudaSharedMemoryStatus: {
+    category: "shared-memory",
     request: messages.Name,
     response: messages.CudaRegions,
     handle: (_context, request) => {
@@ -91,8 +100,9 @@ export const METHODS: Readonly<Record<string, Method>> = {
       return { regions: {} };
     },
   },
-  CudaSharedMemoryRegister: { request: messages.RegisterCudaRegion, response: messages.Empty, handle: ({ extensions }, request) => extensions.regions.refuseCuda(String(request["name"])) },
+  CudaSharedMemoryRegister: { category: "shared-memory", request: messages.RegisterCudaRegion, response: messages.Empty, handle: ({ extensions }, request) => extensions.regions.refuseCuda(String(request["name"])) },
   CudaSharedMemoryUnregister: {
+    category: "shared-memory",
     request: messages.Name,
     response: messages.Empty,
     handle: ({ extensions }) => {
@@ -101,6 +111,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
     },
   },
   TraceSetting: {
+    category: "trace",
     request: messages.TraceRequest,
     response: messages.TraceResponse,
     handle: ({ server, extensions }, request) => {
@@ -113,6 +124,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
     },
   },
   LogSettings: {
+    category: "logging",
     request: messages.LogMessage,
     response: messages.LogMessage,
     handle: ({ extensions }, request) => {

@@ -2,6 +2,7 @@
 import type { InferenceServer } from "../contract.ts";
 import type { LogSettings } from "../extensions/log-settings.ts";
 import type { SharedMemoryRegions } from "../extensions/shared-memory.ts";
+import type { Restrictions } from "../extensions/restrictions.ts";
 import type { TraceSettings } from "../extensions/trace-settings.ts";
 import type { BodyPool } from "../wire/body-pool.ts";
 import type { ServerIdentity } from "../wire/documents.ts";
@@ -15,6 +16,7 @@ export interface HttpContext {
   readonly regions: SharedMemoryRegions;
   readonly log: LogSettings;
   readonly trace: TraceSettings;
+  readonly restrictions: Restrictions;
   /** Of a request's JSON, of one tensor, and of what a compressed body inflates to. */
   readonly maxInputBytes: number;
   /** How long a client may take no byte of its reply. */

@@ -47,8 +47,8 @@ export const logging: Handler = async (exchange) => {
 };
 
 export const index: Handler = async (exchange) => {
-  const wanted = (await readObject(exchange, "registry index")).get("ready") ?? false;
-  if (typeof wanted !== "boolean") throw new ServingError("INVALID_ARG", "Invalid value for 'ready': expected a boolean");
+  const wanted = await readObject(exchange, "registry index").then((given) => given.get("ready") ?? false, (error: Error) => error);
+  if (typeof wanted !== "boolean") throw new ServingError("INVALID_ARG", `Invalid value for 'ready': expected a boolean${wanted instanceof Error ? ` (${wanted.message})` : ""}`);
   exchange.json(indexDocument(exchange.context.server.repositoryIndex(wanted)));
 };
 

@@ -90,7 +90,7 @@ export class Exchange {
   }
 
   json(value: unknown): void {
-    this.send(200, "application/json", [JSON.stringify(value)]);
+    this.#write(200, "application/json", [JSON.stringify(value)], "identity");
   }
 
   empty(status = 200): void {
@@ -107,14 +107,20 @@ export class Exchange {
   }
 
   errorText(status: number, message: string): void {
-    this.send(status, "application/json", [JSON.stringify({ error: message })]);
+    this.#write(status, "application/json", [JSON.stringify({ error: message })], "identity");
   }
 
   /**
-   * Writes the whole reply. @param onDone called once when the parts' memory is no longer needed
+   * Writes the whole reply to an inference, compressed if the client asks for that: clients of Triton's that do so expect all else as it is.
+   * @param onDone called once when the parts' memory is no longer needed
    * @param headerBytes of JSON before binary tensors
    */
   send(status: number, contentType: string, parts: readonly Part[], onDone?: () => void, headerBytes?: number): void {
+    const encoding = acceptedEncoding(this.header("accept-encoding"));
+    this.#write(status, contentType, parts, encoding, onDone, headerBytes);
+  }
+
+  #write(status: number, contentType: string, parts: readonly Part[], accepted: Encoding, onDone?: () => void, headerBytes?: number): void {
     const { response } = this;
     if (response.headersSent || response.destroyed) {
       onDone?.();
@@ -123,7 +129,7 @@ export class Exchange {
     if (this.context.life.draining) response.shouldKeepAlive = false;
     const extra = headerBytes === undefined ? [] : ["Inference-Header-Content-Length", String(headerBytes)];
     const size = sizeOf(parts);
-    const encoding = size < LEAST_COMPRESSED_BYTES ? "identity" : acceptedEncoding(this.header("accept-encoding"));
+    const encoding = size < LEAST_COMPRESSED_BYTES ? "identity" : accepted;
     if (encoding !== "identity") {
       this.#sendCompressed(status, contentType, join(parts, size), encoding, extra);
       onDone?.();

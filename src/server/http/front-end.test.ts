@@ -223,6 +223,9 @@ test("compression both ways, with a bound on what a body inflates to", async () 
   }
   const plain = await send("POST", "/v2/models/identity_fp32/infer", body, { "Accept-Encoding": "gzip;q=0, br" });
   assert.equal(plain.headers.get("content-encoding"), null);
+  // Clients that ask for compression decompress answers to inference only.
+  const statistics = await send("GET", "/v2/models/stats", undefined, { "Accept-Encoding": "gzip" });
+  assert.deepEqual([statistics.headers.get("content-encoding"), statistics.text.length > 512], [null, true]);
   const bomb = await send("POST", "/v2/models/identity_fp32/infer", gzipSync(Buffer.alloc(64 * MIB)), { "Content-Encoding": "gzip" });
   assert.deepEqual([bomb.status, /exceeds the maximum allowed value of 4194304 bytes/.test(bomb.text)], [400, true], bomb.text);
   const other = await send("POST", "/v2/models/identity_fp32/infer", body, { "Content-Encoding": "br" });

@@ -8,6 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, Server as NetServer, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type { InferenceServer } from "../contract.ts";
+import { type ApiCategory, Restrictions } from "../extensions/restrictions.ts";
 import { Extensions } from "../extensions/extensions.ts";
 import { BodyPool } from "../wire/body-pool.ts";
 import { DEFAULT_IDENTITY, type ServerIdentity } from "../wire/documents.ts";
@@ -27,6 +28,7 @@ export interface HttpOptions {
   readonly extensions?: Extensions;
   /** Of a request's JSON, of one tensor, and of what a compressed body inflates to; 64 MiB. */
   readonly maxInputBytes?: number;
+  readonly restrictions?: Restrictions;
   readonly maxHeaderBytes?: number;
   readonly maxConnections?: number;
   readonly headersTimeoutMs?: number;
@@ -38,28 +40,28 @@ export interface HttpOptions {
 }
 
 type Method = "GET" | "POST";
-const ROUTES: Readonly<Record<RouteKind, { readonly methods: readonly Method[]; readonly handle: control.Handler }>> = {
-  live: { methods: ["GET"], handle: control.live },
-  ready: { methods: ["GET"], handle: control.ready },
-  server: { methods: ["GET"], handle: control.server },
-  metadata: { methods: ["GET"], handle: control.metadata },
-  modelReady: { methods: ["GET"], handle: control.modelReady },
-  config: { methods: ["GET"], handle: control.config },
-  statistics: { methods: ["GET"], handle: control.statistics },
-  infer: { methods: ["POST"], handle: infer },
-  generate: { methods: ["POST"], handle: generate },
-  generateStream: { methods: ["POST"], handle: generateStream },
-  trace: { methods: ["GET", "POST"], handle: control.trace },
-  logging: { methods: ["GET", "POST"], handle: control.logging },
-  index: { methods: ["POST"], handle: control.index },
-  load: { methods: ["POST"], handle: control.load },
-  unload: { methods: ["POST"], handle: control.unload },
-  systemStatus: { methods: ["GET"], handle: control.systemStatus },
-  systemRegister: { methods: ["POST"], handle: control.systemRegister },
-  systemUnregister: { methods: ["POST"], handle: control.systemUnregister },
-  cudaStatus: { methods: ["GET"], handle: control.cudaStatus },
-  cudaRegister: { methods: ["POST"], handle: control.cudaRegister },
-  cudaUnregister: { methods: ["POST"], handle: control.cudaUnregister },
+const ROUTES: Readonly<Record<RouteKind, { readonly methods: readonly Method[]; readonly category: ApiCategory; readonly handle: control.Handler }>> = {
+  live: { methods: ["GET"], category: "health", handle: control.live },
+  ready: { methods: ["GET"], category: "health", handle: control.ready },
+  server: { methods: ["GET"], category: "metadata", handle: control.server },
+  metadata: { methods: ["GET"], category: "metadata", handle: control.metadata },
+  modelReady: { methods: ["GET"], category: "health", handle: control.modelReady },
+  config: { methods: ["GET"], category: "model-config", handle: control.config },
+  statistics: { methods: ["GET"], category: "statistics", handle: control.statistics },
+  infer: { methods: ["POST"], category: "inference", handle: infer },
+  generate: { methods: ["POST"], category: "inference", handle: generate },
+  generateStream: { methods: ["POST"], category: "inference", handle: generateStream },
+  trace: { methods: ["GET", "POST"], category: "trace", handle: control.trace },
+  logging: { methods: ["GET", "POST"], category: "logging", handle: control.logging },
+  index: { methods: ["POST"], category: "model-repository", handle: control.index },
+  load: { methods: ["POST"], category: "model-repository", handle: control.load },
+  unload: { methods: ["POST"], category: "model-repository", handle: control.unload },
+  systemStatus: { methods: ["GET"], category: "shared-memory", handle: control.systemStatus },
+  systemRegister: { methods: ["POST"], category: "shared-memory", handle: control.systemRegister },
+  systemUnregister: { methods: ["POST"], category: "shared-memory", handle: control.systemUnregister },
+  cudaStatus: { methods: ["GET"], category: "shared-memory", handle: control.cudaStatus },
+  cudaRegister: { methods: ["POST"], category: "shared-memory", handle: control.cudaRegister },
+  cudaUnregister: { methods: ["POST"], category: "shared-memory", handle: control.cudaUnregister },
 };
 
 const MIB = 2 ** 20;
@@ -107,6 +109,7 @@ export class HttpFrontEnd {
       regions: extensions.regions,
       log: extensions.log,
       trace: extensions.trace,
+      restrictions: options.restrictions ?? new Restrictions(),
       maxInputBytes: options.maxInputBytes ?? 64 * MIB,
       replyTimeoutMs: options.replyTimeoutMs ?? 60_000,
       life: { draining: false },
@@ -147,9 +150,14 @@ export class HttpFrontEnd {
       exchange.errorText(404, "Not Found");
       return;
     }
-    const { methods, handle } = ROUTES[route.kind];
+    const { methods, category, handle } = ROUTES[route.kind];
     if (!methods.includes(request.method as Method)) {
       exchange.errorText(405, "Method Not Allowed");
+      return;
+    }
+    const missing = this.#context.restrictions.missing(category, request.headers);
+    if (missing !== undefined) {
+      exchange.errorText(403, `This API is restricted, expecting header '${missing}'`);
       return;
     }
     try {

@@ -14,7 +14,8 @@ export interface QueueBounds {
 
 export function policyFor(config: ModelConfig): BatchingPolicy {
   const maxBatch = config.max_batch_size ?? 0;
-  const batching = config.dynamic_batching;
+  const sequences = config.sequence_batching;
+  const batching: DynamicBatchingConfig | undefined = sequences ? { ...(sequences.oldest ?? sequences.direct) } : config.dynamic_batching;
   if (!batching || maxBatch <= 1) return new OneByOne();
   const delayUs = batching.max_queue_delay_microseconds ?? 0;
   const objectiveMs = numberParameter(config, "latency_objective_ms");

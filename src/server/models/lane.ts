@@ -151,7 +151,7 @@ export class Lane {
     const { clock, context, pads, policy } = this.#options;
     const startNs = clock.nowNs();
     for (const item of batch) item.startedNs = startNs;
-    const gathered = gather(instance, batch, context.signature.inputs, context.signature.inputCount, pads);
+    const gathered = gather(instance, batch, context.signature.allInputs, context.signature.inputCount, pads);
     const inputEndNs = clock.nowNs();
     const results = await instance.execute(gathered.inputs);
     const inferEndNs = clock.nowNs();

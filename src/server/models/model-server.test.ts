@@ -67,6 +67,7 @@ test("wrong requests are refused with the reason, and harm nobody", async () => 
     [request("add", [{ ...ones(1), shape: [1, 5] }]), "INVALID_ARG", /unexpected shape for input 'x' for model 'add'. Expected \[-1,4\], got \[1,5\]/],
     [request("add", [{ ...ones(2), shape: [1, 4] }]), "INVALID_ARG", /Expected 16, got 32/],
     [request("add", [ones(1)], { outputs: [{ name: "q", classification: 0 }] }), "INVALID_ARG", /unexpected inference output 'q'/],
+    [request("add", [ones(1)], { outputs: [{ name: "y", classification: 0 }, { name: "y", classification: 0 }] }), "INVALID_ARG", /output 'y' already exists in request/],
   ];
   for (const [asked, status, text] of cases) await assert.rejects(server.infer(asked), refused(status, text));
   assert.deepEqual((await ask(server, request("add", [ones(2)]))).values, new Array(8).fill(4));
@@ -110,7 +111,7 @@ test("a reload that fails leaves the old version serving, with the reason in the
   await using running = await testServer(repository, { mode: "explicit", load: ["*"] });
   const { server } = running;
   repository.write("add/1/model.onnx", addModel(2).subarray(0, 60));
-  await assert.rejects(server.loadModel("add", new Map()), /failed to load 'add', version 1 is at READY state: /);
+  await assert.rejects(server.loadModel("add", new Map()), /load failed for model 'add': version 1 is at READY state: /);
   assert.deepEqual((await ask(server, request("add", [ones(1)]))).values, [2, 2, 2, 2]);
   const [entry] = server.repositoryIndex(false);
   assert.equal(entry!.state, "READY");
@@ -119,8 +120,8 @@ test("a reload that fails leaves the old version serving, with the reason in the
   repository.write("add/1/model.onnx", addModel(2));
   await assert.rejects(server.loadModel("add", new Map()), /parameter "latency_objective_ms" is "soon"; expected a number above 0/);
   assert.match(running.registry.render(), /sinter_model_memory_bytes\{model="add",version="1"\} [1-9]/);
-  await assert.rejects(server.loadModel("absent", new Map()), refused("INVALID_ARG", /failed to load 'absent', failed to poll from model repository/));
-  await assert.rejects(server.loadModel("../add", new Map()), refused("INVALID_ARG", /not a model's name/));
+  await assert.rejects(server.loadModel("absent", new Map()), refused("INTERNAL", /failed to load 'absent', failed to poll from model repository/));
+  await assert.rejects(server.loadModel("../add", new Map()), refused("INVALID_ARG", /failed to load .*not a model's name/));
   await server.unloadModel("add", false);
   await assert.rejects(server.infer(request("add", [ones(1)])), refused("UNAVAILABLE", /no available versions/));
   assert.deepEqual(server.repositoryIndex(false), [{ name: "add", version: "1", state: "UNAVAILABLE", reason: "unloaded" }]);

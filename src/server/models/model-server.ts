@@ -125,7 +125,7 @@ export class ModelServer implements InferenceServer {
 
   async loadModel(model: string, parameters: LoadParameters): Promise<void> {
     this.#checkExplicit();
-    await this.#options.store.load(model, this.#overrides(parameters));
+    await this.#options.store.load(model, this.#overrides(model, parameters));
   }
 
   async unloadModel(model: string, _unloadDependents: boolean): Promise<void> {
@@ -133,13 +133,13 @@ export class ModelServer implements InferenceServer {
     await this.#options.store.unload(model);
   }
 
-  #overrides(parameters: LoadParameters): LoadOverrides {
+  #overrides(model: string, parameters: LoadParameters): LoadOverrides {
     const config = parameters.get("config");
     const files = new Map<string, Uint8Array>();
     for (const [name, value] of parameters) if (name.startsWith("file:") && value instanceof Uint8Array) files.set(name, value);
     if (config !== undefined && typeof config !== "string") throw new ServingError("INVALID_ARG", "attribute 'config' is expected to be a string of JSON");
-    if (files.size > 0 && config === undefined) throw new ServingError("INVALID_ARG", "override model directory requires 'config' parameter");
-    if (files.size > 0 && !this.#options.allowUpload) throw new ServingError("UNSUPPORTED", "model files in load requests are refused, since they are code; start the server with --allow-model-upload to take them");
+    if (files.size > 0 && config === undefined) throw new ServingError("INTERNAL", `failed to load '${model}', failed to poll from model repository: override model directory requires 'config' parameter`);
+    if (files.size > 0 && config !== undefined && !this.#options.allowUpload) throw new ServingError("UNSUPPORTED", "model files in load requests are refused, since they are code; start the server with --allow-model-upload to take them");
     return { ...(config === undefined ? {} : { config }), ...(files.size > 0 ? { files } : {}) };
   }
 

@@ -23,8 +23,8 @@ export class Repositories {
   find(name: string): string {
     if (!isModelName(name)) throw new UserError("model-missing", "that is not a model's name");
     const found = this.folders.map((folder) => join(folder, name)).filter(isFolder);
-    if (found.length === 0) throw new UserError("model-missing", `failed to poll from model repository: no folder "${name}" in ${this.folders.join(", ") || "any model repository (none was given)"}`);
-    if (found.length > 1) throw new UserError("model-missing", `failed to poll from model repository: the model is in several repositories: ${found.join(", ")}; keep one`);
+    if (found.length === 0) throw new UserError("model-missing", `no folder "${name}" in ${this.folders.join(", ") || "any model repository (none was given)"}`);
+    if (found.length > 1) throw new UserError("model-missing", `the model is in several repositories: ${found.join(", ")}; keep one`);
     return found[0]!;
   }
 }

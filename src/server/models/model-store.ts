@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import { join } from "node:path";
 import { UserError } from "../../base/index.ts";
 import type { Backend, ModelSource } from "../../backends/index.ts";
-import { chooseVersions, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
+import { chooseVersions, isModelName, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
 import { type ModelState, type RepositoryEntry, ServingError } from "../contract.ts";
 import { toServingError } from "./failure.ts";
 import { type Repositories, type Upload, writeUpload } from "./model-source.ts";
@@ -125,6 +125,7 @@ export class ModelStore {
   async #load(entry: Entry, overrides: LoadOverrides): Promise<void> {
     let upload: Upload | undefined;
     try {
+      if (!isModelName(entry.name)) throw new ServingError("INVALID_ARG", `failed to load '${entry.name}': that is not a model's name`);
       upload = overrides.files?.size ? writeUpload(entry.name, overrides.files) : undefined;
       const folder = upload?.folder ?? this.#options.repositories.find(entry.name);
       entry.stamp = stampOf(folder).text;
@@ -134,10 +135,10 @@ export class ModelStore {
       entry.reason = undefined;
     } catch (error) {
       upload?.remove();
-      const { status, message } = toServingError(error);
-      entry.reason = message;
+      const failure = error instanceof ServingError ? error : new ServingError("INTERNAL", `failed to load '${entry.name}', failed to poll from model repository: ${toServingError(error).message}`, { cause: error });
+      entry.reason = failure.message;
       if (entry.versions.size === 0 && entry.states.size === 0 && !this.#options.repositories.names().includes(entry.name)) this.#entries.delete(entry.name);
-      throw new ServingError(status, `failed to load '${entry.name}', ${message}`, { cause: error });
+      throw failure;
     }
   }
 
@@ -166,10 +167,10 @@ export class ModelStore {
     if (stampOf(folder).text !== entry.stamp) failures.push("its files changed while they were read; load it again when they rest");
     if (failures.length > 0 && (before.size > 0 || made.size === 0 || failures.length > wanted.length)) {
       this.#discard([...made.values()].filter((one) => ![...before.values()].includes(one)));
-      throw new UserError("model-missing", failures.join("; "));
+      throw loadFailed(name, failures);
     }
     this.#putInPlace(entry, made);
-    if (failures.length > 0) throw new UserError("model-missing", failures.join("; "));
+    if (failures.length > 0) throw loadFailed(name, failures);
   }
 
   #failed(entry: Entry, number: number, error: unknown): string {
@@ -219,6 +220,11 @@ export class ModelStore {
     entry.upload = undefined;
     if (gone.length > 0) this.#options.log.info({ model: entry.name }, `unloaded ${entry.name}`);
   }
+}
+
+/** The repository was read, but versions could not be made. */
+function loadFailed(name: string, failures: readonly string[]): ServingError {
+  return new ServingError("INVALID_ARG", `load failed for model '${name}': ${failures.join("; ")}`);
 }
 
 /** The part of a model folder's stamp that one version depends on: not the other versions, nor the configuration, which is compared by content. */

@@ -16,6 +16,7 @@ import type { ServerMetrics, VersionMetrics } from "./metrics.ts";
 import { OrderedReplies } from "./ordered-replies.ts";
 import { Pending } from "./pending.ts";
 import type { ScatterContext } from "./scatter.ts";
+import { Sequencer } from "./sequencer.ts";
 import { Signature } from "./signature.ts";
 import type { Statistics } from "./statistics.ts";
 import { warmUp } from "./warmup.ts";
@@ -49,6 +50,7 @@ export class ServingVersion {
   readonly #statistics: Statistics;
   readonly #metrics: VersionMetrics;
   readonly #order: OrderedReplies | undefined;
+  readonly #sequencer: Sequencer | undefined;
   readonly #improving = new AbortController();
   #wide: Lane | undefined;
   #widening: Promise<void> | undefined;
@@ -69,7 +71,11 @@ export class ServingVersion {
     this.#lane = lane;
     this.#metrics = made.metrics;
     this.#statistics = made.statistics;
-    this.#order = config.dynamic_batching?.preserve_ordering ? new OrderedReplies() : undefined;
+    this.#order = config.dynamic_batching?.preserve_ordering || config.sequence_batching?.oldest?.preserve_ordering ? new OrderedReplies() : undefined;
+    const { sequence_batching } = config;
+    this.#sequencer = sequence_batching && new Sequencer({ ...config, sequence_batching }, lane.model.description, source, {
+      clock: dependencies.clock, instances: lane.instances.length, maxRequests: dependencies.bounds.maxRequests, submit: (pending) => this.#submit(pending),
+    });
   }
 
   /** Loads, checks and warms. @throws whatever is wrong with the configuration, the file or the model */
@@ -116,7 +122,7 @@ export class ServingVersion {
 
   gauges(): { readonly pending: number; readonly pendingBytes: number; readonly memoryBytes: number; readonly batching: Readonly<Record<string, number>> } {
     return {
-      pending: this.#lane.waiting + (this.#wide?.waiting ?? 0) + this.#waitingForWide, pendingBytes: this.#lane.waitingBytes + (this.#wide?.waitingBytes ?? 0),
+      pending: this.#lane.waiting + (this.#sequencer?.waiting ?? 0) + (this.#wide?.waiting ?? 0) + this.#waitingForWide, pendingBytes: this.#lane.waitingBytes + (this.#wide?.waitingBytes ?? 0),
       memoryBytes: this.#memoryBytes(), batching: this.#lane.policy.describe(),
     };
   }
@@ -134,7 +140,10 @@ export class ServingVersion {
     return new Promise((resolve, reject) => {
       try {
         const pending = new Pending(request, this.signature.prepare(request), arrivedNs, resolve, reject);
-        this.#submit(this.#order ? this.#order.wrap(pending) : pending);
+        this.#sequencer?.check(pending);
+        const ordered = this.#order ? this.#order.wrap(pending) : pending;
+        if (this.#sequencer) this.#sequencer.submit(ordered);
+        else this.#submit(ordered);
       } catch (error) {
         this.#metrics.failed("OTHER");
         this.#statistics.failed(this.#dependencies.clock.nowNs() - arrivedNs);
@@ -155,6 +164,7 @@ export class ServingVersion {
   async close(): Promise<void> {
     this.#improving.abort();
     await this.#improvement;
+    await this.#sequencer?.close();
     while (this.#waitingForWide > 0) await nextTurn();
     await Promise.all([this.#lane.close(), this.#wide?.close()]);
     this.#dependencies.metrics.forget(this.#metrics);

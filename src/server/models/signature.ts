@@ -3,9 +3,9 @@
  * are those that Triton's clients and tests know.
  * Source: triton-inference-server/core, src/infer_request.cc (InferenceRequest::Normalize).
  */
-import { assert } from "../../base/index.ts";
-import { dataTypeOfConfig, type ModelConfig, type ModelDescription, type TensorConfig, type WireType } from "../../repository/index.ts";
-import { type InferenceRequest, type RequestInput, ServingError, type TensorMetadata } from "../contract.ts";
+import { assert, UserError } from "../../base/index.ts";
+import { dataTypeOfConfig, dataTypeOfDtype, type ModelConfig, type ModelDescription, sequenceTensors, type TensorConfig, type WireType } from "../../repository/index.ts";
+import { type InferenceRequest, type RequestedOutput, type RequestInput, ServingError, type TensorMetadata } from "../contract.ts";
 import { bytesOf, type Prepared, type PreparedInput } from "./pending.ts";
 
 export interface InputSignature {
@@ -39,7 +39,10 @@ export interface OutputSignature {
 export class Signature {
   readonly model: string;
   readonly maxBatch: number;
+  /** What requests carry. */
   readonly inputs: readonly InputSignature[];
+  /** What the backend takes: those, and what the server fills for sequences. */
+  readonly allInputs: readonly InputSignature[];
   readonly outputs: readonly OutputSignature[];
   /** Inputs that the backend takes, whether or not the configuration names them. */
   readonly inputCount: number;
@@ -55,8 +58,11 @@ export class Signature {
     this.inputCount = description.inputs.length;
     this.inputs = (config.input ?? []).map((tensor) => inputSignature(tensor, description));
     this.outputs = (config.output ?? []).map((tensor) => outputSignature(tensor, description));
+    const inner = sequenceTensors(config);
+    this.allInputs = [...this.inputs, ...inner.inputs.map((name) => inputSignature(innerTensor(name, description.inputs), description))];
+    const kept = inner.outputs.filter((name) => !this.outputs.some((output) => output.name === name)).map((name) => outputSignature(innerTensor(name, description.outputs), description));
     this.#inputByName = new Map(this.inputs.map((input) => [input.name, input]));
-    this.#outputByName = new Map(this.outputs.map((output) => [output.name, output]));
+    this.#outputByName = new Map([...this.outputs, ...kept].map((output) => [output.name, output]));
     this.#required = this.inputs.filter(({ optional }) => !optional).length;
     this.#pads = pads;
   }
@@ -86,12 +92,19 @@ export class Signature {
       if (!signature.optional) required++;
     }
     if (required !== this.#required) throw this.#missing(request, inputs);
-    for (const output of request.outputs ?? []) if (!this.#outputByName.has(output.name)) throw this.#refuse(request, `unexpected inference output '${output.name}' for model '${this.model}'`);
+    if (request.outputs) this.#checkOutputs(request, request.outputs);
     for (const input of this.inputs) {
       if (input.optional) group += inputs[input.index] ? "+" : "-";
       if (input.varies && !this.#pads) group += `${inputs[input.index]?.shape.slice(1)};`;
     }
     return { inputs, rows: Math.max(1, rows), bytes: bytesOf(request.inputs), group };
+  }
+
+  #checkOutputs(request: InferenceRequest, outputs: readonly RequestedOutput[]): void {
+    for (const [i, { name }] of outputs.entries()) {
+      if (!this.outputs.some((output) => output.name === name)) throw this.#refuse(request, `unexpected inference output '${name}' for model '${this.model}'`);
+      if (outputs.findIndex((other) => other.name === name) < i) throw this.#refuse(request, `output '${name}' already exists in request`);
+    }
   }
 
   #checkBatch(request: InferenceRequest, { name, shape }: RequestInput, rows: number): number {
@@ -139,6 +152,14 @@ export class Signature {
   #refuse({ id }: InferenceRequest, what: string): ServingError {
     return new ServingError("INVALID_ARG", `[request id: ${id || "<id_unknown>"}] ${what}`);
   }
+}
+
+/** A tensor that the configuration names without describing it: the model does. */
+function innerTensor(name: string, tensors: ModelDescription["inputs"]): TensorConfig {
+  const known = tensors.find((tensor) => tensor.name === name);
+  const type = known && dataTypeOfDtype(known.dtype);
+  if (!known || !type) throw new UserError("config-invalid", `sequence_batching names "${name}", which the model does not have; it has ${tensors.map((tensor) => `"${tensor.name}"`).join(", ")}.`);
+  return { name, data_type: type.config, dims: (known.dims ?? []).slice(1).map((dim) => (typeof dim === "number" ? dim : -1)) };
 }
 
 function inputSignature(tensor: TensorConfig, description: ModelDescription): InputSignature {

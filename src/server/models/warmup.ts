@@ -41,7 +41,7 @@ async function runSample(instance: BackendInstance, sample: WarmupConfig, signat
   const inputs: (BatchTensor | undefined)[] = new Array<BatchTensor | undefined>(signature.inputCount).fill(undefined);
   const batch = signature.maxBatch > 0 ? [Math.max(1, sample.batch_size ?? 1)] : [];
   for (const [name, input] of Object.entries(sample.inputs ?? {})) {
-    const known = signature.inputs.find((other) => other.name === name);
+    const known = signature.allInputs.find((other) => other.name === name);
     if (!known) throw new UserError("config-invalid", `Model "${source.name}": warm-up "${sample.name ?? ""}" names input "${name}", which the model does not have.`);
     const shape = [...batch, ...(input.dims ?? [])];
     inputs[known.index] = { bytes: sampleBytes(input, known.elementBytes, shape, source), shape };

@@ -18,7 +18,7 @@ export function elementCount(name: string, shape: readonly number[]): number {
     if (!(size >= 0)) throw new ServingError("INVALID_ARG", `invalid shape for input '${name}': shape [${shape}] contains one or more invalid dimensions`);
     count *= size;
   }
-  if (!(count <= Number.MAX_SAFE_INTEGER)) throw new ServingError("INVALID_ARG", `invalid shape for input '${name}': shape [${shape}] causes total element count to exceed maximum size`);
+  if (!(count <= Number.MAX_SAFE_INTEGER)) throw new ServingError("INVALID_ARG", `invalid shape for input '${name}': shape [${shape}] causes total element count to exceed maximum size of ${Number.MAX_SAFE_INTEGER}`);
   return count;
 }
 

@@ -21,8 +21,9 @@ const THREADS = 128;
 function depthwiseShape(shape: ConvShape, conv: ConvKernel): ConvShape | undefined {
   const half = (dtype: string): boolean => dtype === "float16" || dtype === "bfloat16";
   const [image, row, column, channel] = shape.inputStrides;
-  const aligned = channel === 1 && shape.groups % CHANNELS === 0 && isAligned(conv.input, [image, row, column], 2) && isAligned(conv.output, shape.outputStrides.slice(0, 3), 2);
-  return shape.inputs === 1 && shape.outputs === 1 && half(shape.element) && conv.output.dtype === shape.element && aligned ? shape : undefined;
+  const { dtype } = conv.output;
+  const aligned = channel === 1 && shape.groups % CHANNELS === 0 && isAligned(conv.input, [image, row, column], 2) && isAligned(conv.output, shape.outputStrides.slice(0, 3), dtype === "float32" ? 4 : 2);
+  return shape.inputs === 1 && shape.outputs === 1 && half(shape.element) && (dtype === shape.element || dtype === "float32") && aligned ? shape : undefined;
 }
 
 export function depthwiseTactics(conv: ConvKernel, given: ConvShape, arch: CudaArch, constants: ConstantLookup, optimum: Bindings): CudaTactic[] {
@@ -83,6 +84,7 @@ function bodyText(text: KernelText, conv: ConvKernel, shape: ConvShape, packed: 
   const chunks = shape.groups / CHANNELS;
   const problem = convProblem(conv, { ...shape, groups: 1, outputs: shape.groups }, text);
   const size = { outHeight: text.size(shape.outHeight), outWidth: text.size(shape.outWidth), height: text.size(shape.height), width: text.size(shape.width) };
+  const place = `out + row * ${text.size64(shape.outputStrides[2])} + channel`;
   return `
   const i64 index = (i64)blockIdx.x * ${THREADS} + threadIdx.x;
   const int channel = index % ${chunks} * ${CHANNELS}, across = (${size.outWidth} + PIXELS - 1) / PIXELS;
@@ -117,13 +119,27 @@ function bodyText(text: KernelText, conv: ConvKernel, shape: ConvShape, packed: 
   for (int p = 0; p < PIXELS; p++) {
     if (firstX + p >= ${size.outWidth}) break;
     const int row = (picture * ${size.outHeight} + outY) * ${size.outWidth} + firstX + p;
-    u32 packed[${CHANNELS / 2}];
-    #pragma unroll
-    for (int c = 0; c < ${CHANNELS}; c += 2) {
-      const float2 v = finish(sums[p][c], sums[p][c + 1], row, channel + c, fetch(row, channel + c));
-      packed[c / 2] = ${pack}(v.x, v.y);
-    }
-    *(Vector16*)(out + row * ${text.size64(shape.outputStrides[2])} + channel) = Vector16{packed[0], packed[1], packed[2], packed[3]};
+    ${conv.output.dtype === "float32" ? storeFloats(place) : storeHalves(pack, place)}
   }
 `;
 }
+
+const FINISHED = "finish(sums[p][c], sums[p][c + 1], row, channel + c, fetch(row, channel + c))";
+
+const storeHalves = (pack: string, place: string): string => `u32 packed[${CHANNELS / 2}];
+    #pragma unroll
+    for (int c = 0; c < ${CHANNELS}; c += 2) {
+      const float2 v = ${FINISHED};
+      packed[c / 2] = ${pack}(v.x, v.y);
+    }
+    *(Vector16*)(${place}) = Vector16{packed[0], packed[1], packed[2], packed[3]};`;
+
+const storeFloats = (place: string): string => `float values[${CHANNELS}];
+    #pragma unroll
+    for (int c = 0; c < ${CHANNELS}; c += 2) {
+      const float2 v = ${FINISHED};
+      values[c] = v.x;
+      values[c + 1] = v.y;
+    }
+    #pragma unroll
+    for (int c = 0; c < ${CHANNELS}; c += 4) *(float4*)(${place} + c) = float4{values[c], values[c + 1], values[c + 2], values[c + 3]};`;

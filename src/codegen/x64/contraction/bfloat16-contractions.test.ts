@@ -6,9 +6,10 @@ import { detectCpu } from "../../../native/index.ts";
 import { spanOf } from "../../../tune/index.ts";
 import { convTactics } from "./conv-tactics.ts";
 import { matmulTactics } from "./matmul-tactics.ts";
-import { AVX2, AVX512, type Contents, type Elements, execute, randomizer } from "./testing.ts";
+import { AMX, AVX2, AVX512, type Contents, type Elements, execute, randomizer } from "./testing.ts";
 
 const skip = detectCpu().features.has("avx512bf16") ? false : "this processor has no AVX512-BF16";
+const skipTiles = detectCpu().features.has("amxbf16") ? false : "this processor has no AMX";
 
 const buffer = (name: string, dtype: Buffer["dtype"], dims: readonly Dim[], strides?: readonly Dim[]): Buffer => ({ name, dtype, dims, ...(strides && { strides }) });
 
@@ -44,7 +45,8 @@ interface Product {
   readonly copies?: boolean;
 }
 
-function checkProduct(p: Product, limit = 4): void {
+/** On tiles, all tactics of tiles; else some of all tactics. */
+function checkProduct(p: Product, limit = 4, isa = AVX512): void {
   const { m, n, k, transposed } = p;
   const bindings = p.bindings ?? new Map();
   const a = buffer("a", "bfloat16", transposed === "a" ? [k, m] : [m, k]);
@@ -69,8 +71,9 @@ function checkProduct(p: Product, limit = 4): void {
     expected[x * columns + y] = sum;
   }
   const bytes = new Uint8Array(contents.get(b)!.buffer);
-  const tactics = matmulTactics(kernel, AVX512, (one) => (p.constantB && one === b ? bytes : undefined), bindings);
-  chosen(tactics, limit).forEach((tactic, i) => {
+  const all = matmulTactics(kernel, isa, (one) => (p.constantB && one === b ? bytes : undefined), bindings);
+  const tactics = isa.amx ? all.filter(({ name }) => name.includes("tiles")) : all;
+  chosen(tactics, isa.amx ? tactics.length : limit).forEach((tactic, i) => {
     assertNear(kernel, tactic, execute(tactic.compile(), bindings, contents, output, i % 2 ? "start" : "end", 1 + (i % 3)), expected);
     if (copy) assertNear({ output: copy }, tactic, execute(tactic.compile(), bindings, contents, copy, i % 2 ? "start" : "end", 1 + (i % 3)), expected);
   });
@@ -93,6 +96,19 @@ test("bfloat16 products: two moving operands, sizes bound at run time", { skip }
     checkProduct({ m: M, n: N, k: K, constantB: false, bindings: new Map([["m", m], ["n", n], ["k", k]]) }, 2);
     checkProduct({ m: M, n: 77, k: 41, constantB: true, bindings: new Map([["m", m]]), outputType: "bfloat16" }, 2);
   }
+});
+
+/** Sizes around tiles and grids, in rows, columns and words of the reduction. */
+const TILE_SIZES = [[1, 1, 1], [16, 16, 32], [17, 17, 33], [32, 32, 64], [33, 40, 62], [64, 70, 31], [47, 300, 130], [100, 33, 1100]] as const;
+
+test("bfloat16 products on tiles: rows, columns and reductions that do not fill them", { skip: skipTiles }, () => {
+  for (const [m, n, k] of TILE_SIZES) {
+    for (const constantB of [true, false]) checkProduct({ m, n, k, constantB, outputType: k % 2 ? "float32" : "bfloat16" }, 0, AMX);
+    checkProduct({ m: symbol("m"), n, k, constantB: true, bindings: new Map([["m", m]]), copies: true }, 0, AMX);
+    checkProduct({ m: symbol("m"), n: symbol("n"), k, constantB: false, bindings: new Map([["m", m], ["n", n]]) }, 0, AMX);
+  }
+  for (const transposed of ["a", "b"] as const) for (const constantB of [true, false]) checkProduct({ m: 40, n: 50, k: 70, constantB, transposed }, 0, AMX);
+  for (const [m, n, k] of [[0, 40, 8], [40, 40, 0]] as const) checkProduct({ m, n, k, constantB: true }, 0, AMX);
 });
 
 interface Image {

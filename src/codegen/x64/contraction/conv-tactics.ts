@@ -10,6 +10,7 @@ import { type ConvShape, convShape, mergeGroups } from "./conv-shape.ts";
 import { depthwiseTactics } from "./depthwise.ts";
 import { bytesOf } from "./products.ts";
 import { conflictFactor, stepCycles } from "./matmul-tactics.ts";
+import { MOST_AHEAD_BYTES } from "./weights-ahead.ts";
 import { winogradTactics } from "./winograd-tactics.ts";
 
 /** Most pixels of a register tile, and vectors. */
@@ -21,6 +22,8 @@ const IMAGE_BLOCK_BYTES = 256 * 1024;
 const WEIGHT_BLOCK_BYTES = 384 * 1024;
 const WANTED_BLOCKS = 8;
 const BLOCK_WORK = 200_000;
+/** What a line of weights that was not fetched ahead costs. */
+const LATE_LINE_CYCLES = 4;
 /** Columns of a block when the width is bound at run time. */
 const DYNAMIC_COLUMNS = 56;
 
@@ -54,9 +57,17 @@ function* candidates(shape: ConvShape, operands: ConvOperands, isa: Isa, optimum
   for (const [pixels, vectors] of tiles) {
     for (const copy of readsInPlace(shape, operands.product) ? [false, true] : [true]) {
       const patch = patchOf(shape, pixels);
-      yield { patch, vectors, copy, unroll: 4, ...blocks(shape, operands.words, patch, vectors * lanes, copy, optimum) };
+      const block = blocks(shape, operands.words, patch, vectors * lanes, copy, optimum);
+      yield { patch, vectors, copy, unroll: 4, ...block };
+      if (shape.kernel[0] === 1 || groupBytes(shape, operands.words, vectors * lanes) <= MOST_AHEAD_BYTES) continue;
+      for (const times of [1, 2]) yield { patch, vectors, copy, byRow: true, unroll: 4, ...block, blockGroups: block.blockGroups * times };
     }
   }
+}
+
+/** Weights of a column group: where they are more than can be fetched ahead, passes over rows of taps are offered. */
+function groupBytes(shape: ConvShape, inputs: number, columns: number): number {
+  return 4 * columns * shape.kernel[0] * shape.kernel[1] * inputs;
 }
 
 /** A row of pixels, or several whole rows where the image is narrow. */
@@ -104,7 +115,10 @@ function estimate(shape: ConvShape, { words: inputs, product }: ConvOperands, p:
   const wholeGroups = Math.floor(outputs / (p.vectors * lanes));
   const rest = outputs - wholeGroups * p.vectors * lanes;
   const restVectors = lanes === 16 ? Math.ceil(rest / 8) / 2 : Math.ceil(rest / lanes);
+  const fetchedAhead = p.byRow || groupBytes(shape, inputs, p.vectors * lanes) <= MOST_AHEAD_BYTES;
+  const weights = fetchedAhead ? 0 : (LATE_LINE_CYCLES * groups * groupBytes(shape, inputs, p.vectors * lanes)) / 64;
+  const passes = p.byRow ? groups * (shape.kernel[0] - 1) * height * width * p.vectors * 2 : 0;
   const allGroups = wholeGroups * perPatch(p.vectors) + (rest > 0 ? perPatch(restVectors) : 0);
   const copies = p.copy ? Math.ceil(groups / p.blockGroups) * height * width * shape.stride[0] * shape.stride[1] * inputs * (shape.channelsFirst ? 2 : 2 / lanes) : 0;
-  return evaluate(shape.batch, optimum) * shape.groups * (across * down * allGroups + copies);
+  return evaluate(shape.batch, optimum) * shape.groups * (across * down * allGroups + copies + weights + passes);
 }

@@ -23,6 +23,8 @@ interface Options {
   readonly bindings?: Bindings;
   /** Only tactics by minimal filtering. */
   readonly isFast?: boolean;
+  /** Only tactics that take a pass for each row of taps. */
+  readonly isByRow?: boolean;
 }
 
 function convolution(o: Options): { kernel: ConvKernel; extra: Buffer[] } {
@@ -102,7 +104,7 @@ function check(isa: Isa, options: Options, limit = 3): void {
   for (const buffer of [kernel.input, kernel.weights, ...extra]) contents.set(buffer, randomFloats(spanOf(buffer, bindings), random));
   const bytes = new Uint8Array(contents.get(kernel.weights)!.buffer);
   const all = convTactics(kernel, isa, (buffer) => (buffer === kernel.weights ? bytes : undefined), bindings, { fastConvolution: true });
-  const tactics = all.filter(({ name }) => name.startsWith("winograd") === (options.isFast ?? false));
+  const tactics = all.filter(({ name }) => name.startsWith("winograd") === (options.isFast ?? false) && (!options.isByRow || name.endsWith("by row")));
   const expected = reference(kernel, contents, bindings);
   const chosen = tactics.filter((_, i) => i < 2 || i % Math.ceil(tactics.length / limit) === 0);
   if (chosen.length === 0) throw new Error("no tactic");
@@ -133,6 +135,15 @@ for (const isa of [AVX512, AVX2]) {
     check(isa, { size: [12, 11], outSize: [12, 11], kernel: [3, 3], pads: [2, 2], dilations: [2, 2], channels: 6, outChannels: 16 });
     check(isa, { size: [8, 8], outSize: [6, 6], kernel: [3, 3], channels: 4, outChannels: 18 });
     check(isa, { size: [4, 5], outSize: [4, 5], kernel: [3, 3], pads: [1, 1], channels: 512, outChannels: 8 });
+  });
+
+  test(`${isa.name}: weights too large to be fetched ahead, in a pass for each row of taps`, () => {
+    const deep = { channels: 512, outChannels: 20, isByRow: true };
+    check(isa, { ...deep, size: [3, 4], outSize: [3, 4], kernel: [3, 3], pads: [1, 1], epilogue: true });
+    check(isa, { ...deep, size: [5, 5], outSize: [2, 2], kernel: [3, 3], strides: [2, 2], dilations: [1, 1] });
+    check(isa, { ...deep, size: [5, 4], outSize: [3, 2], kernel: [2, 2], dilations: [2, 2], channels: 1100, epilogue: true });
+    const [H, W] = [symbol("h"), symbol("w")];
+    check(isa, { ...deep, batch: 1, size: [H, W], outSize: [H, W], kernel: [3, 3], pads: [1, 1], bindings: new Map([["h", 2], ["w", 7]]), epilogue: true });
   });
 
   test(`${isa.name}: uneven pads, kernels wider than the image`, () => {

@@ -30,11 +30,13 @@ export interface ConvParameters {
   readonly block: readonly [number, number];
   readonly blockGroups: number;
   readonly copy: boolean;
+  /** The reduction takes a pass over the block's patches for each row of taps, so that a pass's weights stay near; sums wait in scratch. */
+  readonly byRow?: boolean;
   readonly unroll: number;
 }
 
 export function convTacticName(p: ConvParameters, lanes: number, product: Product["name"]): string {
-  return `conv ${product === "float" ? "" : `${product} `}${p.patch.join("x")}x${p.vectors * lanes} block ${p.block.join("x")}x${p.blockGroups}${p.copy ? " copy" : ""}`;
+  return `conv ${product === "float" ? "" : `${product} `}${p.patch.join("x")}x${p.vectors * lanes} block ${p.block.join("x")}x${p.blockGroups}${p.copy ? " copy" : ""}${p.byRow ? " by row" : ""}`;
 }
 
 export function compileConv(kernel: ConvKernel, isa: Isa, constants: ConstantLookup, p: ConvParameters): CompiledKernel {
@@ -78,8 +80,9 @@ interface ColumnGroup {
   readonly columns?: number;
 }
 
-/** One register tile: where it is and how large. */
+/** One register tile: where it is, how large, and where its sums lie when they are not in registers. */
 interface Patch {
+  readonly sums: Local;
   readonly y: Local;
   readonly x: Local;
   readonly rows: Local;
@@ -101,6 +104,8 @@ class ConvGenerator {
   readonly #pixelPitch: number;
   readonly #rowPitch: number;
   readonly #imageBytes: number;
+  /** Bytes of a patch's sums. */
+  readonly #sumBytes: number;
 
   constructor(kernel: ConvKernel, shape: ConvShape, operands: ConvOperands, isa: Isa, p: ConvParameters) {
     this.#kernel = kernel;
@@ -117,6 +122,7 @@ class ConvGenerator {
     this.#pixelPitch = p.copy ? copiedPixelPitch(operands.words) : size * (shape.inputStrides[2] as number);
     const [rows, columns] = [0, 1].map((d) => (p.patch[d]! * p.block[d]! - 1) * shape.stride[d]! + (shape.kernel[d]! - 1) * shape.dilation[d]! + 1);
     this.#rowPitch = p.copy ? columns! * this.#pixelPitch : size * (shape.inputStrides[1] as number);
+    this.#sumBytes = p.patch[0] * p.patch[1] * this.#groupColumns * 4;
     this.#imageBytes = p.copy ? Math.ceil((rows! * this.#rowPitch + this.#w.vectorBytes) / 64) * 64 : 0;
   }
 
@@ -140,7 +146,7 @@ class ConvGenerator {
     return {
       name: kernel.name, code, params: w.table.list, packed: w.packed,
       tiles: product(radices),
-      scratchBytes: this.#imageBytes + this.#p.patch[0] * this.#p.patch[1] * this.#groupColumns * 4,
+      scratchBytes: this.#imageBytes + this.#sumBytes * (this.#p.byRow ? this.#p.block[0] * this.#p.block[1] : 1),
       flops: mul(2 * taps, outputs),
       bytes: add(mul(bytesOf(kernel.input.dtype), product(kernel.input.dims)), mul(bytesOf(kernel.output.dtype), outputs), bytesOf(kernel.weights.dtype) * taps * shape.outChannels),
       tactic: convTacticName(this.#p, w.lanes, this.#operands.product.name),
@@ -218,35 +224,61 @@ class ConvGenerator {
   #patches(block: Block, output: OutputWriter, group: ColumnGroup): void {
     const w = this.#w;
     const b = w.local(w.address(w.get(block.weights), w.mul(w.get(group.column), this.#depth() * 4)));
+    const panels = panelCount(group.vectors * w.lanes);
+    const panelBytes = this.#depth() * PANEL_ROW_BYTES;
+    const passes = this.#p.byRow ? this.#shape.kernel[0] : 1;
+    const passBytes = panelBytes / passes;
+    const ahead = new WeightsAhead(w, panels, panelBytes, passBytes, this.#p.block[0] * this.#p.block[1]);
+    if (passes === 1) {
+      this.#pass(block, output, group, b, ahead);
+      return;
+    }
+    w.count(0, passes, 1, (pass) => {
+      w.when("lt", w.get(pass), passes - 1, () => ahead.begin(passBytes), () => ahead.begin(panels * panelBytes - (passes - 1) * passBytes));
+      this.#pass(block, output, group, b, ahead, pass);
+      w.f.emit("add", b.slot, passBytes);
+    });
+  }
+
+  /** All patches of a block, over the whole reduction or over one row of taps. */
+  #pass(block: Block, output: OutputWriter, group: ColumnGroup, b: Local, ahead: WeightsAhead, pass?: Local): void {
+    const w = this.#w;
     const rows = w.local();
     const columns = w.local();
+    const sums = w.local(w.address(w.scratch, this.#imageBytes));
     const heights = rowHeights(this.#shape.outHeight, this.#p.patch[0]);
     const widths = rowHeights(this.#shape.outWidth, this.#p.patch[1]);
-    const panelBytes = this.#depth() * PANEL_ROW_BYTES;
-    const ahead = new WeightsAhead(w, panelCount(group.vectors * w.lanes), panelBytes, panelBytes, this.#p.block[0] * this.#p.block[1]);
     w.count(w.get(block.y.begin), w.get(block.y.end), w.size(this.#patch[0]), (y) => {
       w.set(rows, w.min(w.sub(w.get(block.y.end), w.get(y)), w.size(this.#patch[0])));
       w.count(w.get(block.x.begin), w.get(block.x.end), w.size(this.#patch[1]), (x) => {
         w.set(columns, w.min(w.sub(w.get(block.x.end), w.get(x)), w.size(this.#patch[1])));
-        const patch = { y, x, rows, columns };
+        const patch = { y, x, rows, columns, sums };
         const next = w.f.label("nextPatch");
         w.choose(rows, heights, (height) => w.choose(columns, widths, (width) => {
-          const tile = this.#multiply(block, group, b, patch, height, width, ahead);
+          if (this.#isUsual(height, width)) this.#onlyLast(pass, () => this.#fetch(block, output, group, patch, height, width));
+          const tile = this.#multiply(block, group, b, patch, height, width, ahead, pass);
           ahead.next();
+          const keep = (): void => tile.store(w.get(sums), this.#groupColumns * 4);
           if (!this.#writesAtOnce(output, height, width)) {
-            tile.store(w.address(w.scratch, this.#imageBytes), this.#groupColumns * 4);
+            keep();
             return;
           }
-          this.#writeTile(tile, block, output, group, patch, width);
+          this.#onlyLast(pass, () => this.#writeTile(tile, block, output, group, patch, width), keep);
           w.f.jump("always", next);
         }));
-        this.#finish(block, output, group, patch);
+        this.#onlyLast(pass, () => this.#finish(block, output, group, patch));
         w.f.bind(next);
+        if (pass) w.f.emit("add", sums.slot, this.#sumBytes);
       });
     });
   }
 
-  #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number, ahead: WeightsAhead): RegisterTile {
+  #onlyLast(pass: Local | undefined, then: () => void, otherwise?: () => void): void {
+    if (pass) this.#w.when("eq", this.#w.get(pass), this.#shape.kernel[0] - 1, then, otherwise);
+    else then();
+  }
+
+  #multiply(block: Block, group: ColumnGroup, b: Local, patch: Patch, height: number, width: number, ahead: WeightsAhead, pass: Local | undefined): RegisterTile {
     const w = this.#w;
     const { stride, kernel, dilation } = this.#shape;
     const tile = new RegisterTile(w, height * width, group.vectors, (group.columns ?? this.#groupColumns) - (group.vectors - 1) * w.lanes, this.#operands.product);
@@ -254,14 +286,16 @@ class ConvGenerator {
     const offsets = Array.from({ length: height * width }, (_, i) => Math.floor(i / width) * rowBytes + (i % width) * pixelBytes);
     const inY = w.mul(w.sub(w.get(patch.y), w.get(block.y.begin)), rowBytes);
     const inX = w.mul(w.sub(w.get(patch.x), w.get(block.x.begin)), pixelBytes);
-    const a = w.local(w.address(w.get(block.input), inY, inX));
-    const weights = w.get(b);
+    const a = w.local(w.address(w.get(block.input), inY, inX, ...(pass ? [w.mul(w.get(pass), dilation[0] * this.#rowPitch)] : [])));
     const { words, product } = this.#operands;
-    startSums(w, tile, this.#operands.start, product, w.add(w.get(group.column), w.mul(w.value(block.group), panelCount(this.#outputs) * PANEL_COLUMNS)));
+    const start = (): void => startSums(w, tile, this.#operands.start, product, w.add(w.get(group.column), w.mul(w.value(block.group), panelCount(this.#outputs) * PANEL_COLUMNS)));
+    if (pass) w.when("eq", w.get(pass), 0, start, () => tile.load(w.get(patch.sums), this.#groupColumns * 4));
+    else start();
+    const weights = w.get(b);
     const together = this.#pixelPitch === 4 * words && dilation[1] === 1;
     const taps = together ? 1 : kernel[1];
     const steps = together ? kernel[1] * words : words;
-    this.#repeat(kernel[0], dilation[0] * this.#rowPitch, a, (row) => {
+    this.#repeat(pass ? 1 : kernel[0], dilation[0] * this.#rowPitch, a, (row) => {
       this.#repeat(taps, dilation[1] * this.#pixelPitch, row, (tap) => {
         tile.multiply(w.get(tap), { offsets }, weights, ahead.beside(this.#layout(group), tile.rows), steps, this.#p.unroll);
       });
@@ -271,9 +305,24 @@ class ConvGenerator {
 
   /** Whether patches of this size go to the output from their registers: where the code stays small. */
   #writesAtOnce(output: OutputWriter, height: number, width: number): boolean {
+    return output.isLight && this.#isUsual(height, width);
+  }
+
+  /** Whether code for patches of this size may be large: there are few such sizes, and most patches have them. */
+  #isUsual(height: number, width: number): boolean {
     const { outHeight, outWidth } = this.#shape;
     const isUsual = (size: number, d: 0 | 1, extent: Dim): boolean => typeof extent === "number" || size > this.#p.patch[d] / 2;
-    return output.isLight && isUsual(height, 0, outHeight) && isUsual(width, 1, outWidth);
+    return isUsual(height, 0, outHeight) && isUsual(width, 1, outWidth);
+  }
+
+  /** Fetches what the epilogue of a patch will read. */
+  #fetch(block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, height: number, width: number): void {
+    const w = this.#w;
+    for (let row = 0; row < height; row++) {
+      const y = this.#shape.spatialDims === 2 ? [w.add(w.get(patch.y), row)] : [];
+      const column = w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs));
+      output.fetch([w.value(block.batch), ...y, w.get(patch.x)], width, column, group.vectors);
+    }
   }
 
   #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, width: number): void {
@@ -321,7 +370,7 @@ class ConvGenerator {
     const w = this.#w;
     const shape = this.#shape;
     const [, rowStride, pixelStride, channelStride] = shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride));
-    const from = w.local(w.address(w.scratch, this.#imageBytes));
+    const from = w.local(w.get(patch.sums));
     output.begin();
     w.count(0, w.get(patch.rows), 1, (i) => {
       w.count(0, w.get(patch.columns), 1, (j) => {

@@ -2,7 +2,7 @@
 import type { Buffer, ConstantLookup, MatmulKernel, PackedData } from "../../../ir/index.ts";
 import type { Isa } from "../function.ts";
 import { packPanels } from "./panels.ts";
-import { type Product, productOf } from "./products.ts";
+import { type Product, productOf, tileProductOf } from "./products.ts";
 import { fitsBytes, packColumnSums, packWords, type WordMatrix, type WordSource } from "./word-panels.ts";
 import { constantZeros, scalarZero } from "./zero-points.ts";
 
@@ -23,10 +23,25 @@ export interface SumStart {
 
 /** Undefined when there is no product of these types on this instruction set. */
 export function matmulOperands(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup): MatmulOperands | undefined {
-  const { a, b } = kernel;
   const source = constantSource(kernel, constants);
-  const product = productOf(a.buffer.dtype, b.buffer.dtype, isa, source !== undefined && fitsBytes(source));
-  if (!product) return undefined;
+  const product = productOfOperands(kernel, isa, source);
+  return product && operandsOf(kernel, constants, source, product);
+}
+
+/** The same for tiles, with the same packed constant. */
+export function tileOperands(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup): MatmulOperands | undefined {
+  const source = constantSource(kernel, constants);
+  const product = productOfOperands(kernel, isa, source);
+  const tiles = product && tileProductOf(product, isa);
+  return tiles && operandsOf(kernel, constants, source, tiles);
+}
+
+function productOfOperands({ a, b }: MatmulKernel, isa: Isa, source: WordSource | undefined): Product | undefined {
+  return productOf(a.buffer.dtype, b.buffer.dtype, isa, source !== undefined && fitsBytes(source));
+}
+
+function operandsOf(kernel: MatmulKernel, constants: ConstantLookup, source: WordSource | undefined, product: Product): MatmulOperands {
+  const { a, b } = kernel;
   const zeroA = scalarZero(a.zero, constants);
   const zeroB = scalarZero(b.zero, constants);
   const key = `${b.buffer.name}:${kernel.k}x${kernel.n}@${b.offset ?? 0}+${b.rowStride},${b.columnStride}`;

@@ -10,6 +10,7 @@
 import { type Bindings, type ConstantLookup, evaluate, type MatmulKernel, type Tactic } from "../../../ir/index.ts";
 import type { Isa } from "../function.ts";
 import { compileMatmul, matmulTacticName, type MatmulParameters } from "./matmul.ts";
+import { tileMatmulTactics } from "./matmul-tile-tactics.ts";
 import { bytesOf, type Product } from "./products.ts";
 import { type MatmulOperands, matmulOperands } from "./matmul-operands.ts";
 
@@ -46,7 +47,7 @@ export function matmulTactics(kernel: MatmulKernel, isa: Isa, constants: Constan
     const name = matmulTacticName(p, lanes, operands.product.name);
     known.set(name, { name, estimate: estimate(kernel, p, sizes, lanes), compile: () => compileMatmul(kernel, isa, constants, p) });
   }
-  return [...known.values()].sort((a, b) => a.estimate - b.estimate);
+  return [...known.values(), ...tileMatmulTactics(kernel, isa, constants, optimum)].sort((a, b) => a.estimate - b.estimate);
 }
 
 function* candidates(kernel: MatmulKernel, isa: Isa, operands: MatmulOperands, sizes: Sizes): Generator<MatmulParameters> {

@@ -282,6 +282,7 @@ class MatmulGenerator {
     w.set(target, this.#target(block, row, group));
     const next = w.f.label("nextRows");
     w.choose(rows, heights, (height) => {
+      if (this.#isUsual(height)) this.#afterLast(pass, () => output.fetch([...block.outer.map((outer) => w.value(outer)), w.get(row)], height, w.get(group.column), group.vectors));
       const tile = this.#multiply(block, pass, group, b, row, target, height, ahead);
       ahead?.next();
       if (!this.#writesAtOnce(output, height)) {
@@ -369,7 +370,12 @@ class MatmulGenerator {
 
   /** Whether tiles of this height go to the output from their registers: when sums are whole at once, and the code stays small. */
   #writesAtOnce(output: OutputWriter, height: number): boolean {
-    return this.#depth === undefined && output.isLight && (typeof this.#kernel.m === "number" || height > this.#p.rows / 2);
+    return this.#depth === undefined && output.isLight && this.#isUsual(height);
+  }
+
+  /** Whether code for tiles of this height may be large: there are few such heights, and most tiles have them. */
+  #isUsual(height: number): boolean {
+    return typeof this.#kernel.m === "number" || height > this.#p.rows / 2;
   }
 
   #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: Group, row: Local): void {
@@ -426,7 +432,7 @@ export function rowHeights(m: Dim, most: number): number[] {
   return m % height > 0 ? [height, m % height] : [height];
 }
 
-function matmulBytes(kernel: MatmulKernel): Dim {
+export function matmulBytes(kernel: MatmulKernel): Dim {
   const { batch, m, n, k, a, b, output } = kernel;
   const repeated = (strides: readonly Dim[]): Dim => product(batch.filter((_, i) => strides[i] !== 0));
   const [aBytes, bBytes, outBytes] = [a.buffer, b.buffer, output].map((buffer) => bytesOf(buffer.dtype)) as [number, number, number];

@@ -74,6 +74,11 @@ export class OutputWriter {
     return this.#isUniform ? this.#epilogue?.row(outer) : undefined;
   }
 
+  /** Fetches what the epilogue will read for `rows` rows, neighbours along the last of the outer axes: before their sums are made. */
+  fetch(outer: readonly Size[], rows: number, column: Size, vectors: number): void {
+    this.#epilogue?.fetch(outer, rows, column, vectors);
+  }
+
   row(segment: RowSegment, shared?: EpilogueRow): void {
     const w = this.#w;
     const row = shared ?? this.#epilogue?.row(segment.outer);

@@ -3,8 +3,13 @@
  */
 import type { CompiledKernel } from "../../../ir/index.ts";
 import { FunctionBuilder, type Isa } from "../function.ts";
-import { multiplyWords, type Product, productOf } from "./products.ts";
+import { multiplyWords, type Product, productOf, tileProductOf } from "./products.ts";
+import { configureTiles, GRID_COLUMNS, GRID_ROWS, releaseTiles, TILE_WORDS, tileFeatures, TileGrid } from "./tiles.ts";
 import { Vectors } from "./vectors.ts";
+import { KernelWriter } from "./writer.ts";
+
+/** What is multiplied, and whether on AMX tiles. */
+export type PeakName = Product["name"] | "bfloat tiles" | "bytes tiles";
 
 /** Enough chains to cover latency times throughput on any processor. */
 const CHAINS = 12;
@@ -12,9 +17,10 @@ const STEPS = 4096;
 const UNROLL = 4;
 
 /** Eight tiles of equal work, `flops` in all; undefined where the instruction set has no such product. */
-export function compilePeak(isa: Isa, name: Product["name"]): CompiledKernel | undefined {
-  const product = productNamed(name, isa);
+export function compilePeak(isa: Isa, name: PeakName): CompiledKernel | undefined {
+  const product = productNamed(name === "bfloat tiles" ? "bfloat" : name === "bytes tiles" ? "bytes" : name, isa);
   if (!product) return undefined;
+  if (name === "bfloat tiles" || name === "bytes tiles") return compileTilePeak(name, isa, tileProductOf(product, isa));
   const f = new FunctionBuilder(isa, `${name} peak`, 4);
   const vectors = new Vectors(f);
   const sums = Array.from({ length: CHAINS }, () => vectors.zero());
@@ -28,6 +34,25 @@ export function compilePeak(isa: Isa, name: Product["name"]): CompiledKernel | u
   return {
     name: `${name} peak`, code, params: [], packed: [], tiles: 8, scratchBytes: 0,
     flops: 8 * STEPS * UNROLL * CHAINS * (isa.vectorBytes / 4) * 2 * product.perWord, bytes: 0, tactic: `${name} ${isa.name}`,
+  };
+}
+
+/** The four products of a grid, over and over, with operands that stay in tiles. */
+function compileTilePeak(name: PeakName, isa: Isa, product: Product | undefined): CompiledKernel | undefined {
+  if (!product) return undefined;
+  const w = new KernelWriter(isa, `${name} peak`);
+  const grid = new TileGrid(w, product, 2, 2);
+  configureTiles(w, GRID_ROWS, TILE_WORDS);
+  grid.clearOperands();
+  grid.zero();
+  w.f.loop(w.tileBegin, w.tileEnd, 1, () => {
+    w.f.loop(0, STEPS, 1, () => { for (let u = 0; u < UNROLL; u++) grid.multiplyHeld(); });
+  });
+  releaseTiles(w);
+  const { code } = w.f.finish();
+  return {
+    name: `${name} peak`, code, params: [], packed: [], tiles: 8, scratchBytes: 0,
+    flops: 8 * STEPS * UNROLL * GRID_ROWS * GRID_COLUMNS * TILE_WORDS * product.perWord * 2, bytes: 0, tactic: `${name} ${isa.name}`, features: tileFeatures(product),
   };
 }
 

@@ -45,6 +45,11 @@ export function productOf(a: DType, b: DType, isa: Isa, fitsBytes: boolean): Pro
   return { name: "pairs", perWord: 2, accumulator: "i32", a, flips: false, embeds: isa.vnni };
 }
 
+/** The same on tiles, which multiply signed bytes as they are; undefined where there are none for it. */
+export function tileProductOf(product: Product, isa: Isa): Product | undefined {
+  return isa.amx && (product.name === "bfloat" || product.name === "bytes") ? { ...product, flips: false } : undefined;
+}
+
 export function bytesOf(dtype: DType): number {
   return DTYPE_BITS[dtype] / 8;
 }

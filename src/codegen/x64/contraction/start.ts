@@ -13,13 +13,31 @@ export function startSums(w: KernelWriter, tile: RegisterTile, start: SumStart |
     tile.zero();
     return;
   }
-  const place = w.address(w.packedPointer(start.columns), w.mul(column, 4));
-  const factor = start.zero && negated(w, zeroRegister(w, start.zero), product.flips ? 128 : 0);
-  tile.start(Array.from({ length: tile.vectors }, (_, v) => {
+  tile.start(startVectors(w, start, product, placeOf(w, start, column), tile.vectors));
+}
+
+/** Address of what the sums of these columns begin at: where it is packed, or in the frame once it is multiplied. */
+export function startValues(w: KernelWriter, start: SumStart, product: Product, column: Size, vectors: number): VReg {
+  const place = placeOf(w, start, column);
+  if (!start.zero) return place;
+  const slot = w.f.stackSlot(vectors * w.vectorBytes);
+  startVectors(w, start, product, place, vectors).forEach((sums, v) => w.vectors.store({ ...slot, disp: v * w.vectorBytes }, sums));
+  const address = w.f.gp("start");
+  w.f.emit("lea", address, slot);
+  return address;
+}
+
+function placeOf(w: KernelWriter, start: SumStart, column: Size): VReg {
+  return w.address(w.packedPointer(start.columns), w.mul(column, 4));
+}
+
+function startVectors(w: KernelWriter, { zero }: SumStart, product: Product, place: VReg, vectors: number): VReg[] {
+  const factor = zero && negated(w, zeroRegister(w, zero), product.flips ? 128 : 0);
+  return Array.from({ length: vectors }, (_, v) => {
     const sums = w.vectors.load(mem(place, { disp: v * w.vectorBytes }));
     if (factor) w.f.emit("vpmulld", sums, sums, factor);
     return sums;
-  }));
+  });
 }
 
 function negated(w: KernelWriter, zero: VReg, shift: number): VReg {

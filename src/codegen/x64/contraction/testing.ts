@@ -10,6 +10,8 @@ import { BoundKernel, spanOf } from "../../../tune/index.ts";
 import type { Isa } from "../function.ts";
 
 export const AVX512: Isa = { name: "avx512", vectorBytes: 64, vnni: true, bf16: true, amx: false };
+/** With tiles, which few processors have. */
+export const AMX: Isa = { ...AVX512, amx: true };
 export const AVX2: Isa = { name: "avx2", vectorBytes: 32, vnni: false, bf16: false, amx: false };
 
 /** Random numbers from a seed. */

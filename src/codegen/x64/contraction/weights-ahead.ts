@@ -5,18 +5,20 @@
  * a line that is there. Fetching past the end of the weights is harmless: it never faults.
  */
 import type { ColumnLayout } from "./microkernel.ts";
-import type { KernelWriter, Local } from "./writer.ts";
+import type { KernelWriter, Local, Size } from "./writer.ts";
 
 /** Rows from which a register tile multiplies longer than its weights take to come: lower ones wait for memory anyway. */
 const LEAST_ROWS = 4;
 /** A group's weights stay in the second-level cache beside the next one's: larger ones would drive each other out. */
-const MOST_BYTES = 256 * 1024;
+export const MOST_AHEAD_BYTES = 256 * 1024;
 
 export class WeightsAhead {
   readonly #w: KernelWriter;
   readonly #distance: Local;
+  /** Where the lines to fetch end; what begins later ends later. */
+  readonly #end: Local;
   readonly #first: number;
-  readonly #end: number;
+  readonly #bytes: number;
   readonly #step: number;
   readonly #offsets: readonly number[];
   readonly #fits: boolean;
@@ -31,17 +33,19 @@ export class WeightsAhead {
   constructor(w: KernelWriter, panels: number, panelBytes: number, usedBytes: number, tiles: number, groupBytes = panels * panelBytes) {
     const perTile = Math.ceil(panels / Math.max(1, tiles));
     this.#w = w;
-    this.#fits = panels * usedBytes <= MOST_BYTES;
+    this.#fits = panels * usedBytes <= MOST_AHEAD_BYTES;
     this.#first = groupBytes;
-    this.#end = groupBytes + panels * panelBytes;
+    this.#bytes = panels * panelBytes;
     this.#step = perTile * panelBytes;
     this.#offsets = Array.from({ length: perTile }, (_, panel) => panel * panelBytes);
     this.#distance = w.local(groupBytes);
+    this.#end = w.local(groupBytes + this.#bytes);
   }
 
-  /** Before a group's first register tile. */
-  begin(): void {
-    this.#w.set(this.#distance, this.#first);
+  /** Before a group's first register tile. @param first bytes to what comes after the group, when that is not always the same */
+  begin(first: Size = this.#first): void {
+    this.#w.set(this.#distance, first);
+    this.#w.set(this.#end, this.#w.add(first, this.#bytes));
   }
 
   /** The columns of the register tile that comes now, with what it fetches. */
@@ -55,7 +59,7 @@ export class WeightsAhead {
     const w = this.#w;
     w.when("ne", w.get(this.#distance), 0, () => {
       w.f.emit("add", this.#distance.slot, this.#step);
-      w.when("ge", w.get(this.#distance), this.#end, () => w.set(this.#distance, 0));
+      w.when("ge", w.get(this.#distance), w.get(this.#end), () => w.set(this.#distance, 0));
     });
   }
 }

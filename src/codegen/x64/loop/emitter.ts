@@ -18,6 +18,8 @@ import { elementBytes } from "./storage.ts";
 
 export type { Scope } from "./scope.ts";
 
+const CACHE_LINE_BYTES = 64;
+
 type LoadExpr = Extract<Expr, { kind: "load" }>;
 type SelectExpr = Extract<Expr, { kind: "select" }>;
 
@@ -331,6 +333,26 @@ export class ExprEmitter {
     const { place, stride } = this.lanePosition(buffer, expr.index[0]!, scope, vector);
     if (stride === 1) return this.lanes.load(buffer.dtype, place, mask);
     return this.lanes.gather(buffer.dtype, place, stride as VReg, mask);
+  }
+
+  /**
+   * Fetches into the caches what loads will read for `count` indices of an axis, from its index on, and `vectors` vectors from
+   * the scope's lanes on. Loads that are the same for all those indices are left out, as are those whose place the data decide.
+   */
+  fetch(expr: Expr, scope: Scope, axis: Axis, count: number, vectors: number): void {
+    if (expr.kind !== "load") {
+      for (const child of childrenOf(expr)) this.fetch(child, scope, axis, count, vectors);
+      return;
+    }
+    const { vector } = scope;
+    const { uniform, laneStride, varying } = this.take(expr.index[0]!, vector!.axis);
+    const step = uniform.terms.find(({ atom }) => atom.kind === "axis" && atom.axis === axis)?.coefficient;
+    if (typeof step !== "number" || laneStride !== 1 || varying.terms.length > 0 || !uniform.terms.every(({ atom }) => atom.kind === "axis")) return;
+    const { place } = this.lanePosition(expr.buffer, expr.index[0]!, scope, vector!);
+    const size = elementBytes(expr.buffer.dtype);
+    for (let i = 0; i < count; i++) {
+      for (let bytes = 0; bytes < vectors * this.lanes.count * size; bytes += CACHE_LINE_BYTES) this.f.emit("prefetcht0", { ...place, disp: (place.disp ?? 0) + i * step * size + bytes });
+    }
   }
 
   store(buffer: Buffer, position: Expr, expr: Expr, scope: Scope): void {

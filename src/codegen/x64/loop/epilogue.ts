@@ -78,6 +78,18 @@ export class EpilogueEmitter {
     this.emitter.hoist(this.epilogue.value, this.root);
   }
 
+  /**
+   * Fetches what `rows` rows, neighbours along the last of the outer axes, will read at `vectors` vectors from `column` on.
+   * Made before the sums are, so that they hide the way from memory. It may come before `begin`.
+   */
+  fetch(outer: readonly (VReg | number)[], rows: number, column: VReg | number, vectors: number): void {
+    const { axes, value } = this.epilogue;
+    let scope = this.emitter.rootScope();
+    outer.forEach((index, i) => { scope = this.emitter.axisScope(scope, axes[i]!, index); });
+    const lanes = this.emitter.vectorScope(scope, { axis: axes[axes.length - 1]!, index: column, offset: 0 });
+    this.emitter.fetch(value, lanes, axes[outer.length - 1]!, rows, vectors);
+  }
+
   /** Emits what the row decides. */
   row(outer: readonly (VReg | number)[]): EpilogueRow {
     let scope = this.root;

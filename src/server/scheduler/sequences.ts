@@ -1,0 +1,123 @@
+/**
+ * Sequences before the batcher: requests of one sequence run one after another, and only so many sequences at a time; others
+ * wait in the order in which they began. A sequence that ends, or brings nothing for long, leaves its place.
+ *
+ * Pure logic over a clock, as the batcher. Whatever batches form from what is let through, each holds at most one request
+ * of a sequence. Source: Triton's "Stateful Models".
+ */
+import type { Clock } from "./clock.ts";
+
+export interface SequenceOptions<T> {
+  /** Sequences that run at a time. */
+  readonly places: number;
+  /** How long a sequence may bring nothing before its place is given to another. */
+  readonly idleNs: number;
+  readonly clock: Clock;
+  /** Called when it is an item's turn; `done` when it has been answered. @param context the sequence's own */
+  run(item: T, context: SequenceContext, done: () => void): void;
+}
+
+/** What a sequence keeps between its requests. */
+export interface SequenceContext {
+  state: unknown;
+}
+
+interface Sequence<T> extends SequenceContext {
+  readonly key: string;
+  readonly waiting: T[];
+  placed: boolean;
+  running: boolean;
+  /** Its last request is here. */
+  ended: boolean;
+  stopTimer: (() => void) | undefined;
+}
+
+export class Sequences<T> {
+  readonly #options: SequenceOptions<T>;
+  readonly #known = new Map<string, Sequence<T>>();
+  readonly #backlog: Sequence<T>[] = [];
+  #placed = 0;
+  #items = 0;
+  #closing: (() => void) | undefined;
+
+  constructor(options: SequenceOptions<T>) {
+    this.#options = options;
+  }
+
+  /** Items that have not been answered. */
+  get size(): number {
+    return this.#items;
+  }
+
+  /** Whether the sequence has begun and its last item has not come. */
+  isOpen(key: string): boolean {
+    return this.#known.get(key)?.ended === false;
+  }
+
+  /** @param ends whether it is the sequence's last item; the next one of that key begins another */
+  submit(key: string, item: T, ends: boolean): void {
+    let sequence = this.#known.get(key);
+    if (!sequence || sequence.ended) {
+      sequence = { key, waiting: [], placed: false, running: false, ended: false, stopTimer: undefined, state: undefined };
+      this.#known.set(key, sequence);
+      this.#backlog.push(sequence);
+    }
+    sequence.stopTimer?.();
+    sequence.stopTimer = undefined;
+    sequence.waiting.push(item);
+    sequence.ended = ends;
+    this.#items++;
+    if (sequence.placed) this.#advance(sequence);
+    else this.#fill();
+  }
+
+  /** Resolves when all that was submitted has been answered; no sequence waits for more after that. */
+  async close(): Promise<void> {
+    for (const sequence of this.#known.values()) if (sequence.placed && !sequence.running && sequence.waiting.length === 0) this.#leave(sequence);
+    if (this.#items > 0) await new Promise<void>((resolve) => { this.#closing = resolve; });
+  }
+
+  #fill(): void {
+    while (this.#placed < this.#options.places && this.#backlog.length > 0) {
+      const sequence = this.#backlog.shift()!;
+      sequence.placed = true;
+      this.#placed++;
+      this.#advance(sequence);
+    }
+  }
+
+  #advance(sequence: Sequence<T>): void {
+    if (sequence.running) return;
+    const item = sequence.waiting.shift();
+    if (item === undefined) {
+      this.#rest(sequence);
+      return;
+    }
+    sequence.running = true;
+    this.#options.run(item, sequence, () => {
+      sequence.running = false;
+      this.#items--;
+      this.#advance(sequence);
+      if (this.#items === 0) this.#closing?.();
+    });
+  }
+
+  /** Nothing of it waits. */
+  #rest(sequence: Sequence<T>): void {
+    if (sequence.ended || this.#closing) {
+      this.#leave(sequence);
+      return;
+    }
+    const { clock, idleNs } = this.#options;
+    sequence.stopTimer = clock.at(clock.nowNs() + idleNs, () => this.#leave(sequence));
+  }
+
+  #leave(sequence: Sequence<T>): void {
+    sequence.stopTimer?.();
+    sequence.stopTimer = undefined;
+    sequence.placed = false;
+    this.#placed--;
+    if (this.#known.get(sequence.key) === sequence) this.#known.delete(sequence.key);
+    this.#fill();
+  }
+}
