@@ -34,9 +34,15 @@ async function engineFor(name, bytes) {
   return { model, engine: await Engine.load(output, { threads: 1 }) };
 }
 
+/**
+ * Until the engine of JavaScript has collected results for the first time, each result lies on pages that nobody has touched,
+ * and on a virtual machine a new page costs microseconds. It begins at 64 MB of results: 4096 of 16 KB.
+ */
+const WARM_RUNS = 6000;
+
 /** Microseconds per run: the median of blocks of runs. */
 async function perRun(run, { blocks = 30, runs = 300 } = {}) {
-  for (let i = 0; i < runs; i++) await run();
+  for (let i = 0; i < WARM_RUNS; i++) await run();
   const times = [];
   for (let block = 0; block < blocks; block++) {
     const before = process.hrtime.bigint();
@@ -54,7 +60,9 @@ const PARTS = {
     const feeds = { a: new Tensor("float32", floats(4096, 1), [64, 64]), b: new Tensor("float32", floats(4096, 2), [64, 64]) };
     const sync = await perRun(() => context.runSync(feeds));
     const run = await perRun(() => context.run(feeds));
-    console.log(`64x64 matmul: runSync ${sync.median.toFixed(2)} us (least ${sync.least.toFixed(2)}), run ${run.median.toFixed(2)} us; the bound is 10 us`);
+    const outputs = { c: engine.allocate("c", [64, 64]) };
+    const given = await perRun(() => context.runSync(feeds, outputs));
+    console.log(`64x64 matmul: runSync ${sync.median.toFixed(2)} us (least ${sync.least.toFixed(2)}), into memory of the caller's ${given.median.toFixed(2)} us, run ${run.median.toFixed(2)} us; the bound is 10 us`);
     engine.dispose();
     return sync.median < 10;
   },

@@ -11,6 +11,9 @@ import { CHANNEL, CHANNEL_TABLE, MAX_CHANNELS, SCRATCH_HEADER_BYTES } from "./la
 import { mapScratch, type Pool, unmapScratch } from "./pool.ts";
 import { Words } from "./words.ts";
 
+/** How long to look for the end of a run that said it was near. */
+const WATCH_MS = 1;
+
 /** A run that was submitted. */
 export interface PendingRun {
   readonly runAddress: number;
@@ -26,6 +29,8 @@ export class Channel {
   readonly #pending = new Map<number, PendingRun>();
   #pipe: WakePipe | undefined;
   #scratchBytes = -1;
+  /** Until when each turn of the event loop looks for finished runs; 0 when none does. */
+  #watchUntil = 0;
 
   constructor(pool: Pool) {
     this.#pool = pool;
@@ -60,7 +65,7 @@ export class Channel {
   }
 
   #openPipe(): WakePipe {
-    const pipe = createWakePipe(() => this.#drain());
+    const pipe = createWakePipe(() => this.#wake());
     this.#words.set(CHANNEL.fd, pipe.writeFd);
     return pipe;
   }
@@ -68,6 +73,26 @@ export class Channel {
   #forget(run: PendingRun): void {
     this.#pending.delete(run.runAddress);
     if (this.#pending.size === 0) this.#pipe?.unref();
+  }
+
+  /** The pipe has been written to: a run has ended, or will soon. */
+  #wake(): void {
+    this.#drain();
+    if (this.#words.get32(CHANNEL.endsSoon) === 0) return;
+    this.#words.set32(CHANNEL.endsSoon, 0);
+    const isWatching = this.#watchUntil !== 0;
+    this.#watchUntil = performance.now() + WATCH_MS;
+    if (!isWatching) this.#watch();
+  }
+
+  /** Looks for finished runs at every turn of the event loop, while a processor is left over for that. */
+  #watch(): void {
+    if (this.#words.get(CHANNEL.finished) !== 0) {
+      this.#watchUntil = 0;
+      this.#drain();
+    } else if (this.#pending.size > 0 && this.#pool.hasRoom && performance.now() < this.#watchUntil) {
+      setImmediate(() => this.#watch());
+    } else this.#watchUntil = 0;
   }
 
   #drain(): void {

@@ -56,6 +56,8 @@ export const RUN = {
   share: 84,
   /** Address of an array of spans per step, zeroed, or 0: see SPAN. */
   spans: 88,
+  /** Address of the step before which a participant that runs alone says that the end is near, or 0. */
+  notice: 96,
   /** A step at or before the one being run: where a late participant begins. */
   current: 128,
   /** uint32: 0 running, 1 finished, 2 its caller sleeps. */
@@ -81,11 +83,12 @@ export const POOL = {
   sleepers: 132,
   /** uint32: threads walking a program now. */
   active: 192,
-  /** uint32 each: threads that may compute at once, polls before sleeping (idle; in a step; in a step when oversubscribed). */
+  /** uint32 each: threads that may compute at once, polls before sleeping (idle; in a step; in a step when oversubscribed; idle while a processor is left over). */
   budget: 256,
   idleSpins: 260,
   stepSpins: 264,
   crowdedSpins: 268,
+  roomySpins: 272,
   /** Address of the walker's code; not zero once the pool is ready. */
   code: 320,
   /** uint32: the id of the thread that changes the pool, 0 when none. */
@@ -135,6 +138,8 @@ export const CHANNEL = {
   owner: 32,
   /** Scratch area of that thread, for runs it takes part in. */
   scratch: 40,
+  /** uint32: a run has said that it ends soon; the thread clears it. */
+  endsSoon: 48,
 } as const;
 export const MAX_CHANNELS = 1024;
 

@@ -23,8 +23,12 @@ export interface PoolOptions {
 
 type Walker = Readonly<Record<WalkerEntry, NativeFunction>>;
 
-/** Polls before sleeping: a few tens of microseconds when idle or waiting for a step, almost none when crowded. */
-const SPINS = { idle: 2000, step: 4000, crowded: 50 } as const;
+/**
+ * Polls before sleeping: a few tens of microseconds when idle or waiting for a step, almost none when crowded. With a
+ * processor to spare, an idle thread polls for longer than a caller takes from one result to the next run: a thread that
+ * sleeps takes about 100 us to come back on a virtual machine.
+ */
+const SPINS = { idle: 2000, step: 4000, crowded: 50, roomy: 12_000 } as const;
 /** How long a new thread may take to its first instruction. */
 const THREAD_START_MS = 100;
 const NANOSECONDS_PER_SECOND = 1e9;
@@ -66,6 +70,11 @@ export class Pool {
   /** Threads started so far. */
   get threads(): number {
     return this.words.get32(POOL.threads);
+  }
+
+  /** Whether a processor is left over beside the threads that are awake. */
+  get hasRoom(): boolean {
+    return this.threads - this.words.get32(POOL.sleepers) < this.budget;
   }
 
   /** Starts threads until there are `count`, at most the budget. @throws SinterError when not even one can be had */
@@ -146,6 +155,7 @@ export class Pool {
     words.set32(POOL.idleSpins, SPINS.idle);
     words.set32(POOL.stepSpins, SPINS.step);
     words.set32(POOL.crowdedSpins, SPINS.crowded);
+    words.set32(POOL.roomySpins, SPINS.roomy);
     this.#setMask(POOL.allowed, allowedCpus());
     words.set(POOL.startTicks, Number(this.walker.ticks()));
     words.set(POOL.startNs, nowNs());

@@ -85,6 +85,17 @@ test("a program runs thousands of times", async () => {
   counting.dispose();
 });
 
+test("a run that gives notice of its end ends like any other, wherever the notice falls", async () => {
+  const counting = new Counting([{ tiles: 9, grain: 2 }, { tiles: 0, grain: 1 }, { tiles: 1, grain: 4 }, { tiles: 17, grain: 1 }]);
+  for (let run = 0; run < 500; run++) {
+    for (const options of [{ threads: 1, notice: run % 5 }, { threads: 1, first: 1, end: 3, notice: run % 5 }, { threads: 3, notice: run % 5 }]) {
+      await counting.program.run(options);
+      counting.check(options);
+    }
+  }
+  counting.dispose();
+});
+
 test("steps run in order, each after the one before", async () => {
   const value = NativeMemory.allocate(8);
   const seen = new BigInt64Array(value.view().buffer);

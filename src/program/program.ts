@@ -56,6 +56,11 @@ export interface StepSpan {
 }
 
 export interface AsyncRunOptions extends RunOptions {
+  /**
+   * The step whose begin tells the event loop that the run ends soon. Waking a sleeping thread can take longer than what
+   * is left of the run then; awake, it looks for the end at every turn. Runs of several threads send none.
+   */
+  readonly notice?: number | undefined;
   /** Gives the run up if no thread has begun it. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -147,7 +152,7 @@ export class Program implements PendingRun {
     const { walker, address } = this.#pool;
     if (participants === 1) {
       const counter = options.profile ? this.runAddress + this.#counters + first * COUNTER.bytes : 0;
-      walker.walkAlone(this.runAddress + RUN.bytes + first * STEP.bytes, end - first, scratch, counter, 0);
+      walker.walkAlone(this.runAddress + RUN.bytes + first * STEP.bytes, end - first, scratch, counter, 0, 0);
       return;
     }
     this.#prepare(first, end, participants - 1, 1, RUN_FLAG.synchronous | (options.profile ? RUN_FLAG.profile : 0));
@@ -163,6 +168,7 @@ export class Program implements PendingRun {
     const participants = this.#participants(options.threads, 0);
     const kind = participants === 1 ? RUN_FLAG.single : 0;
     this.#prepare(first, end, participants, 0, kind | (options.profile ? RUN_FLAG.profile : 0));
+    this.#words.set(RUN.notice, options.notice === undefined ? 0 : this.runAddress + RUN.bytes + options.notice * STEP.bytes);
     const ended = new Promise<void>((resolve, reject) => {
       this.#outcome = { resolve, reject };
     });

@@ -3,8 +3,8 @@
  * waiting for each step's end.
  */
 import { at, type Label, type Register, type StubAssembler } from "../native/index.ts";
-import { COUNTER, MOST_SPANS, POOL, RUN, RUN_FLAG, SPAN, STEP } from "./layout.ts";
-import { EVERYONE, emitFutexWait, emitFutexWake } from "./walker-syscalls.ts";
+import { CHANNEL, COUNTER, MOST_SPANS, POOL, RUN, RUN_FLAG, SPAN, STEP } from "./layout.ts";
+import { EVERYONE, emitFutexWait, emitFutexWake, emitWriteByte } from "./walker-syscalls.ts";
 
 /** Kept over calls by the System V ABI. With the return address and 8 more bytes the stack is aligned to 16. */
 const SAVED: readonly Register[] = ["rbx", "rbp", "r12", "r13", "r14", "r15"];
@@ -16,7 +16,7 @@ function emitMark(a: StubAssembler, base: Register, offset: number): void {
   a.store(at(base, offset + 4), "rdx", 32);
 }
 
-/** walkAlone(step, count, scratch, counter or 0, index) */
+/** walkAlone(step, count, scratch, counter or 0, index, run whose notice is sent or 0) */
 export function emitWalkAlone(a: StubAssembler): Label {
   const entry = a.entry("walkAlone");
   const loop = a.label();
@@ -29,9 +29,11 @@ export function emitWalkAlone(a: StubAssembler): Label {
   a.move("r12", "rdx");
   a.move("r13", "rcx");
   a.move("r14", "r8");
+  a.move("r15", "r9");
   a.bind(loop);
   a.test("rbp", "rbp");
   a.jumpIf("equal", done);
+  emitNotice(a);
   emitMarkWhenProfiling(a, COUNTER.begin);
   a.load("rdx", at("rbx", STEP.tiles));
   a.test("rdx", "rdx");
@@ -56,6 +58,21 @@ export function emitWalkAlone(a: StubAssembler): Label {
   a.pop(...SAVED);
   a.ret();
   return entry;
+}
+
+/** Before the step in rbx: wakes the event loop of the run in r15 when that is where its notice is due. */
+function emitNotice(a: StubAssembler): void {
+  const later = a.label();
+  a.test("r15", "r15");
+  a.jumpIf("equal", later);
+  a.arithmetic("cmp", "rbx", at("r15", RUN.notice));
+  a.jumpIf("notEqual", later);
+  a.load("rsi", at("r15", RUN.channel));
+  a.storeConstant(at("rsi", CHANNEL.endsSoon), 1, 32);
+  a.load("rdi", at("rsi", CHANNEL.fd));
+  a.arithmetic("add", "rsi", CHANNEL.fd);
+  emitWriteByte(a);
+  a.bind(later);
 }
 
 function emitMarkWhenProfiling(a: StubAssembler, offset: number): void {
@@ -232,6 +249,7 @@ function emitSerialSteps(a: StubAssembler, walkAlone: Label, labels: WalkLabels)
   a.move("rcx", "r13");
   a.bind(unprofiled);
   a.load("r8", at("rsp", SLOT.index));
+  a.zero("r9");
   a.call(walkAlone);
   a.atomicAdd(at("r13", COUNTER.done), 1);
 }

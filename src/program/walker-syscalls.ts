@@ -14,6 +14,13 @@ export function emitFutexWait(a: StubAssembler): void {
   a.syscall();
 }
 
+/** Writes the byte at rsi to the descriptor in rdi; clobbers rdx. */
+export function emitWriteByte(a: StubAssembler): void {
+  a.constant("rdx", 1);
+  a.constant("rax", SYSCALL.write);
+  a.syscall();
+}
+
 /** Wakes up to edx threads that sleep on the word at rdi; clobbers rsi. */
 export function emitFutexWake(a: StubAssembler): void {
   a.constant("rsi", FUTEX.wakePrivate);

@@ -4,7 +4,7 @@
  */
 import { at, type Label, type StubAssembler } from "../native/index.ts";
 import { AFFINITY_BYTES, CHANNEL, POOL, RUN, RUN_FLAG, SCRATCH_HEADER_BYTES, THREAD } from "./layout.ts";
-import { emitFutexWait, emitFutexWake, SYSCALL } from "./walker-syscalls.ts";
+import { emitFutexWait, emitFutexWake, emitWriteByte, SYSCALL } from "./walker-syscalls.ts";
 
 /** The routines these call. */
 export interface Internals {
@@ -77,7 +77,7 @@ export function emitThreadMain(a: StubAssembler, internals: Internals): void {
   a.store(at("rbx", THREAD.id), "rax", 32);
   emitSetPriority(a);
   a.bind(idle);
-  a.load("rcx", at("r12", POOL.idleSpins), 32);
+  emitIdleSpins(a);
   a.bind(poll);
   a.load("rax", at("r12", POOL.queueNext));
   a.arithmetic("cmp", "rax", "r12");
@@ -105,6 +105,20 @@ export function emitThreadMain(a: StubAssembler, internals: Internals): void {
   a.jumpIf("equal", idle);
   emitComplete(a, idle);
   a.jump(idle);
+}
+
+/** How often an idle thread polls before it sleeps, to ecx: long only while a processor is left over. */
+function emitIdleSpins(a: StubAssembler): void {
+  const decided = a.label();
+  a.load("rcx", at("r12", POOL.idleSpins), 32);
+  a.load("rax", at("r12", POOL.threads), 32);
+  a.load("rdx", at("r12", POOL.sleepers), 32);
+  a.arithmetic("sub", "rax", "rdx", 32);
+  a.load("rdx", at("r12", POOL.budget), 32);
+  a.arithmetic("cmp", "rax", "rdx", 32);
+  a.jumpIf("aboveOrEqual", decided);
+  a.load("rcx", at("r12", POOL.roomySpins), 32);
+  a.bind(decided);
 }
 
 /** Gives this thread the pool's nice value; 0 is what it was born with. */
@@ -217,6 +231,7 @@ function emitTakePart(a: StubAssembler, { walkAlone, walkShared }: Internals): v
   a.arithmetic("add", "rdi", at("rbp", RUN.steps));
   a.move("rdx", "r9");
   a.zero("r8");
+  a.move("r9", "rbp");
   a.call(walkAlone);
   a.jump(done);
   a.bind(shared);
@@ -255,9 +270,7 @@ function emitComplete(a: StubAssembler, done: Label): void {
   a.jumpIf("notEqual", written);
   a.load("rdi", at("r13", CHANNEL.fd));
   a.lea("rsi", at("r13", CHANNEL.fd));
-  a.constant("rdx", 1);
-  a.constant("rax", SYSCALL.write);
-  a.syscall();
+  emitWriteByte(a);
   a.bind(written);
   a.atomicAdd(at("r13", CHANNEL.inFlight), -1);
 }

@@ -18,8 +18,8 @@ import { emitRunSync, emitThreadMain } from "./walker-threads.ts";
 
 /** Entry points with their prototypes; all addresses and counts are 64-bit integers. */
 export const WALKER_ENTRIES = {
-  /** Runs `count` steps on the calling thread alone. */
-  walkAlone: "void f(int64_t step, int64_t count, int64_t scratch, int64_t counterOrNull, int64_t index)",
+  /** Runs `count` steps on the calling thread alone; with a run, sends its notice. */
+  walkAlone: "void f(int64_t step, int64_t count, int64_t scratch, int64_t counterOrNull, int64_t index, int64_t runOrNull)",
   /** Queues a run and takes part in it; returns when it has ended. */
   runSync: "void f(int64_t pool, int64_t run, int64_t scratch)",
   /** Queues a run; its channel hears of the end. */

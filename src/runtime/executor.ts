@@ -9,7 +9,7 @@ import { assert, Tensor, UserError } from "../base/index.ts";
 import type { DimIndex, ManifestLabel, ManifestSize, ManifestValue } from "../engine/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
 import type { LoadedEngine, Segment } from "./loaded-engine.ts";
-import { INLINE_NS, NativeSegments } from "./native-segments.ts";
+import { INLINE_NS, NativeSegments, noticeStep } from "./native-segments.ts";
 import { nativeAddress } from "./native-tensors.ts";
 import type { BoundSegment, Run, Shape } from "./run.ts";
 import { RunMemory, viewOf } from "./run-memory.ts";
@@ -51,7 +51,7 @@ export class Executor implements Execution {
       const bound = this.segments.bound(index, segment, run);
       if (bound.inline) bound.program.runSync({ threads: 1 });
       else if (bound.untimed > 0) await this.runTimed(bound, threads);
-      else await bound.program.run({ threads });
+      else await bound.program.run({ threads, notice: bound.notice });
     }
     return this.results(run);
   }
@@ -59,7 +59,9 @@ export class Executor implements Execution {
   private async runTimed(bound: BoundSegment, threads: number): Promise<void> {
     await bound.program.run({ threads, profile: true });
     bound.untimed--;
-    if (threads * bound.program.profile().reduce((sum, ns) => sum + ns, 0) < INLINE_NS) bound.inline = true;
+    const elapsed = bound.program.profile();
+    if (threads * elapsed.reduce((sum, ns) => sum + ns, 0) < INLINE_NS) bound.inline = true;
+    bound.notice = noticeStep(elapsed);
   }
 
   /** The same on the calling thread, with the pool's help when there is more than one thread. */

@@ -15,6 +15,8 @@ export type NativeSegment = Extract<Segment, { kind: "native" }>;
 export const INLINE_NS = 50_000;
 /** Runs to time before a segment counts as long; the first ones find cold caches. */
 const TIMED_RUNS = 4;
+/** How long before its end a run gives notice: what waking the event loop takes where processors sleep deeply, as on virtual machines. */
+const NOTICE_NS = 250_000;
 /** What one core does at least, for that prediction: operations and bytes per nanosecond, and nanoseconds per kernel. */
 const PREDICTION = { opsPerNs: 40, bytesPerNs: 10, perKernelNs: 150 };
 
@@ -48,7 +50,7 @@ export class NativeSegments {
       if (isUnknown(kernel, run.shape.values)) open.push(step);
       else this.fillParams(program, step, kernel, run, patches);
     }
-    return { program, patches, open, openPatches: [], inline: predictedNs(segment.kernels, run.values) < INLINE_NS, untimed: open.length > 0 ? 0 : TIMED_RUNS };
+    return { program, patches, open, openPatches: [], inline: predictedNs(segment.kernels, run.values) < INLINE_NS, untimed: open.length > 0 ? 0 : TIMED_RUNS, notice: undefined };
   }
 
   private patch(program: Program, patches: readonly Patch[], run: Run): void {
@@ -86,6 +88,13 @@ function predictedNs(kernels: readonly ManifestKernel[], values: Float64Array): 
   let ns = 0;
   for (const kernel of kernels) ns += PREDICTION.perKernelNs + Math.max(values[kernel.flops]! / PREDICTION.opsPerNs, values[kernel.bytes]! / PREDICTION.bytesPerNs);
   return ns;
+}
+
+/** The last step after whose begin there is at least `NOTICE_NS` to go; the first when the whole run is shorter. */
+export function noticeStep(elapsedNs: Float64Array): number {
+  let [step, left] = [elapsedNs.length, 0];
+  while (step > 0 && left < NOTICE_NS) left += elapsedNs[--step]!;
+  return step;
 }
 
 /** Whether some size of the kernel is not among those known. */

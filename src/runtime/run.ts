@@ -36,6 +36,8 @@ export interface BoundSegment {
   inline: boolean;
   /** Runs on other threads that are still to be timed. */
   untimed: number;
+  /** The step that begins shortly before the end, once runs were timed. */
+  notice: number | undefined;
 }
 
 /** A slot that holds an address which changes from run to run. */
