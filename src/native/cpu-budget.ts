@@ -10,13 +10,15 @@ import { dirname, join } from "node:path";
 import { libc } from "./koffi.ts";
 import { NativeMemory } from "./memory.ts";
 
+const schedGetaffinity = libc("int sched_getaffinity(int pid, size_t size, int64_t mask)");
+
 /** Room for 8192 processors, the most Linux on x86-64 can have. */
 const AFFINITY_BYTES = 1024;
 
 /** Numbers of the processors that this process may use. */
 export function allowedCpus(): readonly number[] {
   using mask = NativeMemory.allocate(AFFINITY_BYTES);
-  const filled = Number(libc("int sched_getaffinity(int pid, size_t size, int64_t mask)")(process.pid, AFFINITY_BYTES, mask.address));
+  const filled = Number(schedGetaffinity(process.pid, AFFINITY_BYTES, mask.address));
   if (filled !== 0) return [0];
   const cpus: number[] = [];
   mask.view().forEach((byte, index) => {

@@ -9,6 +9,8 @@ import { libc, nativeFunction } from "./koffi.ts";
 import { allocateExecutable, NativeMemory } from "./memory.ts";
 import { at, StubAssembler } from "./stub-assembler.ts";
 
+const syscall = libc("int64_t syscall(int64_t number, int64_t a, int64_t b, int64_t c)");
+
 type Output = "eax" | "ebx" | "ecx" | "edx";
 /** Register state the system must save: bits of XCR0. */
 const STATE = { none: 0, avx: 0b110, avx512: 0b1110_0110, amx: 0x6_0000 } as const;
@@ -193,7 +195,7 @@ let detected: Cpu | undefined;
  */
 function mayUseTiles(): boolean {
   const [archPrctl, requestPermission, tileData] = [158, 0x1023, 18];
-  return Number(libc("int64_t syscall(int64_t number, int64_t a, int64_t b, int64_t c)")(archPrctl, requestPermission, tileData, 0)) === 0;
+  return Number(syscall(archPrctl, requestPermission, tileData, 0)) === 0;
 }
 
 /**

@@ -25,6 +25,7 @@ export function koffi(): Koffi {
   loaded = createRequire(import.meta.url)("koffi") as Koffi;
   // The first load sets up this thread's call stack; calling a raw address in a worker before it ends the process.
   library = loaded.load(null);
+  for (const [definition, slot] of libcFunctions) slot.bound = bind(definition);
   return loaded;
 }
 
@@ -48,17 +49,24 @@ export function nativeFunction(address: bigint | number, definition: string): Na
   return koffi().decode(BigInt(address), prototype) as NativeFunction;
 }
 
-const libcFunctions = new Map<string, NativeFunction>();
+/** The C library's functions that modules have asked for, by prototype; bound as soon as the library is loaded. */
+const libcFunctions = new Map<string, { bound: NativeFunction | undefined }>();
 
-/** A function of the C library by its prototype, bound once per thread. */
+function bind(definition: string): NativeFunction {
+  return library!.func(definition) as unknown as NativeFunction;
+}
+
+/**
+ * A function of the C library by its prototype. Ask at a module's top: all are bound together when the FFI library is
+ * loaded, since binding makes JavaScript objects, and where a worker is being terminated koffi ends the process instead.
+ */
 export function libc(definition: string): NativeFunction {
-  let bound = libcFunctions.get(definition);
-  if (bound === undefined) {
-    koffi();
-    bound = library!.func(definition) as unknown as NativeFunction;
-    libcFunctions.set(definition, bound);
-  }
-  return bound;
+  const slot = libcFunctions.get(definition) ?? { bound: library && bind(definition) };
+  libcFunctions.set(definition, slot);
+  return (...args) => {
+    if (slot.bound === undefined) koffi();
+    return slot.bound!(...args);
+  };
 }
 
 /** The C library's name for the last error of this thread, e.g. `"ENOMEM"`. */

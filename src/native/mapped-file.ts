@@ -11,6 +11,10 @@ import { assert, SinterError, UserError } from "../base/index.ts";
 import { errnoName, libc, viewMemory } from "./koffi.ts";
 import { MAP, MAX_VIEW_BYTES, mmap, munmap, PROT } from "./memory.ts";
 
+const close = libc("int close(int fd)");
+const memfdCreate = libc("int memfd_create(const char *name, unsigned int flags)");
+const ftruncate = libc("int ftruncate(int fd, int64_t length)");
+
 export class MappedFile {
   readonly path: string;
   readonly size: number;
@@ -70,15 +74,15 @@ function openFile(path: string): number {
 
 /** Closes a descriptor that was not opened through `node:fs`, which would complain in workers. */
 export function closeDescriptor(fd: number): void {
-  libc("int close(int fd)")(fd);
+  close(fd);
 }
 
 /** A nameless file in memory of `sizeBytes`; the caller closes it with `closeDescriptor`. The name shows in `/proc`. */
 export function createMemoryFile(name: string, sizeBytes: number): number {
   const closeOnExec = 1;
-  const fd = Number(libc("int memfd_create(const char *name, unsigned int flags)")(name, closeOnExec));
+  const fd = Number(memfdCreate(name, closeOnExec));
   if (fd < 0) throw new SinterError("limit-exceeded", `Memory file ${name}: refused by the system (${errnoName()}).`);
-  if (Number(libc("int ftruncate(int fd, int64_t length)")(fd, sizeBytes)) !== 0) {
+  if (Number(ftruncate(fd, sizeBytes)) !== 0) {
     const reason = errnoName();
     closeDescriptor(fd);
     throw new SinterError("limit-exceeded", `Memory file ${name}: could not grow to ${sizeBytes} bytes (${reason}).`);

@@ -16,10 +16,10 @@ export const PROT = { none: 0, read: 1, write: 2, execute: 4 } as const;
 export const MAP = { shared: 1, private: 2, fixed: 0x10, anonymous: 0x20, noreserve: 0x4000, fixedNoReplace: 0x10_0000 } as const;
 export const MADVISE = { dontNeed: 4, hugePages: 14 } as const;
 
-const MMAP = "int64_t mmap(int64_t address, int64_t length, int prot, int flags, int fd, int64_t offset)";
-const MUNMAP = "int munmap(int64_t address, int64_t length)";
-const MPROTECT = "int mprotect(int64_t address, int64_t length, int prot)";
-const MADVISE_CALL = "int madvise(int64_t address, int64_t length, int advice)";
+const sysMmap = libc("int64_t mmap(int64_t address, int64_t length, int prot, int flags, int fd, int64_t offset)");
+const sysMunmap = libc("int munmap(int64_t address, int64_t length)");
+const sysMprotect = libc("int mprotect(int64_t address, int64_t length, int prot)");
+const sysMadvise = libc("int madvise(int64_t address, int64_t length, int advice)");
 
 export function roundUpToPage(bytes: number): number {
   return Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
@@ -27,20 +27,20 @@ export function roundUpToPage(bytes: number): number {
 
 /** @returns the address, or -1 with errno set */
 export function mmap(address: number, sizeBytes: number, prot: number, flags: number, fd = -1, offset = 0): number {
-  return Number(libc(MMAP)(address, sizeBytes, prot, flags, fd, offset));
+  return Number(sysMmap(address, sizeBytes, prot, flags, fd, offset));
 }
 
 export function munmap(address: number, sizeBytes: number): void {
-  assert(Number(libc(MUNMAP)(address, sizeBytes)) === 0, `munmap of ${sizeBytes} bytes failed: ${errnoName()}`);
+  assert(Number(sysMunmap(address, sizeBytes)) === 0, `munmap of ${sizeBytes} bytes failed: ${errnoName()}`);
 }
 
 export function mprotect(address: number, sizeBytes: number, prot: number): void {
-  assert(Number(libc(MPROTECT)(address, sizeBytes, prot)) === 0, `mprotect of ${sizeBytes} bytes failed: ${errnoName()}`);
+  assert(Number(sysMprotect(address, sizeBytes, prot)) === 0, `mprotect of ${sizeBytes} bytes failed: ${errnoName()}`);
 }
 
 /** Advice may be refused; that changes speed and nothing else. */
 export function madvise(address: number, sizeBytes: number, advice: number): boolean {
-  return Number(libc(MADVISE_CALL)(address, sizeBytes, advice)) === 0;
+  return Number(sysMadvise(address, sizeBytes, advice)) === 0;
 }
 
 /** Maps anonymous, zeroed, page-aligned memory. @throws SinterError when there is none */

@@ -5,6 +5,11 @@
  */
 import { libc, nativeFunction, type NativeFunction } from "./koffi.ts";
 
+const dlopen = libc("int64_t dlopen(const char *path, int flags)");
+const dlsym = libc("int64_t dlsym(int64_t library, const char *name)");
+const strlen = libc("size_t strlen(int64_t text)");
+const memcpy = libc("int64_t memcpy(void *to, int64_t from, size_t bytes)");
+
 const RTLD_NOW = 2;
 
 export class SharedLibrary {
@@ -21,7 +26,7 @@ export class SharedLibrary {
   /** The first of these names or paths that can be loaded. */
   static open(names: readonly string[]): SharedLibrary | undefined {
     for (const name of names) {
-      const handle = Number(libc("int64_t dlopen(const char *path, int flags)")(name, RTLD_NOW));
+      const handle = Number(dlopen(name, RTLD_NOW));
       if (handle !== 0) return new SharedLibrary(name, handle);
     }
     return undefined;
@@ -29,7 +34,7 @@ export class SharedLibrary {
 
   /** Address of a symbol; 0 when the library has none of that name. */
   address(symbol: string): number {
-    return Number(libc("int64_t dlsym(int64_t library, const char *name)")(this.#handle, symbol));
+    return Number(dlsym(this.#handle, symbol));
   }
 
   /** A function by its prototype, e.g. `int cuInit(unsigned int flags)`; undefined when the library has none of that name. */
@@ -46,8 +51,8 @@ export class SharedLibrary {
 
 /** A C string at an address. */
 export function textAt(address: number | bigint): string {
-  const size = Number(libc("size_t strlen(int64_t text)")(address));
+  const size = Number(strlen(address));
   const copy = Buffer.alloc(size);
-  libc("int64_t memcpy(void *to, int64_t from, size_t bytes)")(copy, address, size);
+  memcpy(copy, address, size);
   return copy.toString("utf8");
 }

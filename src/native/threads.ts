@@ -6,9 +6,18 @@ import { SinterError } from "../base/index.ts";
 import { libc } from "./koffi.ts";
 import { NativeMemory } from "./memory.ts";
 
+const pthreadCreate = libc("int pthread_create(int64_t thread, int64_t attributes, int64_t entry, int64_t argument)");
+const pthreadDetach = libc("int pthread_detach(uint64_t thread)");
+const gettid = libc("int gettid()");
+const tgkill = libc("int tgkill(int group, int thread, int signal)");
+const setpriority = libc("int setpriority(int which, unsigned int who, int nice)");
+const syscall = libc("int64_t syscall(int64_t number, int64_t a, int64_t b, int64_t c)");
+const setenv = libc("int setenv(const char *name, const char *value, int overwrite)");
+const getenv = libc("const char *getenv(const char *name)");
+
 const SIGSET_BYTES = 128;
 const SIG_SETMASK = 2;
-const PTHREAD_SIGMASK = "int pthread_sigmask(int how, int64_t set, int64_t old)";
+const pthreadSigmask = libc("int pthread_sigmask(int how, int64_t set, int64_t old)");
 
 /**
  * Starts a detached thread at `entry(argument)`. It takes no signals: handlers belong to the threads that run JavaScript.
@@ -20,24 +29,24 @@ export function startThread(entry: bigint | number, argument: bigint | number): 
   const previous = all + BigInt(SIGSET_BYTES);
   const thread = previous + BigInt(SIGSET_BYTES);
   scratch.view(0, SIGSET_BYTES).fill(0xff);
-  libc(PTHREAD_SIGMASK)(SIG_SETMASK, all, previous);
+  pthreadSigmask(SIG_SETMASK, all, previous);
   const status = Number(
-    libc("int pthread_create(int64_t thread, int64_t attributes, int64_t entry, int64_t argument)")(thread, 0, entry, argument),
+    pthreadCreate(thread, 0, entry, argument),
   );
-  libc(PTHREAD_SIGMASK)(SIG_SETMASK, previous, 0);
+  pthreadSigmask(SIG_SETMASK, previous, 0);
   if (status !== 0) throw new SinterError("limit-exceeded", `Thread: the system refused another one (error ${status}); raise the limit on processes.`);
   const handle = new BigUint64Array(scratch.view().buffer, 2 * SIGSET_BYTES, 1)[0]!;
-  libc("int pthread_detach(uint64_t thread)")(handle);
+  pthreadDetach(handle);
 }
 
 /** The calling thread's id. */
 export function threadId(): number {
-  return Number(libc("int gettid()")());
+  return Number(gettid());
 }
 
 /** Whether a thread of this process has this id. */
 export function threadExists(id: number): boolean {
-  return Number(libc("int tgkill(int group, int thread, int signal)")(process.pid, id, 0)) === 0;
+  return Number(tgkill(process.pid, id, 0)) === 0;
 }
 
 /**
@@ -46,23 +55,23 @@ export function threadExists(id: number): boolean {
  */
 export function setThreadPriority(id: number, nice: number): boolean {
   const whichProcess = 0;
-  return Number(libc("int setpriority(int which, unsigned int who, int nice)")(whichProcess, id, nice)) === 0;
+  return Number(setpriority(whichProcess, id, nice)) === 0;
 }
 
 /** Wakes up to `count` threads that wait on the 32-bit word at `address`. @returns how many woke */
 export function futexWake(address: bigint | number, count: number): number {
   const futex = 202;
   const wakePrivate = 129;
-  return Number(libc("int64_t syscall(int64_t number, int64_t a, int64_t b, int64_t c)")(futex, address, wakePrivate, count));
+  return Number(syscall(futex, address, wakePrivate, count));
 }
 
 /** Sets a variable in the process's own environment, which native libraries read and workers share. */
 export function setEnvironment(name: string, value: string): void {
-  libc("int setenv(const char *name, const char *value, int overwrite)")(name, value, 1);
+  setenv(name, value, 1);
 }
 
 /** Reads a variable of the process's own environment. */
 export function getEnvironment(name: string): string | undefined {
-  const value = libc("const char *getenv(const char *name)")(name) as unknown;
+  const value = getenv(name) as unknown;
   return typeof value === "string" ? value : undefined;
 }

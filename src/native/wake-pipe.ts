@@ -11,6 +11,8 @@ import { SinterError } from "../base/index.ts";
 import { errnoName, libc } from "./koffi.ts";
 import { NativeMemory } from "./memory.ts";
 
+const pipe2 = libc("int pipe2(int64_t ends, int flags)");
+
 const CLOSE_ON_EXEC = 0x8_0000;
 const NON_BLOCKING = 0x800;
 const BUFFER_BYTES = 64;
@@ -26,7 +28,7 @@ export interface WakePipe {
 /** Calls `onWake` on this thread's event loop after bytes were written. Does not keep the process alive at first. */
 export function createWakePipe(onWake: () => void): WakePipe {
   using ends = NativeMemory.allocate(8);
-  if (libc("int pipe2(int64_t ends, int flags)")(ends.address, CLOSE_ON_EXEC | NON_BLOCKING) !== 0) {
+  if (pipe2(ends.address, CLOSE_ON_EXEC | NON_BLOCKING) !== 0) {
     throw new SinterError("limit-exceeded", `Pipe: refused by the system (${errnoName()}); raise the limit on open files.`);
   }
   const [readFd, writeFd] = new Int32Array(ends.view().buffer);

@@ -17,6 +17,9 @@ import { SharedLibrary } from "../shared-library.ts";
 import type { Gpu, GpuDescription, GpuEvent, GpuGraph, GpuLaunch, GpuModule, GpuStream } from "./gpu.ts";
 import type { CudaCompiler } from "./nvrtc.ts";
 
+const memcpy = libc("int64_t memcpy(int64_t to, int64_t from, size_t bytes)");
+const memset = libc("int64_t memset(int64_t to, int value, size_t bytes)");
+
 const SHIM = `
 #include <cmath>
 #include <cstring>
@@ -176,15 +179,15 @@ export class EmulatedGpu implements Gpu {
   }
 
   upload(to: number, from: number | bigint, sizeBytes: number): void {
-    libc("int64_t memcpy(int64_t to, int64_t from, size_t bytes)")(to, from, sizeBytes);
+    memcpy(to, from, sizeBytes);
   }
 
   download(to: number | bigint, from: number, sizeBytes: number): void {
-    libc("int64_t memcpy(int64_t to, int64_t from, size_t bytes)")(to, from, sizeBytes);
+    memcpy(to, from, sizeBytes);
   }
 
   zero(address: number, sizeBytes: number): void {
-    libc("int64_t memset(int64_t to, int value, size_t bytes)")(address, 0, sizeBytes);
+    memset(address, 0, sizeBytes);
   }
 
   loadModule(image: Uint8Array): GpuModule {

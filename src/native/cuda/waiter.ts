@@ -13,6 +13,9 @@ import { startThread } from "../threads.ts";
 import { createWakePipe, type WakePipe } from "../wake-pipe.ts";
 import type { CudaDriver } from "./driver.ts";
 
+const pipe2 = libc("int pipe2(int64_t ends, int flags)");
+const write = libc("int64_t write(int fd, int64_t bytes, size_t count)");
+
 /** The block that a waiter's thread and JavaScript share; byte offsets. */
 const BLOCK = { requestFd: 0, wakeFd: 8, context: 16, setCurrent: 24, wait: 32, event: 40, status: 48, done: 56, message: 64, bytes: 128 } as const;
 const SYSCALL = { read: 0, write: 1 } as const;
@@ -70,7 +73,7 @@ export class Waiter {
   private constructor(driver: CudaDriver) {
     using ends = NativeMemory.allocate(8);
     const closeOnExec = 0x8_0000;
-    if (libc("int pipe2(int64_t ends, int flags)")(ends.address, closeOnExec) !== 0) throw new SinterError("limit-exceeded", `Pipe: refused by the system (${errnoName()}); raise the limit on open files.`);
+    if (pipe2(ends.address, closeOnExec) !== 0) throw new SinterError("limit-exceeded", `Pipe: refused by the system (${errnoName()}); raise the limit on open files.`);
     const [readFd, writeFd] = new Int32Array(ends.view().buffer);
     this.#requestFd = writeFd!;
     pipe ??= createWakePipe(wake);
@@ -98,7 +101,7 @@ export class Waiter {
     if (busy.size === 0) pipe!.ref();
     busy.add(this);
     const waiting = new Promise<number>((resolve) => { this.#settle = resolve; });
-    libc("int64_t write(int fd, int64_t bytes, size_t count)")(this.#requestFd, Number(this.#memory.address) + BLOCK.message, 1);
+    write(this.#requestFd, Number(this.#memory.address) + BLOCK.message, 1);
     return waiting;
   }
 

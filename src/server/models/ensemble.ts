@@ -96,6 +96,9 @@ export class Ensemble implements Served {
     // Its models are made faster one by one.
   }
 
+  /** Requests wait in the queues of the models it is made of, which are flushed themselves. */
+  flush(): void {}
+
   async close(): Promise<void> {
     if (this.#inFlight > 0) await new Promise<void>((resolve) => { this.#closing = resolve; });
   }

@@ -23,6 +23,8 @@ export interface Served {
   infer(request: InferenceRequest): Promise<InferenceResponse>;
   /** Makes itself faster in the background, where that is possible. */
   improve(): void;
+  /** From now on no request waits for others to share a batch with. */
+  flush(): void;
   /** Answers all that was accepted, then frees everything. */
   close(): Promise<void>;
 }
