@@ -37,6 +37,15 @@ function identity(): Uint8Array {
   return makeModel({ inputs: [{ name: "x", type: "float32", dims }], outputs: [{ name: "y", type: "float32", dims }], nodes: [{ op: "Identity", inputs: ["x"], outputs: ["y"] }] });
 }
 
+/** Takes more than a second for a row of a thousand, and next to nothing for a short one. */
+function slow(): Uint8Array {
+  const products = Array.from({ length: 400 }, (_, i) => ({ op: "MatMul", inputs: [`square${i}`, `square${i}`], outputs: [`square${i + 1}`] }));
+  return makeModel({
+    inputs: [{ name: "x", type: "float32", dims: ["n", "m"] }], outputs: [{ name: "y", type: "float32", dims: ["n", "m"] }],
+    nodes: [{ op: "Transpose", inputs: ["x"], outputs: ["column"] }, { op: "MatMul", inputs: ["column", "x"], outputs: ["square0"] }, ...products, { op: "MatMul", inputs: ["x", `square${products.length}`], outputs: ["y"] }],
+  });
+}
+
 interface Started {
   readonly child: ChildProcess;
   readonly lines: readonly string[];
@@ -72,8 +81,8 @@ function start(...args: string[]): Started {
   return { child, lines, ended, until };
 }
 
-async function infer(port: unknown, value: number): Promise<{ readonly status: number; readonly value: number | undefined }> {
-  const reply = await fetch(`http://127.0.0.1:${port}/v2/models/identity/infer`, { method: "POST", body: JSON.stringify({ inputs: [{ name: "x", datatype: "FP32", shape: [1, 2], data: [value, 0] }] }) });
+async function infer(port: unknown, value: number, width = 2): Promise<{ readonly status: number; readonly value: number | undefined }> {
+  const reply = await fetch(`http://127.0.0.1:${port}/v2/models/identity/infer`, { method: "POST", body: JSON.stringify({ inputs: [{ name: "x", datatype: "FP32", shape: [1, width], data: [value, ...new Array<number>(width - 1).fill(0)] }] }) });
   const body = (await reply.json()) as { outputs?: { data: number[] }[] };
   return { status: reply.status, value: body.outputs?.[0]?.data[0] };
 }
@@ -109,18 +118,18 @@ test("SIGTERM finishes all that was accepted, and no more is", async () => {
 });
 
 test("a second signal, and the end of the time given, end it at once", async () => {
-  const server = start("--model-repository", repository("stuck", 60_000_000));
+  const server = start("--model-repository", repository("stuck", 0, slow()));
   const { http } = await server.until(/^ready$/);
-  const lost = infer(http, 1).catch(() => "cut off");
+  const lost = infer(http, 1, 1000).catch(() => "cut off");
   await delay(300);
   server.child.kill("SIGTERM");
   await server.until(/^stopping/);
   server.child.kill("SIGTERM");
   assert.equal(await server.ended, 130);
   assert.equal(await lost, "cut off");
-  const hasty = start("--model-repository", repository("hasty", 60_000_000), "--exit-timeout-secs", "0.3");
+  const hasty = start("--model-repository", repository("hasty", 0, slow()), "--exit-timeout-secs", "0.3");
   const { http: port } = await hasty.until(/^ready$/);
-  const cut = infer(port, 1).catch(() => "cut off");
+  const cut = infer(port, 1, 1000).catch(() => "cut off");
   await delay(300);
   hasty.child.kill("SIGTERM");
   assert.equal(await hasty.ended, 1);

@@ -28,10 +28,10 @@ export function policyFor(config: ModelConfig): BatchingPolicy {
 
 /**
  * Whether batches may be divided over the model's threads: not where the configuration says how many instances there are or
- * how large batches are to be, and not where times of batches are learnt.
+ * how large batches are to be, not where times of batches are learnt, and not where instances are places of sequences.
  */
-export function spreads({ instance_group, dynamic_batching }: ModelConfig, policy: BatchingPolicy): boolean {
-  return policy.name === "queue-delay" && !instance_group?.length && !dynamic_batching?.preferred_batch_size?.length && !dynamic_batching?.preserve_ordering;
+export function spreads({ instance_group, dynamic_batching, sequence_batching }: ModelConfig, policy: BatchingPolicy): boolean {
+  return policy.name === "queue-delay" && !sequence_batching && !instance_group?.length && !dynamic_batching?.preferred_batch_size?.length && !dynamic_batching?.preserve_ordering;
 }
 
 export function queueFor(config: ModelConfig, bounds: QueueBounds): LaneOptions["queue"] {
