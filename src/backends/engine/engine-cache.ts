@@ -3,7 +3,7 @@
  * compiled here. Only files in this folder are mapped, so that nobody else can cut one short under a running server.
  * Files appear by rename and are never rewritten.
  */
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, readdirSync, statSync, unlinkSync } from "node:fs";
 import { open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -30,7 +30,7 @@ export class EngineCache {
 
   /** Copies a file in, unless its content is there. @returns where it is and its SHA-256 */
   async adopt(file: string): Promise<{ readonly path: string; readonly digest: string }> {
-    const temporary = join(this.folder, `.adopt.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`);
+    const temporary = this.#temporary();
     try {
       const digest = await copyAndHash(file, temporary);
       const path = join(this.folder, `${digest}.engine`);
@@ -54,9 +54,14 @@ export class EngineCache {
   }
 
   async remember(key: string, answer: CompileAnswer): Promise<void> {
-    const temporary = join(this.folder, `.${key}.${process.pid}.tmp`);
+    const temporary = this.#temporary();
     await writeFile(temporary, JSON.stringify(answer));
     await rename(temporary, join(this.folder, `${key}.answer`));
+  }
+
+  /** A name of its own for each writer: two models of the same content are kept under one key, by one process. */
+  #temporary(): string {
+    return join(this.folder, `.${process.pid}.${randomUUID()}.tmp`);
   }
 
   #removeStale(): void {
