@@ -79,7 +79,12 @@ class Check {
     this.require(step.kind === "kernel", `a step is a "${(step as { kind: unknown }).kind}"`);
     for (const dim of [step.flops, step.bytes]) this.dim(dim, "a size of a kernel");
     for (const code of [step, ...(step.larger ?? [])]) this.code(code);
-    for (const { from } of step.larger ?? []) this.require(from >= 0, "the work of a kernel is less than none");
+    let least = 0;
+    for (const { from, launch } of step.larger ?? []) {
+      this.require(Number.isFinite(from) && from >= least, "the work from which a kernel is used is no rising number");
+      this.require(launch !== undefined, "a kernel for larger shapes is not launched");
+      least = from;
+    }
     for (const value of step.completes) this.value(value);
   }
 

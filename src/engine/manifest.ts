@@ -6,7 +6,7 @@ import type { DType, Precision } from "../base/index.ts";
 import type { GraphJson, Launch, PixelTile, TensorMap } from "../ir/index.ts";
 import type { DimIndex, DimRow } from "./dim-table.ts";
 
-export const ENGINE_FORMAT = 1;
+export const ENGINE_FORMAT = 2;
 
 export interface ManifestValue {
   readonly name: string;

@@ -74,6 +74,17 @@ function randomModel(seed: number, isImage: boolean): Model {
 }
 
 describe("quantized engines", () => {
+  it("cut off the fraction of what is cast to an integer, and do not take it for rounded", async () => {
+    const x = new Tensor("float32", [3.7, -3.7, 0.5, -0.5, 2, 1.999], [6]);
+    const bytes = makeModel({
+      opset: 21, inputs: [{ name: "x", type: "float32", dims: [6] }], outputs: [{ name: "y", type: "float32" }], initializers: { s: new Tensor("float32", [0.5], []) },
+      nodes: [{ op: "Cast", name: "cast", inputs: ["x"], outputs: ["i"], attributes: { to: 6 } }, { op: "DequantizeLinear", name: "dq", inputs: ["i", "s"], outputs: ["y"] }],
+    });
+    const { graph } = importModel(bytes);
+    const { outputs } = await runOnEngine(graph, new Map([[graph.inputs[0]!, x]]), bytes);
+    assert.deepEqual([...((outputs[0] as Tensor).data as Float32Array)].map((value) => value + 0), [1.5, -1.5, 0, 0, 1, 0.5]);
+  });
+
   it("give what the model says, bit for bit, on native kernels alone", async () => {
     for (let seed = 1; seed <= 24; seed++) {
       const { bytes, feeds } = randomModel(seed, seed % 2 === 0);

@@ -59,6 +59,18 @@ test("level 0 takes the best estimate and measures nothing", () => {
   assert.equal(tuned.report[1]!.outcome, "skipped");
 });
 
+test("shapes for which the time was not enough are left out by later builds too, however much time they have", () => {
+  const [cache, n] = [new TimingCache(), symbol("n")];
+  const tactics = ["b", "c"].map((name) => ({ ...tactic(name, 1), compile: () => ({ ...tactic(name, 1).compile(), flops: n }) }));
+  const at = (size: number): ReadonlyMap<string, number> => new Map([["n", size]]);
+  let clock = 0;
+  const hasty = tune("mm", tactics, at(100), options(simulate(TIMES).device, { cache, alternatives: [at(1)], budgetMs: 1.5, now: () => clock++ }));
+  const later = simulate({ b: 1000, c: 1 });
+  const unhurried = tune("mm", tactics, at(100), options(later.device, { cache, alternatives: [at(1)] }));
+  assert.equal(unhurried.tactic, hasty.tactic);
+  assert.equal(later.runs.size, 0);
+});
+
 test("with every time in the cache the choice follows from the cache alone", () => {
   const cache = new TimingCache();
   const first = simulate(TIMES);

@@ -213,10 +213,16 @@ class Search {
     const key = this.#keyAt(bindings);
     if (key === this.#key) return undefined;
     const known = this.#options.cache?.get(key);
-    if (known && close.every((candidate) => (known[candidate.tactic.name] ?? 0) > 0)) return close.map((candidate) => known[candidate.tactic.name]!);
+    const kept = close.map((candidate) => known?.[candidate.tactic.name]);
+    if (kept.every((ns) => ns !== undefined)) return kept.includes(NOT_TIMED) ? undefined : kept;
     const compiled = this.#compile(close[0]!)!;
     const [work, usual] = [bindings, this.#bindings].map((sizes) => evaluate(compiled.flops, sizes)) as [number, number];
-    if (work <= 0 || this.#now() > this.#deadline || (close[0]!.ns! * work) / Math.max(1, usual) > LONGEST_ALTERNATIVE_NS) return undefined;
+    if (this.#now() > this.#deadline) {
+      // Kept as well: a later build, which has the time, would choose another tactic.
+      close.forEach((candidate, i) => { if (kept[i] === undefined) this.#options.cache?.set(key, candidate.tactic.name, NOT_TIMED); });
+      return undefined;
+    }
+    if (work <= 0 || (close[0]!.ns! * work) / Math.max(1, usual) > LONGEST_ALTERNATIVE_NS) return undefined;
     const prepared = close.map((candidate) => this.#options.device.prepare(this.#compile(candidate)!, bindings));
     try {
       const samples = prepared.map((): number[] => []);

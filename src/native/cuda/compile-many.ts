@@ -73,6 +73,6 @@ class CompileChild {
   }
 
   dispose(): void {
-    if (this.#process.connected) this.#process.disconnect();
+    this.#process.kill("SIGKILL");
   }
 }

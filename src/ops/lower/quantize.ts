@@ -54,13 +54,17 @@ function usualParameters(scale: Expr, zero: Expr): { readonly scale: number; rea
   return numbers.scale >= USUAL_SCALES[0] && numbers.scale <= USUAL_SCALES[1] ? numbers : undefined;
 }
 
+function isRounded(x: Expr): boolean {
+  return x.kind === "op" && x.op === "round";
+}
+
 /** An integer less its zero point, as a float; of one that was just rounded, without a way through integers. */
 function centered(x: Expr, zero: Expr): Expr {
   if (x.kind === "cast" && x.arg.type === "f32" && zero.kind === "const") {
     const { arg } = x;
-    if (Number(zero.value) === 0) return arg;
+    if (Number(zero.value) === 0 && isRounded(arg)) return arg;
     const [rounded, added] = arg.kind === "op" && arg.op === "add" ? arg.args : [];
-    if (rounded && added?.kind === "const" && added.value === zero.value) return rounded;
+    if (rounded && isRounded(rounded) && added?.kind === "const" && added.value === zero.value) return rounded;
   }
   return castTo("f32", op("sub", castTo("i32", x), castTo("i32", zero)));
 }
