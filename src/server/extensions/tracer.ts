@@ -71,7 +71,7 @@ export class Tracer {
     const { file, logFrequency, count } = this.#settings.get(model);
     if (file === "") return;
     this.#kept.push(text);
-    if (logFrequency > 0 ? this.#kept.length >= logFrequency : count === 0) {
+    if (logFrequency > 0 ? this.#kept.length >= Math.min(logFrequency, MOST_KEPT) : count === 0) {
       const kept = this.#kept.splice(0);
       this.#write(() => writeFileSync(`${file}.${this.#files++}`, `[${kept.join(",")}]`));
     } else if (logFrequency === 0 && this.#kept.length >= MOST_KEPT) this.#append(file);

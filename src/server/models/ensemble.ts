@@ -234,6 +234,8 @@ function checkEnsemble(config: ModelConfig, steps: readonly Step[], find: (model
   for (const step of steps) checkStep(name, config.max_batch_size ?? 0, step, find(step.model, step.version).signature, made, types);
   for (const output of config.output ?? []) {
     if (!made.has(output.name)) throw refuse(`ensemble output '${output.name}' for ensemble ${name} is not used`);
+    // A request's own bytes are given back while the reply is still being written.
+    if (config.input?.some((input) => input.name === output.name)) throw refuse(`ensemble output '${output.name}' for ensemble ${name} is one of its inputs; a step must make it`);
     checkType(name, output.name, { type: dataTypeOfConfig(output.data_type)!.wire, from: name }, types);
   }
   checkOrder(name, steps, config.input ?? []);

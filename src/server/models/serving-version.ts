@@ -75,7 +75,7 @@ export class ServingVersion implements Served {
     this.#order = config.dynamic_batching?.preserve_ordering || config.sequence_batching?.oldest?.preserve_ordering ? new OrderedReplies() : undefined;
     const { sequence_batching } = config;
     this.#sequencer = sequence_batching && new Sequencer({ ...config, sequence_batching }, lane.model.description, source, {
-      clock: dependencies.clock, instances: lane.instances.length, maxRequests: dependencies.bounds.maxRequests, submit: (pending) => this.#submit(pending),
+      clock: dependencies.clock, instances: lane.instances.length, maxRequests: dependencies.bounds.maxRequests, submit: (turn) => this.#submit(this.#order ? this.#order.wrap(turn) : turn),
     });
   }
 
@@ -148,9 +148,8 @@ export class ServingVersion implements Served {
       try {
         const pending = new Pending(request, this.signature.prepare(request), arrivedNs, resolve, reject);
         this.#sequencer?.check(pending);
-        const ordered = this.#order ? this.#order.wrap(pending) : pending;
-        if (this.#sequencer) this.#sequencer.submit(ordered);
-        else this.#submit(ordered);
+        if (this.#sequencer) this.#sequencer.submit(pending);
+        else this.#submit(this.#order ? this.#order.wrap(pending) : pending);
       } catch (error) {
         this.#metrics.failed("OTHER");
         this.#statistics.failed(this.#dependencies.clock.nowNs() - arrivedNs);

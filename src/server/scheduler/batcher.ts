@@ -28,6 +28,8 @@ export class Batcher<T extends Queued> {
   #pumpAsked = false;
   #eager = false;
   #flushing = false;
+  #pumping = false;
+  #pumpAgain = false;
   #alarmNs = Number.POSITIVE_INFINITY;
   #forgetAlarm: (() => void) | undefined;
 
@@ -101,7 +103,22 @@ export class Batcher<T extends Queued> {
     });
   }
 
+  /** An item that leaves the queue may bring another at once: what it asks for is done by the loop that let it go. */
   #pump(): void {
+    this.#pumpAgain = this.#pumping;
+    if (this.#pumping) return;
+    this.#pumping = true;
+    try {
+      do {
+        this.#pumpAgain = false;
+        this.#dispatchAll();
+      } while (this.#pumpAgain);
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #dispatchAll(): void {
     const { queue, clock, dispatch } = this.#options;
     const nowNs = clock.nowNs();
     let waitUntilNs = Number.POSITIVE_INFINITY;

@@ -106,6 +106,15 @@ test("requests whose client has gone never run", () => {
   assert.deepEqual(idsOf(simulation), [[0], [2]]);
 });
 
+test("a request that comes as another leaves the queue takes no place that is promised", () => {
+  const simulation = simulate({ policy: new OneByOne(), batchNs: () => 10 * MS, onDrop: () => simulation.batcher.submit({ ...gone, id: 9, cancelled: false }) });
+  simulation.send(0);
+  const gone = simulation.send(MS, { cancelled: true });
+  simulation.send(MS);
+  simulation.clock.run();
+  assert.deepEqual(simulation.batches.map(({ ids, startNs }) => [ids, startNs]), [[[0], 0], [[2], 10 * MS], [[9], 20 * MS]]);
+});
+
 test("a full queue refuses, and has room again when its requests have gone", () => {
   const simulation = simulate({ policy: new OneByOne(), batchNs: () => 10 * MS, queuePolicy: { maxQueueSize: 2 } });
   const sent = [0, 1, 1, 1].map((at) => simulation.send(at * MS));

@@ -62,15 +62,19 @@ export interface SimulationOptions {
   readonly levels?: number;
   readonly queuePolicy?: Partial<QueuePolicy>;
   readonly maxRequests?: number;
+  readonly onDrop?: () => void;
 }
 
-export function simulate({ policy, slots = 1, spread = false, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6 }: SimulationOptions): Simulation {
+export function simulate({ policy, slots = 1, spread = false, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6, onDrop }: SimulationOptions): Simulation {
   const clock = new SimulatedClock();
   const batches: Simulation["batches"] = [];
   const requests: SimulatedRequest[] = [];
   const queue = new RequestQueue<SimulatedRequest>(
     { priorityLevels: levels, defaultPriorityLevel: levels, policy: () => ({ ...FIFO, ...queuePolicy }), maxRequests, maxBytes: 1e12 },
-    (item, reason) => { item.outcome = reason; },
+    (item, reason) => {
+      item.outcome = reason;
+      onDrop?.();
+    },
   );
   const batcher: Batcher<SimulatedRequest> = new Batcher({ queue, policy, clock, slots, spread, dispatch: (batch, slot, whole) => {
     const rows = batch.reduce((sum, item) => sum + item.rows, 0);
