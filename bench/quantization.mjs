@@ -2,19 +2,14 @@
 // sentence embeddings quantized as they run; what a skewed calibration set costs and whether the report says so; bytes of
 // the weights quantized; the share of contraction time in integer kernels.
 // Usage: npm run bench quantization [classifiers|embeddings|strata|bytes …] [--model=WORD]
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { decodePicture } from "../dist/reference/index.js";
-import { parsePreprocessing, preprocess } from "../dist/data/index.js";
 import { EngineFile } from "../dist/engine/index.js";
 import { build, buildInt8, calibrate, CALIBRATORS, Engine, Tensor } from "../dist/index.js";
-import { chooseModels, profileOf, root } from "./zoo.mjs";
+import { calibrationImages, classifiers, dataOf, folder, heldOut, shared, unpacked } from "./quantization-data.mjs";
+import { chooseModels, profileOf } from "./zoo.mjs";
 import { wordPiece } from "./wordpiece.mjs";
 
-const shared = join(root, "../shared");
-const folder = join(root, ".cache/quantization");
-mkdirSync(folder, { recursive: true });
 const args = process.argv.slice(2);
 const parts = args.filter((arg) => !arg.startsWith("--"));
 const only = args.find((arg) => arg.startsWith("--model="))?.slice(8) ?? "";
@@ -24,49 +19,6 @@ const judge = (text, kept) => {
   if (!kept) failed++;
   console.log(`${kept ? "kept  " : "BROKEN"} ${text}`);
 };
-
-/** Unpacks an archive of ../shared/data once. */
-function unpacked(archive) {
-  const target = join(folder, archive.split(".")[0]);
-  if (!existsSync(target)) {
-    mkdirSync(target);
-    const { status } = spawnSync("tar", ["xf", join(shared, "data", archive), "-C", target]);
-    if (status !== 0) throw new Error(`${archive} could not be unpacked`);
-  }
-  return target;
-}
-
-// ---- images -----------------------------------------------------------------------------------------------------
-
-const CLASSIFIERS = [
-  { name: "resnet50-keras", preprocessing: "order=bgr,mean=103.939/116.779/123.68", offset: 0 },
-  { name: "mobilenet_v1_1.0_224", preprocessing: "mean=127.5,std=127.5", offset: 1 },
-  { name: "efficientnet_lite0-fp32", preprocessing: "mean=127.5,std=127.5", offset: 0 },
-];
-
-let decoded;
-/** All sample images: pixels and label. */
-function pictures() {
-  if (decoded) return decoded;
-  const at = unpacked("imagenet-sample.tar");
-  const [, ...rows] = readFileSync(join(at, "labels.tsv"), "utf8").trim().split("\n");
-  decoded = rows.map((row) => {
-    const [file, label] = row.split("\t");
-    return { id: file, label: Number(label), picture: decodePicture(new Uint8Array(readFileSync(join(at, file)))) };
-  });
-  return decoded;
-}
-
-/** Pictures as a data set; an image is made into a tensor when it is asked for. */
-function dataOf(name, list, preprocessing, input, columns = () => ({})) {
-  const how = parsePreprocessing(preprocessing);
-  const entries = list.map((item) => ({ id: item.id, columns: { label: item.label, ...columns(item) } }));
-  return { name, entries, load: async (i) => ({ ...entries[i], feeds: { [input]: preprocess(list[i].picture, how, [224, 224]) } }) };
-}
-
-const isCalibration = (_, i) => i % 3 === 0;
-const calibrationImages = () => pictures().filter(isCalibration);
-const heldOut = () => pictures().filter((item, i) => !isCalibration(item, i));
 
 async function top1(path, data, offset) {
   const engine = await Engine.load(path);
@@ -83,8 +35,6 @@ async function top1(path, data, offset) {
   return { share: right / data.entries.length, predictions };
 }
 
-const classifiers = () => CLASSIFIERS.filter(({ name }) => name.includes(only)).flatMap((item) => chooseModels([item.name]).map((model) => ({ ...item, ...model })));
-const inputOf = (model) => Object.keys(model.profile.opt)[0];
 /** Level 0 measures nothing: accuracy does not depend on tactics. */
 const quick = (model, output) => ({ output, level: 0, profiles: [profileOf(model)] });
 
@@ -92,11 +42,11 @@ async function measureClassifiers() {
   console.log(`\ntop-1 on ${heldOut().length} images; ${calibrationImages().length} others were used to calibrate`);
   console.log("model".padEnd(26), "fp32".padStart(8), ...CALIBRATORS.map((name) => name.padStart(11)), "bytes of weights, int8 to fp32".padStart(32));
   const best = new Map();
-  for (const model of classifiers()) {
-    const data = dataOf("held-out images", heldOut(), model.preprocessing, inputOf(model));
+  for (const model of classifiers([only])) {
+    const data = dataOf("held-out images", heldOut(), model);
     const float = join(folder, `${model.name}.engine`);
     await build(model.path, quick(model, float));
-    const cache = await calibrate(model.path, { data: dataOf("calibration images", calibrationImages(), model.preprocessing, inputOf(model)), samples: 250 });
+    const cache = await calibrate(model.path, { data: dataOf("calibration images", calibrationImages(), model), samples: 250 });
     const reference = await top1(float, data, model.offset);
     const scores = [];
     let bytes = "";
@@ -114,7 +64,7 @@ async function measureClassifiers() {
   if (!existsSync(quantized.path) || !quantized.name.includes(only)) return;
   const output = join(folder, `${quantized.name}.engine`);
   await build(quantized.path, quick(quantized, output));
-  const { share } = await top1(output, dataOf("held-out images", heldOut(), "mean=127.5,std=127.5", "input"), 0);
+  const { share } = await top1(output, dataOf("held-out images", heldOut(), { ...quantized, preprocessing: "mean=127.5,std=127.5" }), 0);
   console.log(quantized.name.padEnd(26), "as it came".padStart(8), percent(share));
 }
 
@@ -123,17 +73,17 @@ async function measureClassifiers() {
 /** Night: a sixteenth of the light. */
 const darkened = (item) => ({ ...item, id: `${item.id} at night`, time: "night", picture: { ...item.picture, rgb: item.picture.rgb.map((value) => value >> 4) } });
 async function measureStrata() {
-  const model = classifiers()[0];
+  const model = classifiers([only])[0];
   if (!model) return;
   const timeOf = ({ time = "day" }) => ({ time });
   const night = calibrationImages().map(darkened);
   const both = [...calibrationImages(), ...night];
   const sets = {
-    "night only": dataOf("night only", night, model.preprocessing, inputOf(model), timeOf),
-    "half day, half night": dataOf("day and night", both, model.preprocessing, inputOf(model), timeOf),
+    "night only": dataOf("night only", night, model, timeOf),
+    "half day, half night": dataOf("day and night", both, model, timeOf),
   };
-  const whole = dataOf("day and night", both, model.preprocessing, inputOf(model), timeOf);
-  const test = dataOf("held-out days", heldOut().slice(0, 250), model.preprocessing, inputOf(model));
+  const whole = dataOf("day and night", both, model, timeOf);
+  const test = dataOf("held-out days", heldOut().slice(0, 250), model);
   const float = join(folder, `${model.name}.engine`);
   await build(model.path, quick(model, float));
   const reference = (await top1(float, test, model.offset)).share;
@@ -211,11 +161,10 @@ const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
 
 async function measureBytes() {
   console.log("\nmodel".padEnd(27), "engine's weights fp32".padStart(22), "int8".padStart(12), "contraction time in integer kernels".padStart(38));
-  for (const model of [...classifiers().slice(0, 1), ...chooseModels(["minilm-l6", "bert-base-ts"].filter((name) => name.includes(only)))]) {
+  for (const model of [...classifiers([only]).slice(0, 1), ...["minilm-l6", "bert-base-ts"].filter((name) => name.includes(only)).flatMap((name) => chooseModels([name]))]) {
     const [float, int8] = [join(folder, `${model.name}-f.engine`), join(folder, `${model.name}-q.engine`)];
     await build(model.path, quick(model, float));
-    const preprocessing = model.preprocessing;
-    const calibration = preprocessing ? { calibration: await calibrate(model.path, { data: dataOf("images", calibrationImages().slice(0, 64), preprocessing, inputOf(model)) }) } : {};
+    const calibration = model.preprocessing ? { calibration: await calibrate(model.path, { data: dataOf("images", calibrationImages().slice(0, 64), model) }) } : {};
     await buildInt8(model.path, { ...quick(model, int8), ...calibration });
     const sizes = [float, int8].map((path) => {
       const file = EngineFile.open(path);

@@ -33,9 +33,9 @@ export interface ServeOptions {
   readonly maxQueueBytes?: number;
   readonly allowUpload?: boolean;
   readonly allowClientSharedMemory?: boolean;
-  /** Each "category,category:key=value": what only callers with that header may use. */
   /** What the trace settings are at start. */
   readonly trace?: Partial<TraceSetting>;
+  /** Each "category,category:key=value": what only callers with that header may use. */
   readonly httpRestricted?: readonly string[];
   readonly grpcRestricted?: readonly string[];
   /** What the server calls itself. */

@@ -6,6 +6,7 @@ import type { DType, Precision } from "../base/index.ts";
 import type { GraphJson, Launch, PixelTile, TensorMap } from "../ir/index.ts";
 import type { DimIndex, DimRow } from "./dim-table.ts";
 
+/** Raised with `VERSION`, by which caches tell engines apart: none then holds one of an older format. */
 export const ENGINE_FORMAT = 2;
 
 export interface ManifestValue {

@@ -19,6 +19,7 @@ import { type AllocateOutput, checkGiven, detached, dimsTensor, type Execution, 
 
 /** Shapes kept per context; the least recently used goes first. */
 const MAX_SHAPES = 256;
+
 export class Executor implements Execution {
   private readonly engine: LoadedEngine;
   private readonly threads: number;
@@ -283,7 +284,6 @@ export class Executor implements Execution {
     if (run.values === run.shape.values) run.values = run.shape.values.slice();
     this.engine.dims.learn(run.values, symbol, size);
   }
-
 }
 
 function release(shape: Shape): void {

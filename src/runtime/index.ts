@@ -1,4 +1,3 @@
 export * from "./engine.ts";
 export type { AllocateOutput, Feeds, Results, StepTiming, ThreadSpan } from "./execution.ts";
 export { allocateTensor } from "./native-tensors.ts";
-export { ENGINE_FORMAT } from "../engine/index.ts";

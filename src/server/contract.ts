@@ -57,6 +57,11 @@ export interface InferenceRequest {
   readonly trace?: RequestTrace;
 }
 
+/** The same request with other fields. `cancelled` stays the original's: the front end goes on to set it there. */
+export function derivedRequest(request: InferenceRequest, fields: Partial<Omit<InferenceRequest, "cancelled">>): InferenceRequest {
+  return Object.create(request, Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, { value }]))) as InferenceRequest;
+}
+
 export interface ResponseOutput {
   readonly name: string;
   readonly datatype: Datatype;

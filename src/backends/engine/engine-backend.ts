@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { UserError } from "../../base/index.ts";
 import { availableThreads, detectCpu } from "../../native/index.ts";
 import { type CompileAnswer, type CompileRequest, isFile, type ModelConfig, parameterOf } from "../../repository/index.ts";
-import { Engine, ENGINE_FORMAT } from "../../runtime/index.ts";
+import { Engine } from "../../runtime/index.ts";
 import { requireTrusted, trustedKeys } from "../../trust/index.ts";
 import type { Backend, BackendModel, ModelSource } from "../contract.ts";
 import type { Compiler } from "./compiler.ts";
@@ -58,7 +58,7 @@ export class EngineBackend implements Backend {
     const { cache, compiler, version } = this.#options;
     const { model, levels, ...rest } = { ...request, config: { ...request.config, name: "" } };
     const digest = await hashFile(model);
-    const keyOf = (level: number): string => createHash("sha256").update(JSON.stringify([version, ENGINE_FORMAT, detectCpu(process.env).id, digest, rest, level])).digest("hex").slice(0, 40);
+    const keyOf = (level: number): string => createHash("sha256").update(JSON.stringify([version, detectCpu(process.env).id, digest, rest, level])).digest("hex").slice(0, 40);
     for (const level of levels) {
       const kept = await cache.recall(keyOf(level));
       if (kept) return kept;

@@ -3,7 +3,8 @@
  * outputs are native memory that the engine's code uses in place.
  *
  * Threads: a configuration says how many instances it wants, and they share the processor's threads evenly; without one
- * a batch of few rows has them all, and one of many is divided into parts of a share each, by the batcher. Runs shorter than 50 us happen on the event loop's thread whatever the number.
+ * a batch of few rows has them all, and one of many is divided into parts of a share each, by the batcher. Runs shorter
+ * than 50 us happen on the event loop's thread whatever the number.
  */
 import { byteLength, elementCount, Tensor } from "../../base/index.ts";
 import { addressOf } from "../../native/index.ts";

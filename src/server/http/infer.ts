@@ -4,7 +4,7 @@
  */
 import type { Trace } from "../extensions/tracer.ts";
 import { addressOf } from "../../native/index.ts";
-import { type InferenceRequest, type InferenceResponse, type RequestedOutput, type RequestInput, ServingError } from "../contract.ts";
+import { derivedRequest, type InferenceRequest, type InferenceResponse, type RequestedOutput, type RequestInput, ServingError } from "../contract.ts";
 import type { Body } from "../wire/body-pool.ts";
 import { checkByteSize, ELEMENT_BYTES, elementCount } from "../wire/datatypes.ts";
 import { NO_PARAMETERS } from "../wire/parameters.ts";
@@ -36,7 +36,7 @@ export async function infer(exchange: Exchange, route: Route): Promise<void> {
     const pending = await readRequest(exchange, route, bodies, reservation);
     exchange.onGone = () => (pending.request.cancelled = true);
     trace?.at("HTTP_RECV_END");
-    const response = await server.infer(trace ? traced(pending.request, trace) : pending.request);
+    const response = await server.infer(trace ? derivedRequest(pending.request, { trace }) : pending.request);
     trace?.name(response.version, response.id);
     trace?.at("INFER_RESPONSE_COMPLETE");
     trace?.at("HTTP_SEND_START");
@@ -52,11 +52,6 @@ export async function infer(exchange: Exchange, route: Route): Promise<void> {
     reservation.release();
     if (trace) endTrace(exchange, trace);
   }
-}
-
-/** The same request, of which `cancelled` stays the front end's. */
-function traced(request: InferenceRequest, trace: Trace): InferenceRequest {
-  return Object.create(request, { trace: { value: trace } }) as InferenceRequest;
 }
 
 /** When the reply has left. */

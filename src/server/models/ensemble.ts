@@ -7,7 +7,7 @@
 import { UserError } from "../../base/index.ts";
 import type { ModelSource } from "../../backends/index.ts";
 import { completeConfig, dataTypeOfConfig, type EnsembleStepConfig, type ModelConfig, type ModelDescription, type PlainMessage, readLabels, type TensorConfig } from "../../repository/index.ts";
-import { type InferenceRequest, type InferenceResponse, type ModelStatistics, type RequestInput, type ResponseOutput, ServingError } from "../contract.ts";
+import { derivedRequest, type InferenceRequest, type InferenceResponse, type ModelStatistics, type RequestInput, type ResponseOutput, ServingError } from "../contract.ts";
 import { classify } from "./classification.ts";
 import { toServingError } from "./failure.ts";
 import type { VersionMetrics } from "./metrics.ts";
@@ -44,6 +44,10 @@ export class Ensemble implements Served {
   readonly loadMs = 0;
   readonly summary: string;
   readonly #steps: readonly Step[];
+  /** Steps that take tensors of the request itself. */
+  readonly #entrances: readonly Step[];
+  /** Tensors that steps make. */
+  readonly #made: ReadonlySet<string>;
   readonly #dependencies: VersionDependencies;
   readonly #find: (model: string, version: string) => Served;
   readonly #labels: ReadonlyMap<string, readonly string[]>;
@@ -61,6 +65,8 @@ export class Ensemble implements Served {
     this.file = source.folder;
     this.signature = new Signature(config, describe(config), false);
     this.#steps = (config.ensemble_scheduling?.step ?? []).map(readStep);
+    this.#entrances = this.#steps.filter(({ inputs }) => inputs.some(([, tensor]) => this.signature.inputs.some(({ name }) => name === tensor)));
+    this.#made = new Set(this.#steps.flatMap(({ outputs }) => outputs.map(([, tensor]) => tensor)));
     this.summary = `ensemble of ${this.#steps.map(({ model }) => model).join(", ")}`;
     this.#find = find;
     this.#dependencies = dependencies;
@@ -89,7 +95,7 @@ export class Ensemble implements Served {
   }
 
   checkRoom(bodyBytes: number): void {
-    for (const { model, version, inputs } of this.#steps) if (inputs.some(([, tensor]) => this.signature.inputs.some(({ name }) => name === tensor))) this.#find(model, version).checkRoom(bodyBytes);
+    for (const { model, version } of this.#entrances) this.#find(model, version).checkRoom(bodyBytes);
   }
 
   improve(): void {
@@ -129,14 +135,13 @@ export class Ensemble implements Served {
   /** All steps, each when its tensors are there. */
   async #run(request: InferenceRequest): Promise<InferenceResponse> {
     const tensors = new Map<string, Tensor>(request.inputs.map((input) => [input.name, input]));
-    const made = new Set(this.#steps.flatMap(({ outputs }) => outputs.map(([, tensor]) => tensor)));
     const responses: InferenceResponse[] = [];
     const waiting = new Set(this.#steps);
     let failure: { readonly error: unknown } | undefined;
     const runReady = async (): Promise<void> => {
       if (failure) return;
       // An optional input that the request leaves out is no one's output, and waited for by no step.
-      const ready = [...waiting].filter(({ inputs }) => inputs.every(([, tensor]) => tensors.has(tensor) || !made.has(tensor)));
+      const ready = [...waiting].filter(({ inputs }) => inputs.every(([, tensor]) => tensors.has(tensor) || !this.#made.has(tensor)));
       await Promise.all(ready.map(async (step) => {
         waiting.delete(step);
         try {
@@ -166,7 +171,7 @@ export class Ensemble implements Served {
         const input = served.signature.inputs.find((one) => one.name === name);
         return value && input ? [{ name, datatype: value.datatype, shape: reshaped(value.shape, input.dims, served.signature.maxBatch > 0), bytes: value.bytes }] : [];
       });
-      const asked = Object.create(request, { model: { value: model }, version: { value: version }, inputs: { value: given }, outputs: { value: outputs.map(([name]) => ({ name, classification: 0 })) } }) as InferenceRequest;
+      const asked = derivedRequest(request, { model, version, inputs: given, outputs: outputs.map(([name]) => ({ name, classification: 0 })) });
       const response = await served.infer(asked);
       for (const [name, tensor] of outputs) tensors.set(tensor, response.outputs.find((output) => output.name === name)!);
       return response;

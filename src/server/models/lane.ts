@@ -38,7 +38,7 @@ export interface LaneOptions {
 
 /**
  * A batch longer than that ran on other threads: the next is begun before its replies are made. After a shorter one the first
- * request of a turn does not wait for others: its answer leaves in the turn that brought it, over HTTP/2 in the same write.
+ * request of a turn does not wait for others: its answer leaves in the turn that brought it.
  */
 const OVERLAP_NS = 100_000;
 

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { assert, elementCount, UserError } from "../../base/index.ts";
 import { encodeStrings, type ModelSource } from "../../backends/index.ts";
 import { type ControlConfig, dataTypeOfConfig, type ModelConfig, type ModelDescription, type SequenceBatchingConfig, type StateConfig } from "../../repository/index.ts";
-import { type InferenceRequest, type InferenceResponse, type ParameterValue, ServingError } from "../contract.ts";
+import { derivedRequest, type InferenceRequest, type InferenceResponse, type ParameterValue, ServingError } from "../contract.ts";
 import { type Clock, type SequenceContext, Sequences } from "../scheduler/index.ts";
 import { numberBytes } from "./number-bytes.ts";
 import { Pending, type Prepared, type PreparedInput } from "./pending.ts";
@@ -129,11 +129,10 @@ export class Sequencer {
     return { inputs: all, rows, bytes, group: states.length === 0 ? group : `${group}|${states.map(({ shape }) => shape.slice(1)).join("|")}` };
   }
 
-  /** The same request, of which `cancelled` stays the client's. */
   #withStates(request: InferenceRequest): InferenceRequest {
     const wanted = request.outputs?.length ? request.outputs : this.#outputs.map((name) => ({ name, classification: 0 }));
     const states = this.#states.filter(({ output }) => !wanted.some(({ name }) => name === output));
-    return Object.create(request, { outputs: { value: [...wanted, ...states.map(({ output }) => ({ name: output, classification: 0 }))] } }) as InferenceRequest;
+    return derivedRequest(request, { outputs: [...wanted, ...states.map(({ output }) => ({ name: output, classification: 0 }))] });
   }
 
   /** The response without the states that the client did not ask for. */

@@ -6,6 +6,7 @@ import { pino } from "pino";
 import { Tensor } from "../../base/index.ts";
 import { makeModel } from "../../onnx/index.ts";
 import { type RunningServer, serve, type ServeOptions } from "../../serve.ts";
+import { VERSION } from "../../version.ts";
 import type { InferenceRequest, RequestInput, ResponseOutput } from "../contract.ts";
 
 /** Engines of small models, kept for all tests of a run. */
@@ -32,7 +33,7 @@ export function testRepository(): TestRepository {
 }
 
 export async function testServer(repository: TestRepository, options: Partial<ServeOptions> = {}): Promise<RunningServer & AsyncDisposable> {
-  const running = await serve({ repositories: [repository.folder], cache: CACHE, keys: repository.keys, log: pino({ level: process.env["SINTER_TEST_LOG"] ?? "silent" }), tuneLevel: 0, version: "test", ...options });
+  const running = await serve({ repositories: [repository.folder], cache: CACHE, keys: repository.keys, log: pino({ level: process.env["SINTER_TEST_LOG"] ?? "silent" }), tuneLevel: 0, version: VERSION, ...options });
   return { ...running, [Symbol.asyncDispose]: async () => void (await running.stop()) };
 }
 

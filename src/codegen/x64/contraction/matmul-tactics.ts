@@ -7,9 +7,10 @@
  * Sources of the rates: AMD Software Optimization Guide for Zen 4, Intel Optimization Manual (Ice Lake server); both
  * do one 512-bit or two 256-bit multiplications per cycle at least.
  */
-import { type Bindings, type ConstantLookup, evaluate, type MatmulKernel, type Tactic } from "../../../ir/index.ts";
+import type { Bindings, ConstantLookup, MatmulKernel, Tactic } from "../../../ir/index.ts";
 import type { Isa } from "../function.ts";
 import { compileMatmul, matmulTacticName, type MatmulParameters } from "./matmul.ts";
+import { clamp, even, type MatmulSizes, matmulSizes } from "./matmul-sizes.ts";
 import { tileMatmulTactics } from "./matmul-tile-tactics.ts";
 import { bytesOf, type Product } from "./products.ts";
 import { type MatmulOperands, matmulOperands } from "./matmul-operands.ts";
@@ -28,19 +29,11 @@ const BLOCK_WORK = 200_000;
 /** Depth of reduction blocks when the reduction's length is not known, and as a candidate for long ones. */
 const DEPTH = 512;
 
-/** `k` counts words. */
-interface Sizes { readonly batch: number; readonly m: number; readonly n: number; readonly k: number }
-
 /** Empty when there is no product of these types on this instruction set. */
 export function matmulTactics(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
   const operands = matmulOperands(kernel, isa, constants);
   if (!operands) return [];
-  const sizes: Sizes = {
-    batch: kernel.batch.reduce<number>((count, dim) => count * evaluate(dim, optimum), 1),
-    m: evaluate(kernel.m, optimum),
-    n: evaluate(kernel.n, optimum),
-    k: Math.ceil(evaluate(kernel.k, optimum) / operands.product.perWord),
-  };
+  const sizes = matmulSizes(kernel, operands.product, optimum);
   const lanes = isa.vectorBytes / 4;
   const known = new Map<string, Tactic>();
   for (const p of candidates(kernel, isa, operands, sizes)) {
@@ -50,7 +43,7 @@ export function matmulTactics(kernel: MatmulKernel, isa: Isa, constants: Constan
   return [...known.values(), ...tileMatmulTactics(kernel, isa, constants, optimum)].sort((a, b) => a.estimate - b.estimate);
 }
 
-function* candidates(kernel: MatmulKernel, isa: Isa, operands: MatmulOperands, sizes: Sizes): Generator<MatmulParameters> {
+function* candidates(kernel: MatmulKernel, isa: Isa, operands: MatmulOperands, sizes: MatmulSizes): Generator<MatmulParameters> {
   const lanes = isa.vectorBytes / 4;
   const { product } = operands;
   const tiles = isa.name === "avx512" ? TILES_AVX512 : TILES_AVX2;
@@ -67,7 +60,7 @@ function* candidates(kernel: MatmulKernel, isa: Isa, operands: MatmulOperands, s
 }
 
 /** A static length can be done at once; a length bound at run time goes in blocks of a known depth. */
-function depths(kernel: MatmulKernel, { k }: Sizes): readonly (number | undefined)[] {
+function depths(kernel: MatmulKernel, { k }: MatmulSizes): readonly (number | undefined)[] {
   if (typeof kernel.k !== "number") return [DEPTH];
   return k > DEPTH ? [undefined, DEPTH, DEPTH / 2] : [undefined];
 }
@@ -82,13 +75,13 @@ function moving(kernel: MatmulKernel, product: Product): readonly ("direct" | "p
   return kernel.b.columnStride === 1 && product.name === "float" ? ["direct", "packed"] : ["packed"];
 }
 
-function block(sizes: Sizes, rows: number, columns: number, depth: number, copyA: boolean): Pick<MatmulParameters, "blockTiles" | "blockGroups"> {
+function block(sizes: MatmulSizes, rows: number, columns: number, depth: number, copyA: boolean): Pick<MatmulParameters, "blockTiles" | "blockGroups"> {
   const groups = Math.max(1, Math.ceil(sizes.n / columns));
   const tiles = Math.max(1, Math.ceil(sizes.m / rows));
-  let blockGroups = clamp(Math.floor(B_BLOCK_BYTES / (4 * columns * Math.max(1, depth))), 1, groups);
-  let blockTiles = copyA ? clamp(Math.floor(A_BLOCK_BYTES / (4 * rows * Math.max(1, depth))), 1, tiles) : tiles;
+  let blockGroups = clamp(B_BLOCK_BYTES / (4 * columns * Math.max(1, depth)), groups);
+  let blockTiles = copyA ? clamp(A_BLOCK_BYTES / (4 * rows * Math.max(1, depth)), tiles) : tiles;
   const work = sizes.m * sizes.n * sizes.k;
-  const wanted = Math.min(WANTED_BLOCKS, Math.max(1, Math.floor((work * sizes.batch) / BLOCK_WORK)));
+  const wanted = clamp((work * sizes.batch) / BLOCK_WORK, WANTED_BLOCKS);
   const count = (): number => sizes.batch * Math.ceil(groups / blockGroups) * Math.ceil(tiles / blockTiles);
   while (count() < wanted && (blockGroups > 1 || blockTiles > 1)) {
     if (blockTiles > 1 && (blockTiles * rows >= blockGroups * columns || blockGroups === 1)) blockTiles = Math.ceil(blockTiles / 2);
@@ -97,16 +90,7 @@ function block(sizes: Sizes, rows: number, columns: number, depth: number, copyA
   return { blockTiles: even(tiles, blockTiles), blockGroups: even(groups, blockGroups) };
 }
 
-/** The smallest block size that needs no more blocks. */
-function even(total: number, most: number): number {
-  return Math.ceil(total / Math.ceil(total / most));
-}
-
-function clamp(value: number, low: number, high: number): number {
-  return Math.min(Math.max(value, low), high);
-}
-
-function estimate(kernel: MatmulKernel, p: MatmulParameters, sizes: Sizes, lanes: number): number {
+function estimate(kernel: MatmulKernel, p: MatmulParameters, sizes: MatmulSizes, lanes: number): number {
   const columns = p.vectors * lanes;
   const tiles = Math.max(1, Math.ceil(sizes.m / p.rows));
   const height = Math.max(1, Math.ceil(sizes.m / tiles));

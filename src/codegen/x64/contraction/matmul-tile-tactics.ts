@@ -3,9 +3,10 @@
  * so that both can be compared before the clock decides.
  * Source of the rates: Intel Optimization Manual, chapter 20 (Sapphire Rapids): a product of tiles takes a cycle per row of A.
  */
-import { type Bindings, type ConstantLookup, evaluate, type MatmulKernel, type Tactic } from "../../../ir/index.ts";
+import type { Bindings, ConstantLookup, MatmulKernel, Tactic } from "../../../ir/index.ts";
 import type { Isa } from "../function.ts";
 import { type MatmulOperands, tileOperands } from "./matmul-operands.ts";
+import { clamp, even, type MatmulSizes, matmulSizes } from "./matmul-sizes.ts";
 import { compileTileMatmul, type TileMatmulParameters, tileMatmulTacticName } from "./matmul-tiles.ts";
 import { reductionParts } from "./reduction-parts.ts";
 import { GRID_COLUMNS, GRID_PITCH, GRID_ROWS, TILE_WORDS } from "./tiles.ts";
@@ -29,18 +30,11 @@ const SPILL_FACTOR = 1.2;
 const PART_CYCLES = 100;
 const ROW_CYCLES = 5;
 
-/** `k` counts words. */
-interface Sizes { readonly batch: number; readonly m: number; readonly n: number; readonly k: number }
-
 /** Empty where there are no tiles for these types, or the reduction's length is not known. */
 export function tileMatmulTactics(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
   const operands = tileOperands(kernel, isa, constants);
   if (!operands || typeof kernel.k !== "number") return [];
-  const sizes: Sizes = {
-    batch: kernel.batch.reduce<number>((count, dim) => count * evaluate(dim, optimum), 1),
-    m: evaluate(kernel.m, optimum), n: evaluate(kernel.n, optimum),
-    k: Math.ceil(kernel.k / operands.product.perWord),
-  };
+  const sizes = matmulSizes(kernel, operands.product, optimum);
   return candidates(kernel, operands, sizes).map((p) => ({
     name: tileMatmulTacticName(p, operands.product),
     estimate: estimate(kernel, operands, p, sizes),
@@ -48,7 +42,7 @@ export function tileMatmulTactics(kernel: MatmulKernel, isa: Isa, constants: Con
   }));
 }
 
-function candidates(kernel: MatmulKernel, operands: MatmulOperands, sizes: Sizes): TileMatmulParameters[] {
+function candidates(kernel: MatmulKernel, operands: MatmulOperands, sizes: MatmulSizes): TileMatmulParameters[] {
   const isWhole = (kernel.k as number) % operands.product.perWord === 0 && kernel.a.columnStride === 1;
   return depths(sizes.k).flatMap((depth) => (isWhole ? [false, true] : [true]).map((copyA): TileMatmulParameters => ({
     ...(depth !== undefined && { depth }), copyA, ...block(sizes, depth, copyA),
@@ -62,7 +56,7 @@ function depths(words: number): (number | undefined)[] {
   return [undefined, ...new Set(even)];
 }
 
-function block(sizes: Sizes, depth: number | undefined, copyA: boolean): Pick<TileMatmulParameters, "blockRows" | "blockGroups"> {
+function block(sizes: MatmulSizes, depth: number | undefined, copyA: boolean): Pick<TileMatmulParameters, "blockRows" | "blockGroups"> {
   const [rows, groups] = [Math.max(1, Math.ceil(sizes.m / GRID_ROWS)), Math.max(1, Math.ceil(sizes.n / GRID_COLUMNS))];
   const words = Math.max(1, depth ?? sizes.k);
   let blockRows = copyA ? clamp(A_BLOCK_BYTES / (4 * GRID_ROWS * words), rows) : rows;
@@ -80,17 +74,7 @@ function block(sizes: Sizes, depth: number | undefined, copyA: boolean): Pick<Ti
   return { blockRows: even(rows, blockRows), blockGroups: even(groups, blockGroups) };
 }
 
-/** A whole number from 1 to `most`. */
-function clamp(value: number, most: number): number {
-  return Math.max(1, Math.min(most, Math.floor(value)));
-}
-
-/** The smallest block size that needs no more blocks. */
-function even(total: number, most: number): number {
-  return Math.ceil(total / Math.ceil(total / most));
-}
-
-function estimate(kernel: MatmulKernel, operands: MatmulOperands, p: TileMatmulParameters, sizes: Sizes): number {
+function estimate(kernel: MatmulKernel, operands: MatmulOperands, p: TileMatmulParameters, sizes: MatmulSizes): number {
   const parts = reductionParts(sizes.k, p.depth);
   const steps = parts.reduce((sum, part) => sum + part.times * part.steps, 0);
   const passes = parts.reduce((sum, part) => sum + part.times, 0);

@@ -9,12 +9,13 @@
  * in the panels that all tactics share, or packed one group at a time.
  */
 import { assert } from "../../../base/index.ts";
-import { type Buffer, ceilDiv, type CompiledKernel, type ConstantLookup, type Dim, type MatmulKernel, mul, product } from "../../../ir/index.ts";
+import { ceilDiv, type CompiledKernel, type ConstantLookup, type Dim, type MatmulKernel, mul, product } from "../../../ir/index.ts";
 import { type Isa, mem, type VReg } from "../function.ts";
 import { paddedPitch } from "./copy.ts";
 import { copyWordRows, packMovingColumns } from "./copy-words.ts";
 import { writeGrid } from "./grid-output.ts";
 import { matmulBytes } from "./matmul.ts";
+import { type MatmulBlock, placeBlock } from "./matmul-block.ts";
 import { type MatmulOperands, tileOperands } from "./matmul-operands.ts";
 import { OutputWriter, stridesOf, type Tail } from "./output.ts";
 import { PANEL_ROW_BYTES } from "./panels.ts";
@@ -45,16 +46,7 @@ export function compileTileMatmul(kernel: MatmulKernel, isa: Isa, constants: Con
 
 const LINE_BYTES = 64;
 
-interface Block {
-  readonly outer: readonly (Local | number)[];
-  readonly rowBegin: Local;
-  readonly rowEnd: Local;
-  readonly columnBegin: Local;
-  readonly columnEnd: Local;
-  /** Addresses of A at the block's first row, of B and of the output at the batch's first element. */
-  readonly a: Local;
-  readonly b: Local;
-  readonly output: Local;
+interface Block extends MatmulBlock {
   /** Rows that the tiles' shapes are set for; 0 at the start of each part of the reduction. */
   readonly configured: Local;
 }
@@ -110,7 +102,9 @@ class TileMatmulGenerator {
     const columnBlocks = ceilDiv(kernel.n, GRID_COLUMNS * this.#p.blockGroups);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [rowBlock, columnBlock, ...outer] = w.split(tile, [rowBlocks, columnBlocks, ...[...kernel.batch].reverse()]);
-      this.#block(this.#place(rowBlock!, columnBlock!, outer.reverse()));
+      const [rows, columns] = [GRID_ROWS * this.#p.blockRows, GRID_COLUMNS * this.#p.blockGroups];
+      const block = placeBlock(w, kernel, this.#operands.packed, { outer: outer.reverse(), rowBlock: rowBlock!, columnBlock: columnBlock!, rows, columns });
+      this.#block({ ...block, configured: w.local() });
     });
     releaseTiles(w);
     const { code } = w.f.finish();
@@ -122,28 +116,6 @@ class TileMatmulGenerator {
       bytes: matmulBytes(kernel),
       tactic: tileMatmulTacticName(this.#p, this.#operands.product),
       features: tileFeatures(this.#operands.product),
-    };
-  }
-
-  #place(rowBlock: Local | number, columnBlock: Local | number, outer: readonly (Local | number)[]): Block {
-    const w = this.#w;
-    const { a, b, m, n, output } = this.#kernel;
-    const { packed } = this.#operands;
-    const [rows, columns] = [GRID_ROWS * this.#p.blockRows, GRID_COLUMNS * this.#p.blockGroups];
-    const rowBegin = w.local(w.mul(w.value(rowBlock), rows));
-    const columnBegin = w.local(w.mul(w.value(columnBlock), columns));
-    const start = (buffer: Buffer, offset: Dim, strides: readonly Dim[], ...more: Size[]): Local => {
-      const size = bytesOf(buffer.dtype);
-      return w.local(w.address(w.pointer(buffer), w.size(mul(size, offset)), ...outer.map((index, i) => w.mul(w.size(mul(size, strides[i]!)), w.value(index))), ...more));
-    };
-    return {
-      outer, rowBegin, columnBegin,
-      rowEnd: w.local(w.min(w.add(w.get(rowBegin), rows), w.size(m))),
-      columnEnd: w.local(w.min(w.add(w.get(columnBegin), columns), w.size(n))),
-      a: start(a.buffer, a.offset ?? 0, a.batchStrides, w.mul(w.get(rowBegin), w.size(mul(bytesOf(a.buffer.dtype), a.rowStride)))),
-      b: packed ? w.local(w.packedPointer(packed)) : start(b.buffer, b.offset ?? 0, b.batchStrides),
-      output: start(output, 0, stridesOf(output)),
-      configured: w.local(),
     };
   }
 

@@ -14,6 +14,7 @@ import type { Isa, VReg } from "../function.ts";
 import { copyBlock, paddedPitch } from "./copy.ts";
 import { type ColumnLayout, RegisterTile } from "./microkernel.ts";
 import { type Conversion, copyWordRows, packMovingColumns } from "./copy-words.ts";
+import { type MatmulBlock, placeBlock } from "./matmul-block.ts";
 import { type MatmulOperands, matmulOperands } from "./matmul-operands.ts";
 import { OutputWriter, stridesOf, type Tail } from "./output.ts";
 import { PANEL_ROW_BYTES, panelCount } from "./panels.ts";
@@ -52,19 +53,6 @@ export function compileMatmul(kernel: MatmulKernel, isa: Isa, constants: Constan
 /** Height of the row tiles: as even as the number of tiles allows. */
 export function evenHeight(m: Dim, most: number): Dim {
   return ceilDiv(m, max(1, ceilDiv(m, most)));
-}
-
-/** Where a block of the output lies; everything that outlives a loop is in the frame. */
-interface Block {
-  readonly outer: readonly (Local | number)[];
-  readonly rowBegin: Local;
-  readonly rowEnd: Local;
-  readonly columnBegin: Local;
-  readonly columnEnd: Local;
-  /** Addresses of A at the block's first row, of B and of the output at the batch's first element. */
-  readonly a: Local;
-  readonly b: Local;
-  readonly output: Local;
 }
 
 /** One block of the reduction, in words. */
@@ -125,11 +113,11 @@ class MatmulGenerator {
     const kernel = this.#kernel;
     const rowBlocks = ceilDiv(kernel.m, max(1, this.#blockRows));
     const columnBlocks = ceilDiv(kernel.n, this.#groupColumns * this.#p.blockGroups);
-    const strides = stridesOf(kernel.output);
-    const output = new OutputWriter(w, kernel, strides[strides.length - 1] ?? 1, this.#operands.product.accumulator);
+    const output = new OutputWriter(w, kernel, stridesOf(kernel.output).at(-1) ?? 1, this.#operands.product.accumulator);
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [rowBlock, columnBlock, ...outer] = w.split(tile, [rowBlocks, columnBlocks, ...[...kernel.batch].reverse()]);
-      this.#block(this.#place(rowBlock!, columnBlock!, outer.reverse(), strides), output);
+      const [rows, columns] = [w.size(this.#blockRows), this.#groupColumns * this.#p.blockGroups];
+      this.#block(placeBlock(w, kernel, this.#packed(), { outer: outer.reverse(), rowBlock: rowBlock!, columnBlock: columnBlock!, rows, columns }), output);
     });
     const { code } = w.f.finish();
     return {
@@ -145,37 +133,12 @@ class MatmulGenerator {
     };
   }
 
-  #place(rowBlock: Local | number, columnBlock: Local | number, outer: readonly (Local | number)[], strides: readonly Dim[]): Block {
-    const w = this.#w;
-    const { a, b, m, n, output } = this.#kernel;
-    const blockRows = w.size(this.#blockRows);
-    const blockColumns = this.#groupColumns * this.#p.blockGroups;
-    const rowBegin = w.local(w.mul(w.value(rowBlock), blockRows));
-    const columnBegin = w.local(w.mul(w.value(columnBlock), blockColumns));
-    const start = (buffer: Buffer, offset: Dim, batchStrides: readonly Dim[], ...more: Size[]): Local => {
-      const size = bytesOf(buffer.dtype);
-      const offsets = outer.map((index, i) => w.mul(w.size(mul(size, batchStrides[i]!)), w.value(index)));
-      return w.local(w.address(w.pointer(buffer), w.size(mul(size, offset)), ...offsets, ...more));
-    };
-    const packed = this.#packed();
-    return {
-      outer,
-      rowBegin,
-      rowEnd: w.local(w.min(w.add(w.get(rowBegin), blockRows), w.size(m))),
-      columnBegin,
-      columnEnd: w.local(w.min(w.add(w.get(columnBegin), blockColumns), w.size(n))),
-      a: start(a.buffer, a.offset ?? 0, a.batchStrides, w.mul(w.get(rowBegin), w.size(mul(bytesOf(a.buffer.dtype), a.rowStride)))),
-      b: packed ? w.local(w.packedPointer(packed)) : start(b.buffer, b.offset ?? 0, b.batchStrides),
-      output: start(output, 0, strides),
-    };
-  }
-
   /** B as a packed constant, when it is read as one. */
   #packed(): PackedData | undefined {
     return this.#p.b === "constant" ? this.#operands.packed : undefined;
   }
 
-  #block(block: Block, output: OutputWriter): void {
+  #block(block: MatmulBlock, output: OutputWriter): void {
     const w = this.#w;
     const words = this.#words;
     const depth = this.#depth;
@@ -193,7 +156,7 @@ class MatmulGenerator {
     w.f.jump("lt", top);
   }
 
-  #pass(block: Block, output: OutputWriter, pass: Pass): void {
+  #pass(block: MatmulBlock, output: OutputWriter, pass: Pass): void {
     const w = this.#w;
     if (this.#p.copyA) this.#copyA(block, pass);
     const column = w.local(w.get(block.columnBegin));
@@ -201,7 +164,7 @@ class MatmulGenerator {
     this.#lastGroup(block, column, (vectors, columns) => this.#group(block, output, pass, { column, vectors, columns }));
   }
 
-  #copyA(block: Block, pass: Pass): void {
+  #copyA(block: MatmulBlock, pass: Pass): void {
     const w = this.#w;
     const { a } = this.#kernel;
     const columnBytes = w.size(mul(bytesOf(a.buffer.dtype), a.columnStride));
@@ -231,7 +194,7 @@ class MatmulGenerator {
     return w.min(w.sub(w.size(k), this.#firstElement(pass)), w.mul(w.value(pass.steps), perWord));
   }
 
-  #wholeGroups(block: Block, column: Local, body: () => void): void {
+  #wholeGroups(block: MatmulBlock, column: Local, body: () => void): void {
     const w = this.#w;
     const n = this.#kernel.n;
     if (typeof n === "number" && n < this.#groupColumns) return;
@@ -247,7 +210,7 @@ class MatmulGenerator {
   }
 
   /** The columns that do not fill a group: one piece of code per possible number of vectors. */
-  #lastGroup(block: Block, column: Local, body: (vectors: number, columns: Local | number) => void): void {
+  #lastGroup(block: MatmulBlock, column: Local, body: (vectors: number, columns: Local | number) => void): void {
     const w = this.#w;
     const { n } = this.#kernel;
     const { lanes } = w;
@@ -264,7 +227,7 @@ class MatmulGenerator {
     w.f.bind(done);
   }
 
-  #group(block: Block, output: OutputWriter, pass: Pass, group: Group): void {
+  #group(block: MatmulBlock, output: OutputWriter, pass: Pass, group: Group): void {
     const w = this.#w;
     const { m } = this.#kernel;
     const b = this.#columns(block, pass, group);
@@ -300,7 +263,7 @@ class MatmulGenerator {
   }
 
   /** Address of the tile's sums in scratch. With one pass every tile uses the same place. */
-  #target(block: Block, row: Local, group: Group): Size {
+  #target(block: MatmulBlock, row: Local, group: Group): Size {
     const w = this.#w;
     if (this.#depth === undefined) return w.address(w.scratch, this.#cScratch);
     const rowBytes = w.mul(w.sub(w.get(row), w.get(block.rowBegin)), this.#cPitch);
@@ -309,7 +272,7 @@ class MatmulGenerator {
   }
 
   /** Address of B's columns at the pass's first step, packed first where asked for. */
-  #columns(block: Block, pass: Pass, group: Group): Local {
+  #columns(block: MatmulBlock, pass: Pass, group: Group): Local {
     const w = this.#w;
     const { b } = this.#kernel;
     const column = w.get(group.column);
@@ -353,7 +316,7 @@ class MatmulGenerator {
     return { mask: w.vectors.tailMask(w.sub(columns, (group.vectors - 1) * w.lanes)), columns };
   }
 
-  #multiply(block: Block, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number, ahead: WeightsAhead | undefined): RegisterTile {
+  #multiply(block: MatmulBlock, pass: Pass, group: Group, b: Local, row: Local, target: Local, height: number, ahead: WeightsAhead | undefined): RegisterTile {
     const w = this.#w;
     const { a } = this.#kernel;
     const tile = new RegisterTile(w, height, group.vectors, typeof group.columns === "number" ? group.columns - (group.vectors - 1) * w.lanes : w.lanes, this.#operands.product);
@@ -378,7 +341,7 @@ class MatmulGenerator {
     return typeof this.#kernel.m === "number" || height > this.#p.rows / 2;
   }
 
-  #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: Group, row: Local): void {
+  #writeTile(tile: RegisterTile, block: MatmulBlock, output: OutputWriter, group: Group, row: Local): void {
     const w = this.#w;
     const [rowStride, columnStride] = stridesOf(this.#kernel.output).slice(-2).map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim];
     const outer = block.outer.map((index) => w.value(index));
@@ -402,7 +365,7 @@ class MatmulGenerator {
   }
 
   /** The epilogue and the stores of one register tile. */
-  #finish(block: Block, output: OutputWriter, group: Group, row: Local, rows: Local, target: Local): void {
+  #finish(block: MatmulBlock, output: OutputWriter, group: Group, row: Local, rows: Local, target: Local): void {
     const w = this.#w;
     const strides = stridesOf(this.#kernel.output);
     const size = bytesOf(this.#kernel.output.dtype);

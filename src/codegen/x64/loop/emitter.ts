@@ -341,9 +341,11 @@ export class ExprEmitter {
    * Fetches into the caches what loads will read for `count` indices of an axis, from its index on, and `vectors` vectors from
    * the scope's lanes on. Loads that are the same for all those indices are left out, as are those whose place the data decide.
    */
-  fetch(expr: Expr, scope: Scope, axis: Axis, count: number, vectors: number): void {
+  fetch(expr: Expr, scope: Scope, axis: Axis, count: number, vectors: number, seen = new Set<Expr>()): void {
+    if (seen.has(expr)) return;
+    seen.add(expr);
     if (expr.kind !== "load") {
-      for (const child of childrenOf(expr)) this.fetch(child, scope, axis, count, vectors);
+      for (const child of childrenOf(expr)) this.fetch(child, scope, axis, count, vectors, seen);
       return;
     }
     const { vector } = scope;
