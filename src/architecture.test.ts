@@ -32,7 +32,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   "layer-noise.ts": ["base", "compile.ts", "passes", "quantize", "runtime"],
   trust: ["base"],
   repository: ["base"],
-  backends: ["base", "native", "runtime", "trust", "repository"],
+  backends: ["base", "native", "engine", "runtime", "trust", "repository"],
   server: ["base", "native", "program", "repository", "backends"],
   "compile-child.ts": ["base", "compile.ts", "ir", "native", "onnx", "repository", "schedule", "version.ts"],
   load: ["base", "server"],

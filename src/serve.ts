@@ -2,7 +2,7 @@
  * The whole server on one page: the engine cache and the backends, the model store over them, the front ends before it.
  */
 import type { Logger } from "pino";
-import { Compiler, EngineBackend, EngineCache, NativePool, OnnxruntimeBackend } from "./backends/index.ts";
+import { Compiler, EngineBackend, EngineCache, GpuHosts, NativePool, OnnxruntimeBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
 import { openPool } from "./program/index.ts";
 import { type ControlMode, Extensions, GrpcFrontEnd, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, Restrictions, ServerMetrics, Statistics, systemClock, type TraceSetting } from "./server/index.ts";
@@ -38,6 +38,8 @@ export interface ServeOptions {
   /** Each "category,category:key=value": what only callers with that header may use. */
   readonly httpRestricted?: readonly string[];
   readonly grpcRestricted?: readonly string[];
+  /** The module that the processes run which have a GPU each; ours by default. */
+  readonly gpuModule?: URL;
   /** What the server calls itself. */
   readonly id?: string;
   readonly version: string;
@@ -67,7 +69,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const metrics = new ServerMetrics(new MetricsRegistry());
   const repositories = new Repositories(options.repositories);
   const compiler = new Compiler();
-  const engine = new EngineBackend({ cache: new EngineCache(options.cache), compiler, pool: new NativePool(), keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
+  const gpus = new GpuHosts({ log, env: process.env, module: options.gpuModule });
+  const engine = new EngineBackend({ gpus, cache: new EngineCache(options.cache), compiler, pool: new NativePool(), keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
   const counts = new Map<string, Statistics>();
   const store = new ModelStore({
     repositories, backends: [engine, new OnnxruntimeBackend()], log,

@@ -18,7 +18,7 @@ export const ERRORS = {
   "no-gpu": { exit: 4, meaning: "There is no NVIDIA GPU, no driver, or one that is too old." },
   "no-nvrtc": { exit: 4, meaning: "There is no compiler for CUDA C++, which building for a GPU needs." },
   "gpu-error": { exit: 6, meaning: "The GPU's driver refused a call; the text has CUDA's name for it." },
-  "gpu-fault": { exit: 6, meaning: "The GPU ended a run (illegal address, memory error). The process goes on, but without the GPU." },
+  "gpu-fault": { exit: 6, meaning: "The GPU ended a run (illegal address, memory error), or the process that has it ended. A server starts another; any other process goes on without the GPU." },
   "input-invalid": { exit: 2, meaning: "An input's name, type, rank or size is not what the model takes." },
   "shape-outside-profile": { exit: 2, meaning: "An input's shape lies outside the engine's profiles." },
   "profile-invalid": { exit: 2, meaning: "A profile's min, opt and max do not fit the model." },

@@ -2,20 +2,25 @@
  * The backend `engine`: a version's `model.engine`, signed by a trusted key, or its `model.onnx`, compiled here.
  *
  * A model serves at once from an engine of level 0, made in a child process; `improve` makes the tuned one and `widen` one
- * for shapes outside the profile. All of them lie in the server's cache, by content.
+ * for shapes outside the profile. All of them lie in the server's cache, by content. An engine for a GPU runs in that GPU's process;
+ * while there is none, one made of a `model.onnx` beside it stands in for it, on the processor.
  */
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../base/index.ts";
+import { EngineFile } from "../../engine/index.ts";
 import { availableThreads, detectCpu } from "../../native/index.ts";
 import { type CompileAnswer, type CompileRequest, isFile, type ModelConfig, parameterOf } from "../../repository/index.ts";
 import { Engine } from "../../runtime/index.ts";
 import { requireTrusted, trustedKeys } from "../../trust/index.ts";
 import type { Backend, BackendModel, ModelSource } from "../contract.ts";
+import type { GpuHosts } from "../gpu/gpu-host.ts";
+import { HostedEngine } from "../gpu/hosted-engine.ts";
 import type { Compiler } from "./compiler.ts";
 import { type EngineCache, hashFile } from "./engine-cache.ts";
 import { EngineModel, type Origin } from "./engine-model.ts";
+import { localEngine } from "./local-engine.ts";
 import type { NativePool } from "./native-pool.ts";
 
 type Level = CompileRequest["levels"][number];
@@ -24,6 +29,8 @@ export interface EngineBackendOptions {
   readonly cache: EngineCache;
   readonly compiler: Compiler;
   readonly pool: NativePool;
+  /** Where engines for GPUs run. */
+  readonly gpus: GpuHosts;
   /** Folder of keys: see `trust`. */
   readonly keys: string;
   /** Level of tuning that models get in the background; 0: none. */
@@ -48,7 +55,7 @@ export class EngineBackend implements Backend {
 
   async load(source: ModelSource, file: string): Promise<BackendModel> {
     const threads = threadsFor(source.config);
-    if (!file.endsWith(".onnx")) return this.#loadEngine(file, threads);
+    if (!file.endsWith(".onnx")) return this.#loadEngine(source, file, threads);
     const request = this.#request(source.config, file, threads);
     return this.#loadModel(request, await this.#compile(request, "urgent"));
   }
@@ -68,10 +75,16 @@ export class EngineBackend implements Backend {
     return answer;
   }
 
-  async #loadEngine(file: string, threads: number): Promise<BackendModel> {
+  async #loadEngine({ folder, config }: ModelSource, file: string, threads: number): Promise<BackendModel> {
     const { path, digest } = await this.#options.cache.adopt(file);
     requireTrusted(file, digest, trustedKeys(this.#options.keys));
-    return this.#open(path, threads);
+    const model = join(folder, "model.onnx");
+    if (!isForGpu(path)) return this.#open(path, threads);
+    return this.#openOnGpu(path, threads, isFile(model) ? () => this.#makeStandIn(this.#request(config, model, threads)) : undefined);
+  }
+
+  async #makeStandIn(request: CompileRequest): Promise<BackendModel> {
+    return this.#loadModel(request, await this.#compile({ ...request, levels: [0] }, "urgent"));
   }
 
   #loadModel(request: CompileRequest, answer: CompileAnswer): BackendModel {
@@ -92,14 +105,26 @@ export class EngineBackend implements Backend {
     return this.#open(answer.engine, request.threads, origin);
   }
 
-
   #open(path: string, threads: number, origin?: Origin): BackendModel {
-    return new EngineModel(Engine.loadSync(path, { threads }), statSync(path).size, this.#options.pool, origin);
+    return new EngineModel(localEngine(Engine.loadSync(path, { threads }), this.#options.pool), statSync(path).size, origin);
+  }
+
+  async #openOnGpu(path: string, threads: number, standIn: (() => Promise<BackendModel>) | undefined): Promise<BackendModel> {
+    return new EngineModel(await HostedEngine.load({ host: this.#options.gpus.of(), path, threads, standIn }), statSync(path).size);
   }
 
   #request(config: ModelConfig, model: string, threads: number): CompileRequest {
     const { cache, tuneLevel, defaultMaxBatch } = this.#options;
     return { model, config: whatDecides(config), defaultMaxBatch, cache: cache.folder, levels: tuneLevel === 0 ? [0] : [tuneLevel, 0], threads, profiles: profilesOf(config) };
+  }
+}
+
+function isForGpu(path: string): boolean {
+  const file = EngineFile.open(path);
+  try {
+    return file.manifest().target.arch === "cuda";
+  } finally {
+    file.close();
   }
 }
 

@@ -12,6 +12,7 @@ import { viewMemory } from "../koffi.ts";
 import { NativeMemory } from "../memory.ts";
 import { CUDA_STATUS, CudaDriver, isFault, versionText } from "./driver.ts";
 import type { Gpu, GpuDescription, GpuEvent, GpuGraph, GpuKernel, GpuLaunch, GpuModule, GpuStream, HostMemory } from "./gpu.ts";
+import { HostRanges } from "./host-ranges.ts";
 import { LaunchBlock } from "./launch-block.ts";
 import { Waiter } from "./waiter.ts";
 
@@ -46,6 +47,7 @@ class CudaGpu implements Gpu {
   readonly driver: CudaDriver;
   readonly context: number;
   readonly launches: LaunchBlock;
+  readonly #registered = new HostRanges();
   #isLost = false;
 
   constructor(driver: CudaDriver, ordinal: number) {
@@ -107,6 +109,17 @@ class CudaGpu implements Gpu {
 
   allocateHost(sizeBytes: number): HostMemory {
     return new PinnedMemory(this, Math.max(64, sizeBytes));
+  }
+
+  register(address: number, sizeBytes: number): boolean {
+    const status = this.driver.status("cuMemHostRegister_v2", address, sizeBytes, 0);
+    if (isFault(status)) throw this.failed(status, `registering ${sizeBytes} bytes of host memory`);
+    if (status === 0) this.#registered.add(address, sizeBytes);
+    return status === 0;
+  }
+
+  reaches(address: number, sizeBytes: number): boolean {
+    return this.#registered.covers(address, sizeBytes);
   }
 
   upload(to: number, from: number | bigint, sizeBytes: number): void {

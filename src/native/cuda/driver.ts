@@ -29,6 +29,7 @@ const FUNCTIONS = {
   cuMemFree_v2: "int64_t address",
   cuMemHostAlloc: "int64_t address, size_t bytes, unsigned int flags",
   cuMemFreeHost: "int64_t address",
+  cuMemHostRegister_v2: "int64_t address, size_t bytes, unsigned int flags",
   cuMemcpyHtoD_v2: "int64_t to, int64_t from, size_t bytes",
   cuMemcpyDtoH_v2: "int64_t to, int64_t from, size_t bytes",
   cuMemcpyHtoDAsync_v2: "int64_t to, int64_t from, size_t bytes, int64_t stream",
