@@ -36,7 +36,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   server: ["base", "native", "program", "repository", "backends"],
   "compile-child.ts": ["base", "compile.ts", "ir", "native", "onnx", "repository", "schedule", "version.ts"],
   load: ["base", "server"],
-  "serve.ts": ["base", "program", "trust", "repository", "backends", "server", "version.ts"],
+  "serve.ts": ["base", "native", "program", "trust", "repository", "backends", "server", "version.ts"],
   "index.ts": ["base", "calibrate.ts", "compile.ts", "data", "layer-noise.ts", "mixed-precision.ts", "passes", "quantize", "reference", "runtime", "schedule", "version.ts"],
   "version.ts": [],
   cli: [...BOTH_HALVES, "calibrate.ts", "data", "layer-noise.ts", "mixed-precision.ts", "quantize", "onnx", "ops", "passes", "schedule", "codegen", "tune", "runtime", "trust", "server", "serve.ts", "load", "compile.ts", "version.ts"],

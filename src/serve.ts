@@ -4,8 +4,9 @@
 import type { Logger } from "pino";
 import { Compiler, EngineBackend, EngineCache, GpuHosts, NativePool, OnnxruntimeBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
+import { Nvml } from "./native/index.ts";
 import { openPool } from "./program/index.ts";
-import { type ControlMode, Extensions, GrpcFrontEnd, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, Restrictions, ServerMetrics, Statistics, systemClock, type TraceSetting } from "./server/index.ts";
+import { type ControlMode, Extensions, GrpcFrontEnd, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, Restrictions, ServerMetrics, Statistics, systemClock, type TraceSetting, watchGpus } from "./server/index.ts";
 
 export interface ServeOptions {
   readonly repositories: readonly string[];
@@ -81,6 +82,9 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   });
   const server = new ModelServer({ store, mode, maxBodyBytes: options.maxQueueBytes ?? 1024 * MIB, allowUpload: options.allowUpload ?? false, log });
   const unwatch = metrics.watchEventLoop();
+  const nvml = Nvml.open();
+  if (nvml) watchGpus(metrics.registry, nvml);
+  else log.debug("NVML is not here: no metrics of GPUs");
   const fronts = await openFrontEnds(server, metrics.registry, options);
   let poll: RepositoryPoll | undefined;
   const stop = async (): Promise<number> => {
