@@ -58,6 +58,18 @@ export class UserError extends SinterError {}
 /** A valid request that is not served; the message names what would work. */
 export class UnsupportedError extends SinterError {}
 
+/** What the system's own error codes say, in words. */
+const FILE_PROBLEMS: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file or folder", EACCES: "permission denied", EPERM: "not permitted", EISDIR: "it is a folder; expected a file",
+  ENOTDIR: "a part of the path is a file; expected a folder", ENOSPC: "the disk is full", EROFS: "the file system is read-only", EMFILE: "too many files are open",
+};
+
+/** A file operation that failed. @param where the path, and what was to be done with it when that is not clear */
+export function fileError(where: string, cause: unknown): UserError {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  return new UserError("file-io", `${where}: ${FILE_PROBLEMS[code] ?? (cause instanceof Error ? cause.message : String(cause))}.`, { cause });
+}
+
 /** Throws when an invariant of ours is broken: a bug, never the user's fault. */
 export function assert(condition: unknown, what: string): asserts condition {
   if (!condition) throw new Error(`Bug in sinter: ${what}`);

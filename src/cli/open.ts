@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { type Precision, UserError } from "../base/index.ts";
+import { fileError, type Precision } from "../base/index.ts";
 import { build } from "../compile.ts";
 import { EngineFile } from "../engine/index.ts";
 import { detectCpu, MappedFile, openCudaCompiler, openGpu } from "../native/index.ts";
@@ -46,7 +46,7 @@ export function isEngineFile(path: string): boolean {
     readSync(file, start, 0, 8, 0);
     return EngineFile.isEngine(start);
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   } finally {
     if (file !== undefined) closeSync(file);
   }

@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, Option } from "commander";
-import { type Precision, PRECISIONS, Tensor, UserError } from "../base/index.ts";
+import { fileError, type Precision, PRECISIONS, Tensor } from "../base/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import { makeFeeds } from "./feeds.ts";
 import { hasNpyType, writeNpy } from "../data/index.ts";
@@ -82,6 +82,6 @@ function writeText(file: string, text: string): void {
   try {
     writeFileSync(file, text);
   } catch (cause) {
-    throw new UserError("file-io", `${file}: ${(cause as Error).message}.`, { cause });
+    throw fileError(file, cause);
   }
 }

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { assert, elementCount, UserError } from "../../base/index.ts";
+import { assert, elementCount, fileError, UserError } from "../../base/index.ts";
 import type { BackendInstance, BackendModel, BatchTensor, ModelSource } from "../../backends/index.ts";
 import { dataTypeOfConfig, dataTypeOfDtype, type WarmupConfig } from "../../repository/index.ts";
 import type { Signature } from "./signature.ts";
@@ -56,7 +56,7 @@ function sampleBytes(input: NonNullable<WarmupConfig["inputs"]>[string], element
     try {
       return readFileSync(join(folder, "..", "warmup", input.input_data_file));
     } catch (cause) {
-      throw new UserError("file-io", `Model "${name}": warm-up data: ${(cause as Error).message}.`, { cause });
+      throw fileError(`Model "${name}": warm-up data`, cause);
     }
   }
   const bytes = zeros(elementBytes, shape);
