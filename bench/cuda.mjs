@@ -1,13 +1,18 @@
-// What do engines do on this machine's GPU? Agreement with this machine's processor, latency with the data on the device
-// and from host to host, load and unload, a fault contained. Each stage is apart: one that fails loses no other.
+// What do engines do on this machine's GPU? Everything that needs one, in stages of less than ten minutes each, of which one that
+// fails loses no other: agreement with this machine's processor, latency with the data on the device and from host to host, load and
+// unload, faults contained, a server under 64 clients, ONNX's own test cases, the kernels of each kind against plain loops.
 // Usage: npm run bench cuda [STAGE…] [--models=FOLDER] [--level=N] [--precision=fp16,fp32] [--batches=1,8,32,128] [--model=bert-base-ts,resnet50-ts]
-import { mkdtempSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { build, Engine, Tensor } from "../dist/index.js";
 import { makeFeeds } from "../dist/cli/feeds.js";
 import { openCudaCompiler, openGpu } from "../dist/native/index.js";
 import { mlp, mlpReference, floats } from "../dist/testing/small-models.js";
+import { conformance } from "./gpu/conformance.mjs";
+import { busy, faults, memory, overhead } from "./gpu/serving.mjs";
 
 const flags = Object.fromEntries(process.argv.slice(2).filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2).split("=")));
 const words = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
@@ -186,7 +191,40 @@ function kernels(context, feeds) {
   for (const [key, { ns, count, flops, most, name }] of [...sums].sort((a, b) => b[1].ns - a[1].ns).slice(0, 14)) console.log(`    ${(ns / 1e3).toFixed(1).padStart(8)} us  ${String(count).padStart(3)} x  ${(flops / ns / 1e3).toFixed(1).padStart(6)} TFLOP/s  ${key}; longest ${(most / 1e3).toFixed(1)} us ${name}`);
 }
 
-const STAGES = { doctor, small, cycles, fault, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); } };
+/** An engine of a model for serving, built once for the stages that need it. */
+async function servedEngine(name) {
+  const output = join(folder, `${name}.served.engine`);
+  if (!existsSync(output)) await build(join(models, `${name}.onnx`), { output, target: "cuda", precision: precisions[0], level, profiles: profiles(SHAPES[name]) });
+  return output;
+}
+
+const servedModel = flags.served ?? "bert-base-ts";
+
+async function hosted() {
+  await overhead({ path: await servedEngine(servedModel), name: `${servedModel} ${precisions[0]}`, feedsOf: (engine, batch) => feedsOf(engine, SHAPES[servedModel](batch)), batches: batches.filter((batch) => batch <= 32) });
+}
+
+async function serving() {
+  const path = await servedEngine(servedModel);
+  const engine = Engine.loadSync(path);
+  const context = engine.createContext();
+  const device = (rows) => { const feeds = feedsOf(engine, SHAPES[servedModel](Math.max(1, Math.round(rows)))); context.deviceTimes(feeds, 5); return median(context.deviceTimes(feeds, 20)); };
+  const outputs = [engine.outputs.reduce((least, output) => ((output.dims?.length ?? 9) < (least.dims?.length ?? 9) ? output : least)).name];
+  const shapes = Object.entries(SHAPES[servedModel](1)).map(([name, dims]) => `${name}:${dims.join("x")}`).join(",");
+  await busy({ folder, path, name: servedModel, feedsOf: (one, batch) => feedsOf(one, SHAPES[servedModel](batch)), maxBatch: largest, outputs, shapes, device });
+  engine.dispose();
+}
+
+/** The test files that need a GPU. */
+function tests() {
+  const files = ["codegen/cuda/contraction/device.test.js"].map((file) => fileURLToPath(new URL(`../dist/${file}`, import.meta.url)));
+  const { stdout } = spawnSync(process.execPath, ["--test", "--test-reporter=tap", ...files], { encoding: "utf8", timeout: 300_000, maxBuffer: 2 ** 26 });
+  console.log(stdout.split("\n").filter((line) => /^\s*not ok|^# (pass|fail|skipped)|error:/.test(line)).join("\n"));
+}
+
+const STAGES = {
+  doctor, small, cycles, hosted, serving, tests, conformance: () => conformance({ pattern: flags.pattern }), memory: () => memory({ folder: mkdtempSync(join(folder, "m-")) }), faults: () => faults({ folder: mkdtempSync(join(folder, "f-")) }), fault, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); },
+};
 
 async function attempt(name, stage) {
   const started = performance.now();

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { fileError, type Precision } from "../base/index.ts";
+import { fileError, type Precision, UserError } from "../base/index.ts";
 import { build } from "../compile.ts";
 import { EngineFile } from "../engine/index.ts";
 import { detectCpu, MappedFile, openCudaCompiler, openGpu } from "../native/index.ts";
