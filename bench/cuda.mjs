@@ -12,7 +12,7 @@ import { makeFeeds } from "../dist/cli/feeds.js";
 import { openCudaCompiler, openGpu } from "../dist/native/index.js";
 import { mlp, mlpReference, floats } from "../dist/testing/small-models.js";
 import { conformance } from "./gpu/conformance.mjs";
-import { busy, faults, memory, overhead } from "./gpu/serving.mjs";
+import { busy, faults, fromModel, memory, overhead } from "./gpu/serving.mjs";
 
 const flags = Object.fromEntries(process.argv.slice(2).filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2).split("=")));
 const words = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
@@ -215,6 +215,12 @@ async function serving() {
   engine.dispose();
 }
 
+async function onnx() {
+  const [name, input] = ["resnet50-ts", "input"];
+  const reference = { inputs: [{ name: input, type: "float32", dims: [1, 3, 224, 224] }] };
+  await fromModel({ folder: mkdtempSync(join(folder, "o-")), file: join(models, `${name}.onnx`), name, feedsOf: () => feedsOf(reference, SHAPES[name](1)) });
+}
+
 /** The test files that need a GPU. */
 function tests() {
   const files = ["codegen/cuda/contraction/device.test.js"].map((file) => fileURLToPath(new URL(`../dist/${file}`, import.meta.url)));
@@ -223,7 +229,7 @@ function tests() {
 }
 
 const STAGES = {
-  doctor, small, cycles, hosted, serving, tests, conformance: () => conformance({ pattern: flags.pattern }), memory: () => memory({ folder: mkdtempSync(join(folder, "m-")) }), faults: () => faults({ folder: mkdtempSync(join(folder, "f-")) }), fault, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); },
+  doctor, small, cycles, hosted, serving, onnx, tests, conformance: () => conformance({ pattern: flags.pattern }), memory: () => memory({ folder: mkdtempSync(join(folder, "m-")) }), faults: () => faults({ folder: mkdtempSync(join(folder, "f-")) }), fault, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); },
 };
 
 async function attempt(name, stage) {

@@ -1,14 +1,14 @@
 // A server's engines on a GPU: what a run costs above the GPU's own time, in this process and in the GPU's; how busy the GPU is
 // under 64 clients; and what a fault, a kill and a GPU without memory do to the server.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { pino } from "pino";
 import { build, Engine } from "../../dist/index.js";
 import { GpuHosts } from "../../dist/backends/index.js";
 import { HostedEngine } from "../../dist/backends/gpu/hosted-engine.js";
-import { Nvml, openCudaCompiler } from "../../dist/native/index.js";
+import { addressOf, createMemoryFile, Nvml, openCudaCompiler, openGpu, viewShared } from "../../dist/native/index.js";
 import { makeModel } from "../../dist/onnx/index.js";
 import { Tensor } from "../../dist/index.js";
 import { serve } from "../../dist/serve.js";
@@ -37,6 +37,9 @@ export async function overhead({ path, name, feedsOf, batches }) {
   const host = new GpuHosts({ log, env: process.env }).of();
   const hosted = await HostedEngine.load({ host, path, threads: 1 });
   const instance = hosted.createInstance(() => undefined);
+  const shared = createMemoryFile("bench", 2 ** 20);
+  const view = viewShared(shared, 2 ** 20);
+  console.log(`shared memory can be registered with the GPU: ${openGpu().register(addressOf(view), 2 ** 20)}`);
   for (const batch of batches) {
     const feeds = feedsOf(engine, batch);
     context.deviceTimes(feeds, 20);
@@ -188,6 +191,29 @@ export async function faults({ folder }) {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
     console.log(`a model with a stand-in, after these deaths: ${answers.map(({ text }) => text).join("; then ")}`);
+  } finally {
+    await running.stop();
+  }
+}
+
+/** An ONNX model whose configuration asks for a GPU: compiled at load, answered there. */
+export async function fromModel({ folder, file, name, feedsOf }) {
+  const repository = join(folder, "repository");
+  mkdirSync(join(repository, name, "1"), { recursive: true });
+  // Its weights lie beside it.
+  for (const beside of readdirSync(dirname(file)).filter((other) => other.startsWith(`${name}.`))) copyFileSync(join(dirname(file), beside), join(repository, name, "1", beside === basename(file) ? "model.onnx" : beside));
+  writeFileSync(join(repository, name, "config.pbtxt"), 'max_batch_size: 8\ninstance_group [ { kind: KIND_GPU } ]\nparameters { key: "precision" value { string_value: "fp16" } }\n');
+  const before = performance.now();
+  const running = await serve({ repositories: [repository], cache: join(folder, "cache"), keys: join(folder, "keys"), log, tuneLevel: 0, version: VERSION });
+  try {
+    const [version] = running.store.serving();
+    console.log(`${name} with KIND_GPU: ready after ${((performance.now() - before) / 1000).toFixed(1)} s, on ${version.summary}`);
+    const signature = version.signature.metadata();
+    const feeds = feedsOf(signature.inputs.map(({ name: input }) => input));
+    const inputs = Object.entries(feeds).map(([input, { type, bytes, dims }]) => ({ name: input, datatype: WIRE[type], shape: dims, bytes }));
+    const times = await timesOf(async () => { (await running.server.infer(requestOf(name, inputs))).release(); }, 50);
+    console.log(`  one client in the server's process: median ${us(times[25])}`);
+    console.log(`  ${running.registry.render().split("\n").filter((line) => /^nv_(gpu|energy)/.test(line)).join("; ")}`);
   } finally {
     await running.stop();
   }

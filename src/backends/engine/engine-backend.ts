@@ -8,15 +8,15 @@
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { UserError } from "../../base/index.ts";
+import { type Precision, PRECISIONS, UserError } from "../../base/index.ts";
 import { EngineFile } from "../../engine/index.ts";
 import { availableThreads, detectCpu } from "../../native/index.ts";
-import { type CompileAnswer, type CompileRequest, isFile, type ModelConfig, parameterOf } from "../../repository/index.ts";
+import { type CompileAnswer, type CompileRequest, gpusOf, instancesOf, isFile, type ModelConfig, parameterOf } from "../../repository/index.ts";
 import { Engine } from "../../runtime/index.ts";
 import { requireTrusted, trustedKeys } from "../../trust/index.ts";
 import type { Backend, BackendModel, ModelSource } from "../contract.ts";
 import type { GpuHosts } from "../gpu/gpu-host.ts";
-import { HostedEngine } from "../gpu/hosted-engine.ts";
+import { HostedEngine, type HostedEngineOptions, inTurns } from "../gpu/hosted-engine.ts";
 import type { Compiler } from "./compiler.ts";
 import { type EngineCache, hashFile } from "./engine-cache.ts";
 import { EngineModel, type Origin } from "./engine-model.ts";
@@ -56,16 +56,17 @@ export class EngineBackend implements Backend {
   async load(source: ModelSource, file: string): Promise<BackendModel> {
     const threads = threadsFor(source.config);
     if (!file.endsWith(".onnx")) return this.#loadEngine(source, file, threads);
-    const request = this.#request(source.config, file, threads);
-    return this.#loadModel(request, await this.#compile(request, "urgent"));
+    const request = { ...this.#request(source.config, file, threads), ...whereOf(source.config) };
+    return this.#loadModel(request, await this.#compile(request, "urgent"), gpusOf(source.config));
   }
 
   /** As the compiler answers, or as it answered for the same bytes and options before: then no process is started. */
   async #compile(request: CompileRequest, urgency: "urgent" | "tuning", signal?: AbortSignal): Promise<CompileAnswer> {
-    const { cache, compiler, version } = this.#options;
+    const { cache, compiler, version, gpus } = this.#options;
     const { model, levels, ...rest } = { ...request, config: { ...request.config, name: "" } };
     const digest = await hashFile(model);
-    const keyOf = (level: number): string => createHash("sha256").update(JSON.stringify([version, detectCpu(process.env).id, digest, rest, level])).digest("hex").slice(0, 40);
+    const device = request.gpu === undefined ? detectCpu(process.env).id : gpus.identity;
+    const keyOf = (level: number): string => createHash("sha256").update(JSON.stringify([version, device, digest, rest, level])).digest("hex").slice(0, 40);
     for (const level of levels) {
       const kept = await cache.recall(keyOf(level));
       if (kept) return kept;
@@ -80,37 +81,48 @@ export class EngineBackend implements Backend {
     requireTrusted(file, digest, trustedKeys(this.#options.keys));
     const model = join(folder, "model.onnx");
     if (!isForGpu(path)) return this.#open(path, threads);
-    return this.#openOnGpu(path, threads, isFile(model) ? () => this.#makeStandIn(this.#request(config, model, threads)) : undefined);
+    return this.#openOnGpus(gpusOf(config) ?? [this.#options.gpus.first], path, { threads, standIn: isFile(model) ? () => this.#makeStandIn(this.#request(config, model, threads)) : undefined });
   }
 
   async #makeStandIn(request: CompileRequest): Promise<BackendModel> {
     return this.#loadModel(request, await this.#compile({ ...request, levels: [0] }, "urgent"));
   }
 
-  #loadModel(request: CompileRequest, answer: CompileAnswer): BackendModel {
+  /** @param gpus where it runs; without, here */
+  async #loadModel(request: CompileRequest, answer: CompileAnswer, gpus?: readonly number[]): Promise<BackendModel> {
     const { tuneLevel } = this.#options;
+    const { gpu: _, precision: __, ...onProcessor } = request;
+    const open = async (path: string, about?: Origin): Promise<BackendModel> =>
+      gpus ? this.#openOnGpus(gpus, path, { threads: request.threads, standIn: () => this.#makeStandIn(onProcessor) }, about) : this.#open(path, request.threads, about);
     const origin: Origin = {
       description: answer.description,
       widen: async (shapes) => {
         const cover = Object.fromEntries(answer.description.inputs.flatMap(({ name }, i) => (shapes[i] ? [[name, shapes[i]]] : [])));
         const wider = { ...request, cover, levels: [0 as const] };
-        return this.#open((await this.#compile(wider, "urgent")).engine, request.threads);
+        return open((await this.#compile(wider, "urgent")).engine);
       },
       improve: async (signal) => {
         if (tuneLevel === 0 || answer.level >= tuneLevel) return undefined;
         const tuned = { ...request, levels: [tuneLevel] };
-        return this.#loadModel(tuned, await this.#compile(tuned, "tuning", signal));
+        return this.#loadModel(tuned, await this.#compile(tuned, "tuning", signal), gpus);
       },
     };
-    return this.#open(answer.engine, request.threads, origin);
+    return open(answer.engine, origin);
   }
 
   #open(path: string, threads: number, origin?: Origin): BackendModel {
     return new EngineModel(localEngine(Engine.loadSync(path, { threads }), this.#options.pool), statSync(path).size, origin);
   }
 
-  async #openOnGpu(path: string, threads: number, standIn: (() => Promise<BackendModel>) | undefined): Promise<BackendModel> {
-    return new EngineModel(await HostedEngine.load({ host: this.#options.gpus.of(), path, threads, standIn }), statSync(path).size);
+  async #openOnGpus(gpus: readonly number[], path: string, options: Pick<HostedEngineOptions, "threads" | "standIn">, origin?: Origin): Promise<BackendModel> {
+    const engines: HostedEngine[] = [];
+    try {
+      for (const gpu of gpus) engines.push(await HostedEngine.load({ ...options, host: this.#options.gpus.of(gpu), path }));
+    } catch (error) {
+      for (const engine of engines) engine.dispose();
+      throw error;
+    }
+    return new EngineModel(inTurns(engines), statSync(path).size, origin);
   }
 
   #request(config: ModelConfig, model: string, threads: number): CompileRequest {
@@ -136,6 +148,14 @@ function whatDecides({ name, max_batch_size, input, output, dynamic_batching }: 
   };
 }
 
+/** For which GPU a model is compiled, one of those it runs on, and in which precision: the parameter `precision`. */
+function whereOf(config: ModelConfig): Pick<CompileRequest, "gpu" | "precision"> {
+  const [gpu] = gpusOf(config) ?? [];
+  const precision = parameterOf(config, "precision");
+  if (precision !== undefined && !PRECISIONS.includes(precision as Precision)) throw new UserError("config-invalid", `Model "${config.name}": parameter "precision" is "${precision}"; expected ${PRECISIONS.join(", ")}.`);
+  return { ...(gpu === undefined ? {} : { gpu }), ...(precision === undefined ? {} : { precision: precision as Precision }) };
+}
+
 /** Threads each instance computes with: the parameter `threads`, or an even share of the processor. */
 function threadsFor(config: ModelConfig): number {
   const text = parameterOf(config, "threads");
@@ -143,10 +163,6 @@ function threadsFor(config: ModelConfig): number {
   const threads = Number(text);
   if (!Number.isSafeInteger(threads) || threads < 1 || threads > 1024) throw new UserError("config-invalid", `Model "${config.name}": parameter "threads" is "${text}"; expected a whole number from 1.`);
   return threads;
-}
-
-function instancesOf(config: ModelConfig): number | undefined {
-  return config.instance_group?.length ? config.instance_group.reduce((sum, { count }) => sum + (count || 1), 0) : undefined;
 }
 
 const SHAPES = /^\d+(x\d+)*(,\d+(x\d+)*){0,2}$/;

@@ -18,6 +18,8 @@ const GPU_INSTANCES = 2;
 /** An engine that is loaded, in this process or in that of a GPU. */
 export interface ServedEngine extends Pick<Engine, "inputs" | "outputs" | "threads" | "hasReferenceSteps"> {
   readonly metadata: Pick<Manifest, "level" | "target"> & { readonly profiles: readonly Pick<Manifest["profiles"][number], "symbols">[] };
+  /** On how many its instances run; one by default. */
+  readonly devices?: number;
   /** @param disposed called when it is */
   createInstance(disposed: () => void): ServedInstance;
   dispose(): void;
@@ -59,9 +61,9 @@ export class EngineModel implements BackendModel {
     this.description = origin ? combine(origin.description, engine) : { inputs: engine.inputs.map(describe), outputs: engine.outputs.map(describe) };
     const { level, target } = engine.metadata;
     const onGpu = target.arch === "cuda";
-    this.defaultInstances = onGpu ? GPU_INSTANCES : 1;
+    this.defaultInstances = onGpu ? GPU_INSTANCES * (engine.devices ?? 1) : 1;
     this.shares = engine.hasReferenceSteps || onGpu ? 1 : Math.min(MOST_SHARES, engine.threads);
-    this.summary = `engine, level ${level}, ${target.isa}, ${onGpu ? `${target.gpu} in a process of its own` : `${engine.threads} thread${engine.threads === 1 ? "" : "s"}`}${engine.hasReferenceSteps ? ", some operators on the reference" : ""}`;
+    this.summary = `engine, level ${level}, ${target.isa}, ${onGpu ? `${target.gpu}${engine.devices ? `, ${engine.devices} of them, each` : ""} in a process of its own` : `${engine.threads} thread${engine.threads === 1 ? "" : "s"}`}${engine.hasReferenceSteps ? ", some operators on the reference" : ""}`;
     this.#ranges = engine.metadata.profiles.map(({ symbols }) => engine.inputs.map(({ dims }) => (dims ?? []).map((dim) => (typeof dim === "number" ? undefined : symbols[dim]))));
     if (origin) {
       this.widen = (shapes) => origin.widen(shapes);

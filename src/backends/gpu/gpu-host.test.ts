@@ -128,6 +128,20 @@ describe("the process of a GPU", { skip: !hasHostCompiler && "no g++ here" }, ()
     await ask(running.server);
   });
 
+  test("a model that asks for a GPU where there is none says so, and stays away", async () => {
+    using repository = testRepository();
+    repository.write("mlp/1/model.onnx", mlp());
+    repository.write("mlp/config.pbtxt", "instance_group [ { kind: KIND_GPU } ]\n");
+    const before = process.env["CUDA_VISIBLE_DEVICES"];
+    process.env["CUDA_VISIBLE_DEVICES"] = "";
+    try {
+      await assert.rejects(testServer(repository), /No GPU: /);
+    } finally {
+      if (before === undefined) delete process.env["CUDA_VISIBLE_DEVICES"];
+      else process.env["CUDA_VISIBLE_DEVICES"] = before;
+    }
+  });
+
   test("batches of every size: their outputs are fetched once, and lie in place from then on", async () => {
     using repository = repositoryOf(["mlp"]);
     await using running = await testServer(repository, { gpuModule, defaultMaxBatch: 16 });

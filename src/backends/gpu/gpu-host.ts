@@ -4,12 +4,13 @@
  */
 import type { Logger } from "pino";
 import { SinterError } from "../../base/index.ts";
+import { Nvml } from "../../native/index.ts";
 import { GpuProcess } from "./gpu-process.ts";
 import { SHARED_BYTES } from "./protocol.ts";
 import { SharedMemory } from "./shared-memory.ts";
 
 /** A process that lived so long owes nothing to those before it. */
-const HEALTHY_MS = 60_000;
+const HEALTHY_MS = 10_000;
 const FIRST_REST_MS = 1000;
 const LONGEST_REST_MS = 60_000;
 
@@ -113,14 +114,25 @@ export class GpuHost {
 export class GpuHosts {
   readonly #options: Omit<GpuHostOptions, "ordinal">;
   readonly #hosts = new Map<number, GpuHost>();
+  #identity: string | undefined;
 
   /** @param options `module`: what the processes run; ours by default */
   constructor({ module = new URL("./process-main.js", import.meta.url), ...options }: Omit<GpuHostOptions, "ordinal" | "module"> & { readonly module?: URL | undefined }) {
     this.#options = { module, ...options };
   }
 
-  /** @param ordinal the one that SINTER_GPU numbers, or the first, by default */
-  of(ordinal = Number(this.#options.env["SINTER_GPU"] ?? 0)): GpuHost {
+  /** The GPU that SINTER_GPU numbers, or the first. */
+  get first(): number {
+    return Number(this.#options.env["SINTER_GPU"] ?? 0);
+  }
+
+  /** What this machine's GPUs are: engines that were compiled for others are not looked for. */
+  get identity(): string {
+    this.#identity ??= JSON.stringify(((nvml) => nvml && [nvml.driverVersion, nvml.devices])(Nvml.open()) ?? "unknown");
+    return this.#identity;
+  }
+
+  of(ordinal = this.first): GpuHost {
     let host = this.#hosts.get(ordinal);
     if (!host) this.#hosts.set(ordinal, (host = new GpuHost({ ...this.#options, ordinal })));
     return host;

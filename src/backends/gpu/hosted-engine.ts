@@ -133,3 +133,17 @@ export class HostedEngine implements ServedEngine, Tenant {
     return loading;
   }
 }
+
+/** Copies of one engine on several GPUs as one, whose instances they have in turns. */
+export function inTurns(engines: readonly HostedEngine[]): ServedEngine {
+  const [first] = engines;
+  assert(first, "an engine on no GPU");
+  if (engines.length === 1) return first;
+  const { inputs, outputs, threads, hasReferenceSteps, metadata } = first;
+  let next = 0;
+  return {
+    inputs, outputs, threads, hasReferenceSteps, metadata, devices: engines.length,
+    createInstance: (disposed) => engines[next++ % engines.length]!.createInstance(disposed),
+    dispose: () => { for (const engine of engines) engine.dispose(); },
+  };
+}

@@ -3,6 +3,7 @@
  * copies: a run is one line there and one back. How large outputs are is learnt once for each shape.
  */
 import { assert, SinterError } from "../../base/index.ts";
+import { stayAwake } from "../../native/index.ts";
 import type { BackendInstance, BackendModel, BatchResults, BatchTensor } from "../contract.ts";
 import type { ServedInstance } from "../engine/engine-model.ts";
 import type { GpuProcess } from "./gpu-process.ts";
@@ -14,6 +15,8 @@ type Sizes = Extract<FromProcess, { kind: "made" }>["outputs"];
 
 /** Shapes whose outputs are remembered. */
 const MAX_SHAPES = 1024;
+/** How much longer than the last one a run may take for the event loop to stay awake for it. */
+const LATE_MS = 0.3;
 /** The GPU may still write for a moment after its process was given up. */
 const SETTLE_MS = 1000;
 
@@ -28,6 +31,7 @@ export class HostedInstance implements ServedInstance {
   /** In the process, at the last run. */
   #contextBytes = 0;
   #running: Promise<unknown> = Promise.resolve();
+  #lastMs = Number.POSITIVE_INFINITY;
 
   constructor(engine: HostedEngine, context: number, disposed: () => void) {
     this.#engine = engine;
@@ -83,6 +87,8 @@ export class HostedInstance implements ServedInstance {
     const outputs = new Outputs(this.#memory, process);
     try {
       let sizes = this.#sizes.get(key);
+      const before = performance.now();
+      stayAwake(this.#lastMs + LATE_MS);
       let answer = await process.ask({ kind: "run", engine: number, context: this.#context, inputs: placed, ...(sizes ? { outputs: outputs.take(sizes) } : {}) });
       if (answer.kind === "made") {
         sizes = this.#learn(key, answer.outputs);
@@ -90,6 +96,7 @@ export class HostedInstance implements ServedInstance {
       }
       assert(answer.kind === "done" && sizes, `an answer of kind ${answer.kind} to a run`);
       this.#contextBytes = answer.memoryBytes;
+      this.#lastMs = performance.now() - before;
       return { outputs: outputs.views(sizes), release: () => outputs.give() };
     } catch (error) {
       if (error instanceof SinterError && error.code === "gpu-fault") setTimeout(() => outputs.give(), SETTLE_MS).unref();

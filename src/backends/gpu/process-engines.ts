@@ -4,7 +4,7 @@
  */
 import { Socket } from "node:net";
 import { assert, byteLength, elementCount, Tensor } from "../../base/index.ts";
-import { addressOf, type Gpu, openGpu, viewShared } from "../../native/index.ts";
+import { addressOf, type Gpu, openGpu, stayAwake, viewShared } from "../../native/index.ts";
 import { Engine, type ExecutionContext, type Feeds, type Results } from "../../runtime/index.ts";
 import { Lines } from "../lines.ts";
 import { decodeStrings, encodeStrings } from "../strings.ts";
@@ -16,6 +16,9 @@ interface Held {
   readonly engine: Engine;
   readonly contexts: Map<number, ExecutionContext>;
 }
+
+/** A server that is busy sends the next run within that time of an answer. */
+const NEXT_RUN_MS = 1;
 
 /** Answers over the socket for as long as it is open. @param open the GPU that engines run on */
 export function serveEngines(open: () => Gpu = () => openGpu()): void {
@@ -64,6 +67,7 @@ class ProcessEngines {
   async #answer(id: number, work: () => Promise<FromProcess>): Promise<void> {
     try {
       this.#send(await work());
+      stayAwake(NEXT_RUN_MS);
     } catch (error) {
       this.#send({ kind: "failed", id, failure: failureOf(error) });
     }

@@ -43,6 +43,7 @@ const FUNCTIONS = {
   cuStreamCreate: "int64_t stream, unsigned int flags",
   cuStreamDestroy_v2: "int64_t stream",
   cuStreamSynchronize: "int64_t stream",
+  cuStreamWaitEvent: "int64_t stream, int64_t event, unsigned int flags",
   cuGraphCreate: "int64_t graph, unsigned int flags",
   cuGraphAddKernelNode_v2: "int64_t node, int64_t graph, int64_t after, size_t count, int64_t params",
   cuGraphKernelNodeSetAttribute: "int64_t node, int attribute, int64_t value",
