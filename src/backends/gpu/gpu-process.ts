@@ -11,7 +11,7 @@ import { errorOf, type FromProcess, type Place, type ToProcess } from "./protoco
 type Answer = Exclude<FromProcess, { kind: "failed" }>;
 type Asked = Extract<ToProcess, { id: number }>;
 /** A question without its number. */
-export type Question = Asked extends infer Q ? (Q extends Asked ? Omit<Q, "id"> & { readonly id?: number } : never) : never;
+export type Question = Asked extends infer Q ? (Q extends Asked ? Omit<Q, "id"> : never) : never;
 
 /** A run longer than that holds the GPU for good. */
 const MOST_RUN_MS = 120_000;
@@ -60,7 +60,7 @@ export class GpuProcess {
 
   /** @throws the process's error; SinterError "gpu-fault" when it ends before it has answered */
   ask(question: Question): Promise<Answer> {
-    const id = question.id ?? this.#nextId++;
+    const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       if (this.#hasEnded) {
         reject(new SinterError("gpu-fault", `${this.#options.name}: the process that runs it has ended.`));

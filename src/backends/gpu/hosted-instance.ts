@@ -92,7 +92,7 @@ export class HostedInstance implements ServedInstance {
       let answer = await process.ask({ kind: "run", engine: number, context: this.#context, inputs: placed, ...(sizes ? { outputs: outputs.take(sizes) } : {}) });
       if (answer.kind === "made") {
         sizes = this.#learn(key, answer.outputs);
-        answer = await process.ask({ kind: "fetch", id: answer.id, outputs: outputs.take(sizes) });
+        answer = await process.ask({ kind: "fetch", engine: number, context: this.#context, outputs: outputs.take(sizes) });
       }
       assert(answer.kind === "done" && sizes, `an answer of kind ${answer.kind} to a run`);
       this.#contextBytes = answer.memoryBytes;

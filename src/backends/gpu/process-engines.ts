@@ -35,8 +35,8 @@ class ProcessEngines {
   readonly #shared: Uint8Array;
   readonly #send: (message: FromProcess) => void;
   readonly #engines = new Map<number, Held>();
-  /** Results that wait to be fetched, by run. */
-  readonly #made = new Map<number, { readonly bytes: readonly Uint8Array[]; readonly context: ExecutionContext }>();
+  /** Results that wait to be fetched, of each context's last run. */
+  readonly #made = new WeakMap<ExecutionContext, readonly Uint8Array[]>();
   /** Pinned once there is an engine: only then is there a GPU. */
   #unpinned: Place[] = [];
 
@@ -51,7 +51,7 @@ class ProcessEngines {
       case "pin": this.#unpinned.push(message.place); return;
       case "load": void this.#answer(message.id, async () => ({ kind: "loaded", id: message.id, facts: this.#load(message.engine, message.path) })); return;
       case "run": void this.#answer(message.id, () => this.#run(message)); return;
-      case "fetch": void this.#answer(message.id, async () => this.#fetch(message.id, message.outputs)); return;
+      case "fetch": void this.#answer(message.id, async () => this.#fetch(message)); return;
       case "drop": {
         const contexts = this.#engines.get(message.engine)?.contexts;
         void contexts?.get(message.context)?.dispose();
@@ -97,17 +97,18 @@ class ProcessEngines {
     const results = await context.run(this.#feeds(engine, inputs), outputs ? { allocate: (name, type, dims) => this.#outputAt(outputs[engine.outputs.findIndex((output) => output.name === name)], type, dims) } : {});
     const bytes = engine.outputs.map(({ name }) => bytesOf(results[name] as Tensor));
     if (!outputs || !bytes.every(({ byteLength }, i) => byteLength === outputs[i]!.sizeBytes)) {
-      this.#made.set(id, { bytes, context });
+      this.#made.set(context, bytes);
       return { kind: "made", id, outputs: engine.outputs.map(({ name }, i) => ({ shape: (results[name] as Tensor).dims, sizeBytes: bytes[i]!.byteLength })) };
     }
     return this.#put(id, bytes, outputs, context);
   }
 
-  #fetch(id: number, outputs: readonly Place[]): FromProcess {
-    const made = this.#made.get(id);
-    assert(made, `results of run ${id}, which are not there`);
-    this.#made.delete(id);
-    return this.#put(id, made.bytes, outputs, made.context);
+  #fetch({ id, engine, context: which, outputs }: Extract<ToProcess, { kind: "fetch" }>): FromProcess {
+    const context = this.#contextOf(engine, which);
+    const bytes = this.#made.get(context);
+    assert(bytes, `results of context ${which} of engine ${engine}, which are not there`);
+    this.#made.delete(context);
+    return this.#put(id, bytes, outputs, context);
   }
 
   /** What the GPU has not written there already is copied. */

@@ -43,8 +43,8 @@ export type ToProcess =
   | { readonly kind: "unload"; readonly engine: number }
   /** A context is made by its first run. An input that is left out is null. */
   | { readonly kind: "run"; readonly id: number; readonly engine: number; readonly context: number; readonly inputs: readonly (PlacedInput | null)[]; readonly outputs?: readonly Place[] }
-  /** Asks for the results of a run that answered "made", by its id. */
-  | { readonly kind: "fetch"; readonly id: number; readonly outputs: readonly Place[] }
+  /** Asks for the results of the context's last run, which answered "made". */
+  | { readonly kind: "fetch"; readonly id: number; readonly engine: number; readonly context: number; readonly outputs: readonly Place[] }
   /** Frees a context after its run; no answer. */
   | { readonly kind: "drop"; readonly engine: number; readonly context: number };
 
