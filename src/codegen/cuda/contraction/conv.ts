@@ -13,9 +13,10 @@ import type { HopperLoads } from "./matmul-hopper.ts";
 import type { PackedMatrix } from "./packing.ts";
 import { type Problem, STEP_BYTES } from "./problem.ts";
 import { isAligned } from "./tensor-map.ts";
+import { withoutZeroPoint } from "./zero-points.ts";
 
 /** Groups are the product's batch. */
-export function convProblem(conv: ConvKernel, shape: ConvShape, text: KernelText): Problem {
+export function convProblem(conv: ConvKernel, shape: ConvShape, text: KernelText, packed: PackedMatrix): Problem {
   const { outHeight, outWidth, groups, outputs } = shape;
   const [height, width] = [text.size(outHeight), text.size(outWidth)];
   const rows = [
@@ -25,13 +26,13 @@ export function convProblem(conv: ConvKernel, shape: ConvShape, text: KernelText
   ];
   return {
     description: describeConv(conv, shape),
-    element: shape.element,
+    operands: [shape.element, packed.dtype],
     batch: groups === 1 ? [] : [groups],
     rows: mul(shape.batch, outHeight, outWidth),
     columns: outputs,
     steps: Math.ceil((shape.kernel[0] * shape.kernel[1] * shape.inputs * ELEMENTS[shape.element].bytes) / STEP_BYTES),
     output: {
-      buffer: conv.output, epilogue: conv.epilogue, rowStride: shape.outputStrides[2], batchStrides: groups === 1 ? [] : [outputs],
+      buffer: conv.output, epilogue: withoutZeroPoint(text, conv.epilogue, conv.output, conv.inputZero, packed), rowStride: shape.outputStrides[2], batchStrides: groups === 1 ? [] : [outputs],
       rows, columnBase: groups === 1 ? "0" : `b0 * ${outputs}`,
     },
   };
@@ -50,7 +51,7 @@ export function convLoads(text: KernelText, conv: ConvKernel, shape: ConvShape, 
   const depth = STEP_BYTES / bytes;
   const constant = text.packedPointer(packed.data, "u8");
   const weights = mappedLoad(text, {
-    source: constant, element: shape.element, inner: shape.kernel[0] * shape.kernel[1] * shape.inputs, outer: shape.outputs, outerStride: packed.pitch,
+    source: constant, element: packed.dtype, inner: shape.kernel[0] * shape.kernel[1] * shape.inputs, outer: shape.outputs, outerStride: packed.pitch,
     batch: [], batchStrides: [], offset: 0, box: [depth, tile[1] / multicast],
   });
   const b: HopperLoads["b"] = (place) => weights(place, `${place.step} * ${depth}`, place.first);
@@ -116,6 +117,7 @@ function pixelOperand(text: KernelText, conv: ConvKernel, shape: ConvShape): Gat
   return {
     pointer: `((const ${type}*)${text.pointer(conv.input)}${group})`,
     wide,
+    words: channel === 1 && (inputs * bytes) % 4 === 0 && isAligned(conv.input, [image, row, column], bytes, 4),
     rowsTouch: !wide,
     declare: (count) => `i64 aAt[${count}]; int aY[${count}], aX[${count}]; bool aIn[${count}];`,
     prepare: (i, r) => `const int p = firstRow + ${r}; aIn[${i}] = p < rows; aAt[${i}] = p / (${height} * ${width}) * ${text.size64(image)}; aY[${i}] = p / ${width} % ${height} * ${stride[0]} - ${pad[0]}; aX[${i}] = p % ${width} * ${stride[1]} - ${pad[1]};`,

@@ -43,7 +43,7 @@ export function mappedLoad(text: KernelText, operand: MappedOperand, batch = ope
   };
 }
 
-/** float32 is rounded to tf32 on its way. */
-export function mapElement(element: Multiplied): "float16" | "bfloat16" | "tf32" {
-  return element === "float32" ? "tf32" : element;
+/** float32 is rounded to tf32 on its way; bytes have no sign there. */
+export function mapElement(element: Multiplied): "float16" | "bfloat16" | "tf32" | "uint8" {
+  return element === "float32" ? "tf32" : element === "int8" ? "uint8" : element;
 }

@@ -11,9 +11,10 @@
 import { ceilDiv, min, mul } from "../../../ir/index.ts";
 import { outputText, splitBatch } from "./epilogue-text.ts";
 import type { CudaArch, CudaKernel } from "../contract.ts";
+import { ELEMENTS } from "./elements.ts";
 import type { KernelText } from "./kernel-text.ts";
 import { type Problem, STEP_BYTES } from "./problem.ts";
-import { isStoredWide, storeFunctions } from "./output-text.ts";
+import { isStoredWide, outputForm } from "./output-text.ts";
 import { BASE, HOPPER } from "./prelude.ts";
 import { warpgroupProduct } from "./products.ts";
 
@@ -88,6 +89,8 @@ function partsOf(p: HopperParameters): number {
   return p.tile[0] / 64 / (p.alternate ? 1 : p.consumers);
 }
 
+const sumOf = ({ operands }: Problem): string => ELEMENTS[operands[0]].sum;
+
 /** Sums of more than 64 registers do not fit an even share. */
 function movesRegisters(p: HopperParameters): boolean {
   return p.consumers === 2 && (partsOf(p) * p.tile[1]) / 2 > 64;
@@ -97,13 +100,13 @@ function movesRegisters(p: HopperParameters): boolean {
 export function hopperKernel(text: KernelText, problem: Problem, loads: HopperLoads, p: HopperParameters, arch: CudaArch): CudaKernel {
   const cluster = Math.max(p.multicast, p.split);
   const threads = 128 * (1 + p.consumers);
-  const product = warpgroupProduct({ name: "multiply", element: problem.element, columns: p.tile[1], bColumnsContiguous: loads.bColumnsContiguous });
+  const product = warpgroupProduct({ name: "multiply", operands: problem.operands, columns: p.tile[1], bColumnsContiguous: loads.bColumnsContiguous });
   const tiles = mul(...problem.batch, ceilDiv(problem.rows, p.tile[0] * p.multicast), ceilDiv(problem.columns, p.tile[1]));
   const body = kernelBody(text, problem, loads, p);
   const blocks = p.split > 1 ? tiles : min(tiles, Math.floor(arch.multiprocessors / cluster));
   return {
     ...problem.description,
-    source: `${BASE}${HOPPER}${product}${storeFunctions(problem.output.buffer.dtype)}
+    source: `${BASE}${HOPPER}${product}${outputForm(problem.output.buffer.dtype).store}
 constexpr int STAGES = ${p.stages}, A_BYTES = ${p.tile[0] * STEP_BYTES}, STAGE_BYTES = ${(p.tile[0] + p.tile[1]) * STEP_BYTES}, RING_BYTES = ${ringBytes(p)};
 
 extern "C" __global__ void __launch_bounds__(${threads}, 1) ${cluster > 1 ? `__cluster_dims__(${cluster}, 1, 1) ` : ""}product(${text.declarations}) {${body}}
@@ -209,7 +212,7 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
   return `${movesRegisters(p) ? "\n    registersGrow<232>();" : ""}
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
     ${p.alternate ? "if (warpgroup == 2) namedArriveAt(1, 256);\n    " : ""}${begin}
-      float d[${parts}][${width / 2}] = {};
+      ${sumOf(problem)} d[${parts}][${width / 2}] = {};
       ${p.alternate ? "namedSyncAt(warpgroup, 256);" : ""}
       for (int step = firstStep; step < lastStep; step++) {
         const u32 a = ring + stage * STAGE_BYTES${p.alternate ? "" : ` + (warpgroup - 1) * ${parts * 8192}`}, b = ring + stage * STAGE_BYTES + A_BYTES;
@@ -228,7 +231,7 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
       ${p.alternate ? "namedArriveAt(3 - warpgroup, 256);" : ""}
       productWait<0>();
       if (lastStep > firstStep) { ${release("stage == 0 ? STAGES - 1 : stage - 1")} }
-      ${p.split > 1 ? partialText(p, row) : storeText(text, problem, p, row)}
+      ${p.split > 1 ? partialText(problem, p, row) : storeText(text, problem, p, row)}
     }`;
 }
 
@@ -236,21 +239,22 @@ function storeText(text: KernelText, problem: Problem, p: HopperParameters, row:
   const { output } = problem;
   return `const Tile tile = tileAt(index);
       ${splitBatch(text, problem.batch, "tile.batch")}
-      ${outputText(text, problem)}
+      ${outputText(text, problem, p.tile[1] / 8)}
       #pragma unroll
       for (int part = 0; part < ${partsOf(p)}; part++)
-        storeFragment<${p.tile[1] / 8}, ${isStoredWide(output)}, 0>(d[part], out, ${text.size64(output.rowStride)}, tile.row + ${row("part")}, tile.column, rows, columns, fetch, finish);`;
+        storeFragment<${p.tile[1] / 8}, ${isStoredWide(output)}, 0>(d[part], out, ${text.size64(output.rowStride)}, tile.row + ${row("part")}, tile.column, rows, columns, access);`;
 }
 
 /** The block's part of the sums to its own shared memory, once every warpgroup has read the last stage. */
-function partialText(p: HopperParameters, row: (part: string) => string): string {
+function partialText(problem: Problem, p: HopperParameters, row: (part: string) => string): string {
+  const sum = sumOf(problem);
   return `namedSync<1, ${128 * p.consumers}>();
-      float* partial = (float*)memory;
+      ${sum}* partial = (${sum}*)memory;
       #pragma unroll
       for (int part = 0; part < ${partsOf(p)}; part++) {
         #pragma unroll
         for (int i = 0; i < ${p.tile[1] / 2}; i += 2)
-          *(float2*)(partial + (${row("part")} + lane / 4 + i / 2 % 2 * 8) * ${p.tile[1] + 8} + i / 4 * 8 + lane % 4 * 2) = float2{(float)d[part][i], (float)d[part][i + 1]};
+          *(${sum}2*)(partial + (${row("part")} + lane / 4 + i / 2 % 2 * 8) * ${p.tile[1] + 8} + i / 4 * 8 + lane % 4 * 2) = ${sum}2{d[part][i], d[part][i + 1]};
       }`;
 }
 
@@ -263,16 +267,16 @@ function combineText(text: KernelText, problem: Problem, p: HopperParameters): s
   {
     const Tile tile = tileAt(firstTile);
     ${splitBatch(text, problem.batch, "tile.batch")}
-    ${outputText(text, problem)}
+    ${outputText(text, problem, p.tile[1] / 8)}
     for (int i = threadIdx.x; i < ${(height / p.split) * (width / 4)}; i += ${128 * (1 + p.consumers)}) {
       const int row = rank * ${height / p.split} + i / ${width / 4}, column = i % ${width / 4} * 4;
-      float4 sum = {0, 0, 0, 0};
+      ${sumOf(problem)}4 sum = {0, 0, 0, 0}, v;
       #pragma unroll
       for (int block = 0; block < ${p.split}; block++) {
-        const float4 v = loadCluster(addressAt(ring + (row * ${width + 8} + column) * 4, block));
+        loadCluster(addressAt(ring + (row * ${width + 8} + column) * 4, block), v);
         sum.x += v.x; sum.y += v.y; sum.z += v.z; sum.w += v.w;
       }
-      storeFour<${isStoredWide(output)}>(sum, out, ${text.size64(output.rowStride)}, tile.row + row, tile.column + column, rows, columns, fetch, finish);
+      storeFour<${isStoredWide(output)}>(sum, out, ${text.size64(output.rowStride)}, tile.row + row, tile.column + column, rows, columns, access);
     }
   }
   clusterSync();`;

@@ -3,7 +3,7 @@
  * in steps of 128 bytes, which is one swizzled row of shared memory.
  */
 import type { Buffer, Dim, Epilogue, KernelDescription } from "../../../ir/index.ts";
-import type { Multiplied } from "./elements.ts";
+import type { Operands } from "./elements.ts";
 
 export const STEP_BYTES = 128;
 
@@ -22,7 +22,8 @@ export interface TiledOutput {
 export interface Problem {
   /** What the kernel does, whatever its text. */
   readonly description: Pick<KernelDescription, "name" | "flops" | "bytes">;
-  readonly element: Multiplied;
+  /** Element types of rows and columns. */
+  readonly operands: Operands;
   readonly batch: readonly Dim[];
   readonly rows: Dim;
   readonly columns: Dim;

@@ -65,8 +65,12 @@ export function vectorWidth(kernel: FlatKernel, axis: Axis): number {
     note(buffer, offset);
     visitExpr(value, (e) => { if (e.kind === "load") note(e.buffer, e.index[0]!); });
   }
-  return Math.min(8, 128 / bits);
+  const width = Math.min(8, 128 / bits);
+  return typeof axis.extent === "number" && axis.extent < width ? wholeParts(axis.extent, width) : width;
 }
+
+/** The largest vector that divides a short axis. */
+const wholeParts = (extent: number, width: number): number => (extent % width === 0 ? width : wholeParts(extent, width / 2));
 
 /** @param perThread elements of a row */
 export function shapeOf(kernel: FlatKernel, perThread: number = ELEMENTS_PER_THREAD[0]): LoopShape {
