@@ -30,11 +30,13 @@ export function convTactics(conv: ConvKernel, arch: CudaArch, constants: Constan
   };
   const tactics: CudaTactic[] = [];
   const mapped = isPointwise(shape) ? shape.groups === 1 && shape.inputStrides[3] === 1 && isAligned(conv.input, [shape.inputStrides[2]], ELEMENTS[shape.element].bytes) : isPixelMappable(conv, shape);
-  if (hasWarpgroups(arch) && mapped && shape.element !== "float32") {
+  const half = !mapped && !isPointwise(shape) && isPixelMappable(conv, shape, 64);
+  const stepBytes = half ? 64 : 128;
+  if (hasWarpgroups(arch) && (mapped || half) && shape.element !== "float32") {
     for (const p of hopperCandidates(arch, sizes)) {
       tactics.push({ name: hopperTacticName(p), estimate: hopperEstimate(p, sizes, arch), compile: () => {
         const text = new KernelText(conv.output);
-        return hopperKernel(text, convProblem(conv, shape, text, packed), convLoads(text, conv, shape, packed, p.tile, p.multicast), p, arch);
+        return hopperKernel(text, convProblem(conv, shape, text, packed, stepBytes), convLoads(text, conv, shape, packed, p.tile, p.multicast, stepBytes), p, arch);
       } });
     }
   }

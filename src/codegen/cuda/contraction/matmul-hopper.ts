@@ -13,7 +13,7 @@ import { outputText, splitBatch } from "./epilogue-text.ts";
 import type { CudaArch, CudaKernel } from "../contract.ts";
 import { ELEMENTS } from "./elements.ts";
 import type { KernelText } from "./kernel-text.ts";
-import { type Problem, STEP_BYTES } from "./problem.ts";
+import { type Problem, STEP_BYTES, type StepBytes } from "./problem.ts";
 import { isStoredWide, outputForm } from "./output-text.ts";
 import { BASE, HOPPER } from "./prelude.ts";
 import { warpgroupProduct } from "./products.ts";
@@ -43,6 +43,8 @@ export interface HopperLoads {
   begin?(first: string): string;
   a(place: LoadPlace): string;
   b(place: LoadPlace): string;
+  /** Bytes of the reduction that a step brings; `STEP_BYTES` when absent. */
+  readonly stepBytes?: StepBytes;
   /** B lies with its columns contiguous: a step is boxes of 64 columns by 64 rows, one after another. */
   readonly bColumnsContiguous: boolean;
 }
@@ -71,13 +73,13 @@ function partialBytes({ tile }: HopperParameters): number {
   return tile[0] * (tile[1] + 8) * 4;
 }
 
-function ringBytes(p: HopperParameters): number {
-  const ring = p.stages * (p.tile[0] + p.tile[1]) * STEP_BYTES;
+function ringBytes(p: HopperParameters, step: number = STEP_BYTES): number {
+  const ring = p.stages * (p.tile[0] + p.tile[1]) * step;
   return p.split > 1 ? Math.max(ring, partialBytes(p)) : ring;
 }
 
-function sharedBytes(p: HopperParameters): number {
-  return ringBytes(p) + BARRIER_BYTES * p.stages;
+function sharedBytes(p: HopperParameters, step?: number): number {
+  return ringBytes(p, step) + BARRIER_BYTES * p.stages;
 }
 
 export function fitsHopper(p: HopperParameters): boolean {
@@ -99,6 +101,7 @@ function movesRegisters(p: HopperParameters): boolean {
 /** The kernel's text and how it is launched; `description` is what it does, whatever the text. */
 export function hopperKernel(text: KernelText, problem: Problem, loads: HopperLoads, p: HopperParameters, arch: CudaArch): CudaKernel {
   const cluster = Math.max(p.multicast, p.split);
+  const { stepBytes: step = STEP_BYTES } = loads;
   const threads = 128 * (1 + p.consumers);
   const product = warpgroupProduct({ name: "multiply", operands: problem.operands, columns: p.tile[1], bColumnsContiguous: loads.bColumnsContiguous });
   const tiles = mul(...problem.batch, ceilDiv(problem.rows, p.tile[0] * p.multicast), ceilDiv(problem.columns, p.tile[1]));
@@ -107,7 +110,7 @@ export function hopperKernel(text: KernelText, problem: Problem, loads: HopperLo
   return {
     ...problem.description,
     source: `${BASE}${HOPPER}${product}${outputForm(problem.output.buffer.dtype).store}
-constexpr int STAGES = ${p.stages}, A_BYTES = ${p.tile[0] * STEP_BYTES}, STAGE_BYTES = ${(p.tile[0] + p.tile[1]) * STEP_BYTES}, RING_BYTES = ${ringBytes(p)};
+constexpr int STAGES = ${p.stages}, A_BYTES = ${p.tile[0] * step}, STAGE_BYTES = ${(p.tile[0] + p.tile[1]) * step}, RING_BYTES = ${ringBytes(p, step)};
 
 extern "C" __global__ void __launch_bounds__(${threads}, 1) ${cluster > 1 ? `__cluster_dims__(${cluster}, 1, 1) ` : ""}product(${text.declarations}) {${body}}
 `,
@@ -116,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(${threads}, 1) ${cluster > 1 ? `__c
       grid: [mul(blocks, cluster), 1, 1],
       block: threads,
       ...(cluster > 1 && { cluster: [cluster, 1, 1] as const }),
-      sharedBytes: sharedBytes(p),
+      sharedBytes: sharedBytes(p, step),
       tensorMaps: text.tensorMaps,
     },
     params: text.list,
@@ -172,7 +175,7 @@ function producerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
   const half = p.tile[1] / p.multicast;
   const place = { barrier: "barrier", step: "step" };
   const b = p.multicast > 1
-    ? loads.b({ ...place, to: `to + A_BYTES + rank * ${half * STEP_BYTES}`, first: `tile.column + rank * ${half}`, mask: "3" })
+    ? loads.b({ ...place, to: `to + A_BYTES + rank * ${half * (loads.stepBytes ?? STEP_BYTES)}`, first: `tile.column + rank * ${half}`, mask: "3" })
     : loads.b({ ...place, to: "to + A_BYTES", first: "tile.column" });
   return `${movesRegisters(p) ? "\n    registersShrink<40>();" : ""}
     if (threadIdx.x == 0) {
@@ -199,7 +202,9 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
   const [, width] = p.tile;
   const parts = partsOf(p);
   const release = (stage: string): string => p.multicast > 1 ? `if (lane < 2) barrierArriveAt(empty + 8 * (${stage}), lane);` : `if (lane == 0) barrierArrive(empty + 8 * (${stage}));`;
-  const b = loads.bColumnsContiguous ? "matrixAt(b + 2048 * k, 8192, 1024)" : "matrixAt(b + 32 * k, 16, 1024)";
+  const { stepBytes: step = STEP_BYTES } = loads;
+  const along = `16, ${8 * step}${step === STEP_BYTES ? "" : `, ${step}`}`;
+  const b = loads.bColumnsContiguous ? "matrixAt(b + 2048 * k, 8192, 1024)" : `matrixAt(b + 32 * k, ${along})`;
   const own = p.alternate ? "" : `(warpgroup - 1) * ${parts * 64} + `;
   const row = (part: string): string => `${own}${part} * 64 + warp * 16`;
   const begin = p.alternate
@@ -215,13 +220,13 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
       ${sumOf(problem)} d[${parts}][${width / 2}] = {};
       ${p.alternate ? "namedSyncAt(warpgroup, 256);" : ""}
       for (int step = firstStep; step < lastStep; step++) {
-        const u32 a = ring + stage * STAGE_BYTES${p.alternate ? "" : ` + (warpgroup - 1) * ${parts * 8192}`}, b = ring + stage * STAGE_BYTES + A_BYTES;
+        const u32 a = ring + stage * STAGE_BYTES${p.alternate ? "" : ` + (warpgroup - 1) * ${parts * 64 * step}`}, b = ring + stage * STAGE_BYTES + A_BYTES;
         barrierWait(full + 8 * stage, phase);
         productFence();
         #pragma unroll
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < ${step / 32}; k++) {
           #pragma unroll
-          for (int part = 0; part < ${parts}; part++) multiply(d[part], matrixAt(a + part * 8192 + 32 * k, 16, 1024), ${b}, 1);
+          for (int part = 0; part < ${parts}; part++) multiply(d[part], matrixAt(a + part * ${64 * step} + 32 * k, ${along}), ${b}, 1);
         }
         productCommit();
         productWait<1>();

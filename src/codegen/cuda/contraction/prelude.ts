@@ -109,8 +109,8 @@ __device__ __forceinline__ void loadPixels(u32 to, const TensorMap* map, u32 bar
 __device__ __forceinline__ void productFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void productCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int LEFT> __device__ __forceinline__ void productWait() { asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(LEFT) : "memory"); }
-/* A matrix in shared memory with 128-byte swizzle; strides in bytes. PTX ISA 9.7.15.5.1 (matrix descriptor). */
-__device__ __forceinline__ u64 matrixAt(u32 address, u32 leading, u32 stride) {
-  return (u64)((address & 0x3ffff) >> 4) | ((u64)(leading >> 4) << 16) | ((u64)(stride >> 4) << 32) | ((u64)1 << 62);
+/* A matrix in shared memory, swizzled over rows of 128 bytes, or of 64; strides in bytes. PTX ISA 9.7.15.5.1 (matrix descriptor). */
+__device__ __forceinline__ u64 matrixAt(u32 address, u32 leading, u32 stride, u32 rowBytes = 128) {
+  return (u64)((address & 0x3ffff) >> 4) | ((u64)(leading >> 4) << 16) | ((u64)(stride >> 4) << 32) | ((u64)(rowBytes == 128 ? 1 : 2) << 62);
 }
 `;

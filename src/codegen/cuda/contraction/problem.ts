@@ -7,6 +7,9 @@ import type { Operands } from "./elements.ts";
 
 export const STEP_BYTES = 128;
 
+/** Shorter steps are for the copy engine alone: of pixels whose channels are half as long. */
+export type StepBytes = 64 | 128;
+
 export interface TiledOutput {
   readonly buffer: Buffer;
   readonly epilogue: Epilogue | undefined;
@@ -27,7 +30,7 @@ export interface Problem {
   readonly batch: readonly Dim[];
   readonly rows: Dim;
   readonly columns: Dim;
-  /** Steps of the reduction. */
+  /** Steps of the reduction, of `STEP_BYTES` unless loads say otherwise. */
   readonly steps: Dim;
   readonly output: TiledOutput;
 }
