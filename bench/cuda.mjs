@@ -1,12 +1,15 @@
 // What do engines do on this machine's GPU? Agreement with this machine's processor, latency with the data on the device
-// and from host to host, load and unload, a fault contained. Each stage is apart: one that fails loses no other.
+// and from host to host, load and unload, a fault contained; large products and attention beside PyTorch's.
+// Each stage is apart: one that fails loses no other. With int8, images are calibrated on noise and compared with this processor's int8 too.
 // Usage: npm run bench cuda [STAGE…] [--models=FOLDER] [--level=N] [--precision=fp16,fp32] [--batches=1,8,32,128] [--model=bert-base-ts,resnet50-ts]
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { build, Engine, Tensor } from "../dist/index.js";
+import { build, buildInt8, calibrate, Engine, Tensor } from "../dist/index.js";
 import { makeFeeds } from "../dist/cli/feeds.js";
 import { openCudaCompiler, openGpu } from "../dist/native/index.js";
+import { makeModel } from "../dist/onnx/index.js";
 import { mlp, mlpReference, floats } from "../dist/testing/small-models.js";
 
 const flags = Object.fromEntries(process.argv.slice(2).filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2).split("=")));
@@ -126,6 +129,30 @@ async function fault() {
   console.log(`one on the processor: ${(await Engine.loadSync(host).run({ x })).y.data.length === 8 ? "goes on" : "FAIL"}`);
 }
 
+const CALIBRATED = 8;
+const calibrations = {};
+
+/** A build in a precision: int8 with the ranges of a few inputs where there are images, else with a scale per row. */
+async function buildIn(precision, path, shapes, inputs, options) {
+  if (precision !== "int8") return build(path, { precision, ...options });
+  if (!/resnet|efficientnet|mobilenet/.test(path)) return buildInt8(path, options);
+  const entries = Array.from({ length: CALIBRATED }, (_, i) => ({ id: String(i), columns: {} }));
+  const data = { name: "noise", entries, load: async (i) => ({ ...entries[i], feeds: makeFeeds(inputs, { shapes: shapes(1), files: [], seed: 100 + i }, {}) }) };
+  calibrations[path] ??= await calibrate(path, { data, samples: CALIBRATED });
+  return buildInt8(path, { ...options, calibration: calibrations[path] });
+}
+
+/** The processor's int8 of the same plan. */
+async function int8OnHost(name, path, shapes, inputs, feeds) {
+  const output = join(folder, `${name}.x64.int8.engine`);
+  await buildIn("int8", path, shapes, inputs, { output, level: 0, profiles: profiles(shapes) });
+  const engine = Engine.loadSync(output, { threads: availableParallelism() });
+  const results = await engine.run(feeds);
+  engine.dispose();
+  rmSync(output);
+  return results;
+}
+
 async function measure(name) {
   const shapes = SHAPES[name];
   const path = join(models, `${name}.onnx`);
@@ -135,20 +162,24 @@ async function measure(name) {
   const reference = Engine.loadSync(host, { threads: availableParallelism() });
   const feeds16 = feedsOf(reference, shapes(16));
   const expected = await reference.run(feeds16);
+  const { inputs } = reference;
   reference.dispose();
   rmSync(host);
   console.log(`${name}: reference ready after ${((performance.now() - started) / 1000).toFixed(1)} s`);
   for (const precision of precisions) {
     const output = join(folder, `${name}.${precision}.engine`);
     const progress = progressOf(`${name} ${precision}`);
-    const { elapsedMs, report } = await build(path, { output, target: "cuda", precision, level, profiles: profiles(shapes), onProgress: progress.onProgress });
+    const { elapsedMs, report } = await buildIn(precision, path, shapes, inputs, { output, target: "cuda", level, profiles: profiles(shapes), onProgress: progress.onProgress });
     console.log(`${name} ${precision}: built in ${(elapsedMs / 1000).toFixed(1)} s (${progress.summary()}), ${report.steps.length} steps, ${report.referenceSteps.length} on the reference`);
     const engine = Engine.loadSync(output);
     const context = engine.createContext();
     const actual = await context.run(feeds16);
-    for (const [key, value] of Object.entries(expected)) {
-      const { relative, cosine } = agreement(actual[key], value);
-      console.log(`${name} ${precision} ${key}: relative ${relative.toExponential(2)}, cosine ${cosine.toFixed(6)}`);
+    const references = { "fp32": expected, ...(precision === "int8" ? { "the processor's int8": await int8OnHost(name, path, shapes, inputs, feeds16) } : {}) };
+    for (const [against, results] of Object.entries(references)) {
+      for (const [key, value] of Object.entries(results)) {
+        const { relative, cosine } = agreement(actual[key], value);
+        console.log(`${name} ${precision} ${key} against ${against}: relative ${relative.toExponential(2)}, cosine ${cosine.toFixed(6)}`);
+      }
     }
     for (const batch of batches) {
       const feeds = feedsOf(engine, shapes(batch));
@@ -186,7 +217,67 @@ function kernels(context, feeds) {
   for (const [key, { ns, count, flops, most, name }] of [...sums].sort((a, b) => b[1].ns - a[1].ns).slice(0, 14)) console.log(`    ${(ns / 1e3).toFixed(1).padStart(8)} us  ${String(count).padStart(3)} x  ${(flops / ns / 1e3).toFixed(1).padStart(6)} TFLOP/s  ${key}; longest ${(most / 1e3).toFixed(1)} us ${name}`);
 }
 
-const STAGES = { doctor, small, cycles, fault, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); } };
+/** Milliseconds of PyTorch's runs by name; nothing where there is no PyTorch. */
+function peers(...what) {
+  const { stdout } = spawnSync("python3", [join(import.meta.dirname, "cuda-peers.py"), ...what], { encoding: "utf8" });
+  return new Map((stdout ?? "").split("\n").filter((line) => line.startsWith("{")).map((line) => { const { name, ms: time } = JSON.parse(line); return [name, time]; }));
+}
+
+const teraflops = (flops, time) => `${(flops / time / 1e9).toFixed(0).padStart(4)} TFLOP/s`;
+const bfloat16 = (count, seed) => { const bits = new Uint32Array(floats(count, seed).buffer); return Uint16Array.from(bits, (item) => item >>> 16); };
+
+/** Milliseconds of the kernel whose operators include this one. */
+function kernelTime(context, feeds, operator) {
+  const once = () => context.profile(feeds).filter(({ label }) => label.operators.includes(operator));
+  once();
+  const runs = Array.from({ length: 20 }, once);
+  return { time: median(runs.map((steps) => steps.reduce((sum, { ns }) => sum + ns, 0))) / 1e6, tactic: runs[0].map(({ label }) => label.tactic).join(", ") };
+}
+
+async function matmul() {
+  const theirs = peers("matmul");
+  for (const [m, n, k] of [[8192, 8192, 8192], [4096, 4096, 4096], [4096, 3072, 768]]) {
+    const output = join(folder, "matmul.engine");
+    const model = makeModel({
+      opset: 21, inputs: [{ name: "x", type: "bfloat16", dims: [m, k] }], outputs: [{ name: "y", type: "bfloat16", dims: [m, n] }],
+      initializers: { w: new Tensor("bfloat16", bfloat16(k * n, 2), [k, n]) }, nodes: [{ op: "MatMul", name: "product", inputs: ["x", "w"], outputs: ["y"] }],
+    });
+    await build(model, { output, target: "cuda", level: 3 });
+    const engine = Engine.loadSync(output);
+    const context = engine.createContext();
+    const feeds = { x: new Tensor("bfloat16", bfloat16(m * k, 1), [m, k]) };
+    context.deviceTimes(feeds, 5);
+    const time = median(context.deviceTimes(feeds, 30));
+    const peer = theirs.get(`${m}x${n}x${k}`);
+    console.log(`matmul bf16 ${m}x${n}x${k}: ${time.toFixed(4)} ms ${teraflops(2 * m * n * k, time)} (${kernelTime(context, feeds, "MatMul").tactic})${peer ? `, cuBLASLt ${teraflops(2 * m * n * k, peer)}: ${((100 * peer) / time).toFixed(0)} % of it` : ""}`);
+    engine.dispose();
+  }
+}
+
+async function attention() {
+  const theirs = peers("attention");
+  const [batch, heads, length] = [8, 16, 2048];
+  for (const size of [64, 128]) for (const causal of [false, true]) {
+    const output = join(folder, "attention.engine");
+    const dims = [batch, heads, length, size];
+    const model = makeModel({
+      opset: 23, inputs: ["q", "k", "v"].map((name) => ({ name, type: "float32", dims })), outputs: [{ name: "y", type: "float32", dims }], initializers: {},
+      nodes: [{ op: "Attention", name: "attention", inputs: ["q", "k", "v"], outputs: ["y"], attributes: { is_causal: Number(causal) } }],
+    });
+    await build(model, { output, target: "cuda", precision: "bf16", level: 3 });
+    const engine = Engine.loadSync(output);
+    const context = engine.createContext();
+    const feeds = Object.fromEntries(["q", "k", "v"].map((name, i) => [name, new Tensor("float32", floats(batch * heads * length * size, i + 1).map((value) => 3 * value), dims)]));
+    const { time, tactic } = kernelTime(context, feeds, "Attention");
+    const flops = 4 * batch * heads * length * length * size * (causal ? 0.5 : 1);
+    const name = `head ${size}${causal ? " causal" : ""}`;
+    const beside = ["FLASH_ATTENTION", "CUDNN_ATTENTION"].flatMap((backend) => { const peer = theirs.get(`${name} ${backend}`); return peer ? [`${backend} ${teraflops(flops, peer)}: ${((100 * peer) / time).toFixed(0)} % of it`] : []; });
+    console.log(`attention bf16 ${length} tokens, ${name}: ${time.toFixed(4)} ms ${teraflops(flops, time)} (${tactic})${beside.map((text) => `, ${text}`).join("")}`);
+    engine.dispose();
+  }
+}
+
+const STAGES = { doctor, small, cycles, fault, matmul, attention, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); } };
 
 async function attempt(name, stage) {
   const started = performance.now();

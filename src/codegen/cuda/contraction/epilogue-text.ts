@@ -37,7 +37,7 @@ export function outputText(text: KernelText, problem: Problem, blocks: number): 
 const ACCESS = "const Access access{fetch, fetchOwn, share, fetchAll, finish};";
 const NOTHING_OWN = `struct Own {};
       const auto fetchOwn = [](int, int) -> Own { return Own{}; };
-      const auto share = [](const Own&, auto&) {};
+      const auto share = [](const Own&, Fetched*) {};
       const auto& fetchAll = fetch;`;
 
 /** Without an epilogue: nothing to fetch, sums as they are. */
@@ -93,7 +93,7 @@ function ownText(text: KernelText, { ownLoads }: PairText, own: number, columns:
         ${ownLoads.map((load) => `own.${load.name} = *(const ${vector(load)}*)(${load.address});`).join(" ")}
         return own;
       };
-      const auto share = [](const Own& own, auto& fetched) {
+      const auto share = [](const Own& own, Fetched* fetched) {
         ${ownLoads.map(({ name, type }) => `{
           Vec<${type}, 2> pairs[${group}];
           shareOwn<${group}>(own.${name}, pairs);
