@@ -111,7 +111,7 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     assumeProfiles(graph, profiles);
     inferTypes(graph);
     const quantized = quantization && withReport(quantization);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...narrowing(options.precision, target), ...(quantized ? { quantization: quantized.quantization } : {}) });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...forTarget(options.precision, target), ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
     const plan = schedule(graph, target.kernels);
     refuseReferences(plan, options);
@@ -125,11 +125,11 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
   }
 }
 
-/** What the passes narrow for a precision of 16 bits. */
-function narrowing(precision: Precision | undefined, target: Target): { readonly narrow?: Narrow } {
-  if (precision !== "bf16" && precision !== "fp16") return {};
-  const type = precision === "bf16" ? "bfloat16" : "float16";
-  return { narrow: { type, attention: target.kernels.narrowAttention, everywhere: target.identity.arch === "cuda" } };
+/** What the passes do for a target, and narrow for a precision: on a GPU, what is not quantized takes 16 bits. */
+function forTarget(precision: Precision | undefined, target: Target): { readonly narrow?: Narrow; readonly wholePixels?: boolean } {
+  const isGpu = target.identity.arch === "cuda";
+  const type = precision === "bf16" ? "bfloat16" : precision === "fp16" || (precision === "int8" && isGpu) ? "float16" : undefined;
+  return { ...(isGpu && { wholePixels: true }), ...(type && { narrow: { type, attention: target.kernels.narrowAttention, everywhere: isGpu } }) };
 }
 
 /** Notes the plan when it is made, and what it saves. */

@@ -10,6 +10,8 @@ export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly Ho
 
 export interface PassOptions {
   readonly evaluate: Evaluate;
+  /** Writes convolutions as a GPU's matrix units take them. */
+  readonly wholePixels?: boolean;
   /** Gives products operands of 16 bits. */
   readonly narrow?: Narrow;
   /** Quantizes float layers by a plan, behind the float passes. */
