@@ -32,7 +32,7 @@ import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape 
 
 export type { Narrow } from "./narrow.ts";
 export type { Evaluate, PassOptions, PassReport } from "./pass.ts";
-export type { ActivationPlan, Layer, LayerPlan, Quantization, QuantizationPlan } from "./quantized/index.ts";
+export type { ActivationPlan, Layer, LayerPlan, Quantization, QuantizationPlan, Summary } from "./quantized/index.ts";
 
 const CLEAN: readonly Pass[] = [
   { name: "inline branches", rule: () => inlineBranches },

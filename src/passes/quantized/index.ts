@@ -8,3 +8,4 @@ export { unpackNibbles } from "./nibbles.ts";
 export type { ActivationPlan, LayerPlan, QuantizationPlan } from "./plan.ts";
 export { expandQLinear } from "./qlinear.ts";
 export { dropSaturatedClips } from "./saturation.ts";
+export type { Summary } from "./summaries.ts";
