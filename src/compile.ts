@@ -111,7 +111,7 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     assumeProfiles(graph, profiles);
     inferTypes(graph);
     const quantized = quantization && withReport(quantization);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...narrowing(options.precision, target), ...(quantized ? { quantization: quantized.quantization } : {}) });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...narrowing(options.precision, target), ...(target.kernels.blockWeights ? { blockWeights: true } : {}), ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
     const plan = schedule(graph, target.kernels);
     refuseReferences(plan, options);

@@ -12,6 +12,7 @@ import { Tensor, UserError } from "./base/index.ts";
 import { type BuildOptions, type BuildResult, buildQuantized, digestOf, dynamicPlan } from "./compile.ts";
 import { checkSample, chooseEntries, DataDigest, type DataSet, type Sample, samplesOf } from "./data/index.ts";
 import type { Layer, LayerPlan, QuantizationPlan } from "./passes/index.ts";
+import { probeChannels } from "./probe.ts";
 import { type AccuracyReport, type Answer, type CalibrationCache, type Calibrator, fewestInFloat, matcher, type Metric, metricNamed, NoiseMeter, planFromCache, readCache, type Scheme, type SensitivityRow, writeAccuracy } from "./quantize/index.ts";
 import { Engine, type Results } from "./runtime/index.ts";
 import { VERSION } from "./version.ts";
@@ -55,9 +56,10 @@ export async function buildInt8(model: string | Uint8Array, options: Int8Options
   if (minAccuracy !== undefined && !evaluate) throw new UserError("option-invalid", "A least accuracy needs data to measure it on: --evaluate DATA, held out from the calibration.");
   const cache = typeof calibration === "string" ? readCache(calibration, digestOf(model)) : calibration;
   if (cache && cache.model.digest !== digestOf(model)) throw new UserError("calibration-stale", `The calibration is of the model sha256:${cache.model.digest}, not of this one; calibrate again.`);
+  const sizes = cache ? undefined : await probeChannels(model, common);
   const planFor = (layers: readonly Layer[], hurting?: ReadonlySet<string>): QuantizationPlan => (cache
     ? planFromCache(cache, layers.map(({ name }) => name), { calibrator, scheme, keep, ...(hurting ? { hurting } : {}) })
-    : withoutKept(dynamicPlan(layers), layers, keep, hurting));
+    : withoutKept(withSizes(dynamicPlan(layers), sizes!), layers, keep, hurting));
   if (!evaluate) return buildQuantized(model, { ...common, precision: "int8" }, { plan: (layers) => planFor(layers) });
   using weighing = await Weighing.open(model, common, planFor, evaluate, evaluateSamples ?? DEFAULT_EVALUATED, metric ?? defaultMetric(evaluate));
   const target = minAccuracy === undefined ? undefined : minAccuracy * weighing.referenceScore;
@@ -76,6 +78,10 @@ export async function buildInt8(model: string | Uint8Array, options: Int8Options
   };
   writeAccuracy(options.output, accuracy);
   return { ...result, accuracy };
+}
+
+function withSizes(plan: QuantizationPlan, sizes: ReadonlyMap<string, readonly number[]>): QuantizationPlan {
+  return { layers: Object.fromEntries(Object.entries(plan.layers).map(([name, own]): [string, LayerPlan] => [name, own.precision === "int8" && own.input === "dynamic" && sizes.has(name) ? { ...own, channelSizes: sizes.get(name)! } : own])) };
 }
 
 function withoutKept(plan: QuantizationPlan, layers: readonly Layer[], keep: readonly string[], hurting: ReadonlySet<string> | undefined): QuantizationPlan {

@@ -23,7 +23,7 @@ import { mergePads } from "./pads.ts";
 import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
 import { decomposeContribOperators } from "./contrib.ts";
 import { unrollRecurrent } from "./recurrent.ts";
-import { cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
+import { blockProducts, cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
 import { rowZeroPoints } from "./row-zero-points.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
 import { singleGatherToSlice } from "./single-gathers.ts";
@@ -91,6 +91,7 @@ const LAST: readonly Pass[] = [
 ];
 
 const INTEGER: readonly Pass[] = [
+  { name: "products with scales per block", rule: ({ blockWeights }) => (node, editor) => blockWeights === true && blockProducts(node, editor) },
   { name: "dequantize behind transposes", rule: () => lowerActivations },
   { name: "integer products", rule: () => integerProducts },
   { name: "clips that saturation does", rule: () => dropSaturatedClips },

@@ -12,6 +12,8 @@ export interface PassOptions {
   readonly evaluate: Evaluate;
   /** Gives products operands of 16 bits. */
   readonly narrow?: Narrow;
+  /** Whether there are kernels for products with weights that have a scale per block. */
+  readonly blockWeights?: boolean;
   /** Quantizes float layers by a plan, behind the float passes. */
   readonly quantization?: Quantization;
 }

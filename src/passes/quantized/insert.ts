@@ -149,7 +149,8 @@ class Inserter {
     const before = this.forms.get(value);
     if (before) return before;
     const readers = [...this.layers.values()].filter(({ name, input }) => input === value && this.planOf(name).input === "dynamic");
-    const form = rowFormOf(value, () => rowSizes(readers.map(({ weights }) => weights)));
+    const plan = readers[0] && this.planOf(readers[0].name);
+    const form = rowFormOf(value, () => rowSizes(readers.map(({ weights }) => weights)), plan && "channelSizes" in plan ? plan.channelSizes : undefined);
     this.forms.set(value, form);
     return form;
   }
