@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Tensor, UserError } from "./base/index.ts";
 import { buildQuantized, digestOf } from "./compile.ts";
-import { checkSample, chooseEntries, DataDigest, type DataSet, groupByStratum, type Sample, samplesOf } from "./data/index.ts";
+import { checkSample, chooseEntries, DataDigest, type DataSet, groupByStratum, interruptible, type Sample, samplesOf } from "./data/index.ts";
 import type { Layer, Summary } from "./passes/index.ts";
 import { CACHE_FORMAT, type CalibrationCache, ChannelStatistics, Histogram, rangeOf, type Seen, StrataRanges } from "./quantize/index.ts";
 import { Engine, type Results } from "./runtime/index.ts";
@@ -58,7 +58,7 @@ async function observed(model: string | Uint8Array, engine: Engine, layers: read
   const strata = options.strata === undefined ? undefined : new StrataRanges();
   const digest = new DataDigest();
   let count = 0;
-  for await (const { sample, results } of answered(engine, chosen.samples, options.signal)) {
+  for await (const { sample, results } of answered(engine, interruptible(chosen.samples, options.signal))) {
     const stratum = options.strata === undefined ? undefined : String(sample.columns[options.strata] ?? "");
     if (stratum !== undefined) strata!.count(stratum);
     for (const [name, { histogram, channels, summary }] of values) {
@@ -103,14 +103,13 @@ function choose({ data, samples = DEFAULT_SAMPLES, strata, unbalanced }: Calibra
 }
 
 /** Samples with what the engine answers. The next sample is read while the engine runs. */
-async function* answered(engine: Engine, samples: AsyncIterable<Sample>, signal: AbortSignal | undefined): AsyncGenerator<{ sample: Sample; results: Results }> {
+async function* answered(engine: Engine, samples: AsyncIterable<Sample>): AsyncGenerator<{ sample: Sample; results: Results }> {
   const iterator = samples[Symbol.asyncIterator]();
   let next = iterator.next();
   try {
     for (;;) {
       const { value: sample, done } = await next;
       if (done) return;
-      if (signal?.aborted) throw new UserError("aborted", "The calibration was cancelled; nothing was written.");
       checkSample(sample, engine.inputs);
       const running = engine.run(sample.feeds);
       next = iterator.next();
