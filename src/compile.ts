@@ -126,10 +126,10 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
 }
 
 /** What the passes do for a target, and narrow for a precision: on a GPU, what is not quantized takes 16 bits. */
-function forTarget(precision: Precision | undefined, target: Target): { readonly narrow?: Narrow; readonly wholePixels?: boolean } {
+function forTarget(precision: Precision | undefined, target: Target): { readonly narrow?: Narrow; readonly wholePixels?: boolean; readonly blockWeights?: boolean } {
   const isGpu = target.identity.arch === "cuda";
   const type = precision === "bf16" ? "bfloat16" : precision === "fp16" || (precision === "int8" && isGpu) ? "float16" : undefined;
-  return { ...(isGpu && { wholePixels: true }), ...(type && { narrow: { type, attention: target.kernels.narrowAttention, everywhere: isGpu } }) };
+  return { ...(isGpu && { wholePixels: true }), ...(target.kernels.blockWeights && { blockWeights: true }), ...(type && { narrow: { type, attention: target.kernels.narrowAttention, everywhere: isGpu } }) };
 }
 
 /** Notes the plan when it is made, and what it saves. */
