@@ -2,7 +2,7 @@
  * The whole server on one page: the engine cache and the backends, the model store over them, the front ends before it.
  */
 import type { Logger } from "pino";
-import { Compiler, EngineBackend, EngineCache, NativePool, OnnxruntimeBackend } from "./backends/index.ts";
+import { Compiler, EngineBackend, EngineCache, IdentityBackend, NativePool, OnnxruntimeBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
 import { openPool } from "./program/index.ts";
 import { type ControlMode, Extensions, GrpcFrontEnd, HttpFrontEnd, MetricsFrontEnd, MetricsRegistry, ModelServer, ModelStore, Repositories, RepositoryPoll, Restrictions, ServerMetrics, Statistics, systemClock, type TraceSetting } from "./server/index.ts";
@@ -26,6 +26,8 @@ export interface ServeOptions {
   readonly exitOnError?: boolean;
   readonly exitTimeoutSeconds?: number;
   readonly defaultMaxBatch?: number;
+  /** Requests in places, and in the backlog of sequences, before a model's first batch: for tests of scheduling. */
+  readonly startAt?: { readonly placed: number; readonly backlog: number };
   /** Level that models are tuned to in the background; 0: they stay as they are first compiled. */
   readonly tuneLevel?: 0 | 1 | 2 | 3 | 4 | 5;
   readonly maxInputBytes?: number;
@@ -67,12 +69,13 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const metrics = new ServerMetrics(new MetricsRegistry());
   const repositories = new Repositories(options.repositories);
   const compiler = new Compiler();
-  const engine = new EngineBackend({ cache: new EngineCache(options.cache), compiler, pool: new NativePool(), keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
+  const pool = new NativePool();
+  const engine = new EngineBackend({ cache: new EngineCache(options.cache), compiler, pool, keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
   const counts = new Map<string, Statistics>();
   const store = new ModelStore({
-    repositories, backends: [engine, new OnnxruntimeBackend()], log,
+    repositories, backends: [engine, new OnnxruntimeBackend(), new IdentityBackend(pool)], log,
     dependencies: {
-      clock: systemClock, metrics, log, defaultMaxBatch, bounds: { maxRequests: options.maxQueueRequests ?? 65_536, maxBytes: options.maxQueueBytes ?? 1024 * MIB },
+      clock: systemClock, metrics, log, defaultMaxBatch, ...(options.startAt ? { startAt: options.startAt } : {}), bounds: { maxRequests: options.maxQueueRequests ?? 65_536, maxBytes: options.maxQueueBytes ?? 1024 * MIB },
       statistics: (model, version) => kept(counts, `${model}/${version}`, () => new Statistics()),
     },
   });

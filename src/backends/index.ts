@@ -4,5 +4,6 @@ export { Compiler } from "./engine/compiler.ts";
 export { EngineBackend } from "./engine/engine-backend.ts";
 export { EngineCache } from "./engine/engine-cache.ts";
 export { NativePool } from "./engine/native-pool.ts";
+export { IdentityBackend } from "./identity/identity-backend.ts";
 export { encodeStrings, stringEnds } from "./strings.ts";
 export { OnnxruntimeBackend } from "./onnxruntime/onnxruntime-backend.ts";

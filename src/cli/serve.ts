@@ -114,8 +114,13 @@ function optionsOf(options: ServeCommandOptions): Omit<ServeOptions, "repositori
     pollSeconds: options.repositoryPollSecs, exitOnError: options.exitOnError, exitTimeoutSeconds: options.exitTimeoutSecs, defaultMaxBatch: defaultMaxBatch(options.backendConfig ?? []),
     tuneLevel: Number(options.tuneLevel) as 0 | 1 | 2 | 3 | 4 | 5, maxInputBytes: options.httpMaxInputSize, maxQueueRequests: options.maxQueueRequests, maxQueueBytes: options.maxQueueBytes,
     allowUpload: options.allowModelUpload ?? false, allowClientSharedMemory: options.allowClientShm,
-    trace: readTraceOptions(options.traceConfig ?? []), httpRestricted: options.httpRestrictedApi ?? [], grpcRestricted: options.grpcRestrictedProtocol ?? [], id: options.id, version: VERSION,
+    ...startAt(process.env), trace: readTraceOptions(options.traceConfig ?? []), httpRestricted: options.httpRestrictedApi ?? [], grpcRestricted: options.grpcRestrictedProtocol ?? [], id: options.id, version: VERSION,
   };
+}
+
+/** Triton's tests of its schedulers set these, so that a queue fills before anything of it runs. */
+function startAt({ TRITONSERVER_DELAY_SCHEDULER: placed, TRITONSERVER_BACKLOG_DELAY_SCHEDULER: backlog }: NodeJS.ProcessEnv): Pick<ServeOptions, "startAt"> {
+  return placed || backlog ? { startAt: { placed: Number(placed) || 0, backlog: Number(backlog) || 0 } } : {};
 }
 
 /** `--backend-config` as Triton takes it; settings of backends that are not here mean nothing here. */

@@ -78,9 +78,9 @@ export class EngineBackend implements Backend {
     const { tuneLevel } = this.#options;
     const origin: Origin = {
       description: answer.description,
-      widen: async (shapes) => {
-        const cover = Object.fromEntries(answer.description.inputs.flatMap(({ name }, i) => (shapes[i] ? [[name, shapes[i]]] : [])));
-        const wider = { ...request, cover, levels: [0 as const] };
+      widen: async (cover) => {
+        const byInput = Object.fromEntries(answer.description.inputs.map(({ name }, i) => [name, cover.flatMap((shapes) => (shapes[i] ? [shapes[i]] : []))]));
+        const wider = { ...request, cover: byInput, levels: [0 as const] };
         return this.#open((await this.#compile(wider, "urgent")).engine, request.threads);
       },
       improve: async (signal) => {

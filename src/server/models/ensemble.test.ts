@@ -81,3 +81,14 @@ test("loading an ensemble loads its models; they go with it when asked, and it g
     await assert.rejects(server.loadModel("wrong", new Map()), text);
   }
 });
+
+test("tensors are reshaped on the way in and out, and models of no file hand them through", async () => {
+  using repository = testRepository();
+  const tensor = (name: string, dims: string, shape = ""): string => `[ { name: "${name}" data_type: TYPE_FP32 dims: [ ${dims} ] ${shape} } ]`;
+  repository.write("through/1/.keep", "");
+  repository.write("through/config.pbtxt", `backend: "identity" max_batch_size: 8 input ${tensor("x", "2, 1, 2")} output ${tensor("y", "2, 1, 2")}`);
+  writeEnsemble(repository, "reshaped", `platform: "ensemble" max_batch_size: 8 input ${tensor("IN", "4", "reshape: { shape: [ 2, 1, 2 ] }")} output ${tensor("OUT", "4", "reshape: { shape: [ 2, 1, 2 ] }")}
+    ensemble_scheduling { step [ { model_name: "through" model_version: -1 input_map { key: "x" value: "IN" } output_map { key: "y" value: "OUT" } } ] }`);
+  await using running = await testServer(repository);
+  assert.deepEqual(await ask(running.server, "reshaped", [1, 2, 3, 4, 5, 6, 7, 8], [2, 4]), { shape: [2, 4], values: [1, 2, 3, 4, 5, 6, 7, 8] });
+});

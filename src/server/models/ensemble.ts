@@ -11,6 +11,8 @@ import { derivedRequest, type InferenceRequest, type InferenceResponse, type Mod
 import { classify } from "./classification.ts";
 import { toServingError } from "./failure.ts";
 import type { VersionMetrics } from "./metrics.ts";
+import type { Prepared } from "./pending.ts";
+import { shown } from "./scatter.ts";
 import type { Served } from "./served.ts";
 import type { VersionDependencies } from "./serving-version.ts";
 import { Signature } from "./signature.ts";
@@ -114,8 +116,8 @@ export class Ensemble implements Served {
     const beganNs = clock.nowNs();
     this.#inFlight++;
     try {
-      const { rows } = this.signature.prepare(request);
-      const response = await this.#run(request);
+      const { rows, inputs } = this.signature.prepare(request);
+      const response = await this.#run(request, inputs);
       const elapsedNs = clock.nowNs() - beganNs;
       const times = { inputNs: 0, inferNs: elapsedNs, outputNs: 0 };
       this.#statistics.executed(rows, times);
@@ -133,8 +135,12 @@ export class Ensemble implements Served {
   }
 
   /** All steps, each when its tensors are there. */
-  async #run(request: InferenceRequest): Promise<InferenceResponse> {
-    const tensors = new Map<string, Tensor>(request.inputs.map((input) => [input.name, input]));
+  async #run(request: InferenceRequest, inputs: Prepared["inputs"]): Promise<InferenceResponse> {
+    const tensors = new Map<string, Tensor>();
+    for (const { name, index, wire } of this.signature.inputs) {
+      const input = inputs[index];
+      if (input) tensors.set(name, { datatype: wire, ...input });
+    }
     const responses: InferenceResponse[] = [];
     const waiting = new Set(this.#steps);
     let failure: { readonly error: unknown } | undefined;
@@ -187,7 +193,7 @@ export class Ensemble implements Served {
     const outputs = wanted.map(({ name, classification }): ResponseOutput => {
       const output = this.signature.output(name)!;
       const { datatype, shape: own, bytes } = tensors.get(name)!;
-      const shape = reshaped(own, output.dims, batched);
+      const { shape } = shown({ bytes, shape: reshaped(own, output.inner, batched) }, output, batched);
       return classification > 0 ? classify(name, output, { bytes, shape }, classification, batched, this.labels(name)) : { name, datatype, shape, bytes };
     });
     return {
@@ -211,10 +217,10 @@ function reshaped(shape: readonly number[], dims: readonly number[], batched: bo
 }
 
 function describe({ input = [], output = [], max_batch_size = 0 }: ModelConfig): ModelDescription {
-  const described = ({ name, data_type, dims }: TensorConfig): ModelDescription["inputs"][number] => {
+  const described = ({ name, data_type, dims, reshape }: TensorConfig): ModelDescription["inputs"][number] => {
     const type = dataTypeOfConfig(data_type);
     if (!type) throw new UserError("config-invalid", `"${name}" has data_type ${data_type ?? "TYPE_INVALID"}; expected a type`);
-    return { name, dtype: type.dtype, dims: [...(max_batch_size > 0 ? [null] : []), ...dims.map((dim) => (dim === -1 ? null : dim))] };
+    return { name, dtype: type.dtype, dims: [...(max_batch_size > 0 ? [null] : []), ...(reshape ? (reshape.shape ?? []) : dims).map((dim) => (dim === -1 ? null : dim))] };
   };
   return { inputs: input.map(described), outputs: output.map(described) };
 }

@@ -13,7 +13,7 @@ import { assert, elementCount, UserError } from "../../base/index.ts";
 import { encodeStrings, type ModelSource } from "../../backends/index.ts";
 import { type ControlConfig, dataTypeOfConfig, type ModelConfig, type ModelDescription, type SequenceBatchingConfig, type StateConfig } from "../../repository/index.ts";
 import { derivedRequest, type InferenceRequest, type InferenceResponse, type ParameterValue, ServingError } from "../contract.ts";
-import { type Clock, type SequenceContext, Sequences } from "../scheduler/index.ts";
+import { type Clock, type SequenceContext, Sequences, type StartAt } from "../scheduler/index.ts";
 import { numberBytes } from "./number-bytes.ts";
 import { Pending, type Prepared, type PreparedInput } from "./pending.ts";
 
@@ -45,6 +45,7 @@ export interface SequencerOptions {
   readonly clock: Clock;
   readonly instances: number;
   readonly maxRequests: number;
+  readonly startAt?: StartAt;
   /** Where a request goes when it is its turn. */
   submit(pending: Pending): void;
 }
@@ -68,7 +69,7 @@ export class Sequencer {
     this.#states = (batching.state ?? []).map((state) => readState(config.name, state, description, batched, source));
     const perInstance = batching.oldest ? batching.oldest.max_candidate_sequences || DEFAULT_CANDIDATES : Math.max(1, config.max_batch_size ?? 0);
     this.#sequences = new Sequences({
-      places: perInstance * options.instances, idleNs: (batching.max_sequence_idle_microseconds || 1_000_000) * 1000, clock: options.clock,
+      places: perInstance * options.instances, idleNs: (batching.max_sequence_idle_microseconds || 1_000_000) * 1000, clock: options.clock, ...(options.startAt && !batching.oldest ? { startAt: options.startAt } : {}),
       run: ({ pending, ends }, context, done) => this.#run(pending, ends, context, done),
     });
   }

@@ -8,7 +8,7 @@ import { assert } from "../../base/index.ts";
 import type { Backend, BackendModel, ModelSource } from "../../backends/index.ts";
 import { completeConfig, completeFromModel, type ModelConfig, type PlainMessage, readLabels } from "../../repository/index.ts";
 import { type InferenceRequest, type InferenceResponse, type ModelStatistics, type RequestTrace, ServingError } from "../contract.ts";
-import { type Clock, OneByOne } from "../scheduler/index.ts";
+import { type Clock, OneByOne, type StartAt } from "../scheduler/index.ts";
 import { padsRequests, padValues, policyFor, type QueueBounds, queueFor, spreads } from "./batching.ts";
 import { toServingError } from "./failure.ts";
 import { Lane, type LaneObserver } from "./lane.ts";
@@ -28,6 +28,8 @@ export interface VersionDependencies {
   readonly log: Logger;
   readonly bounds: QueueBounds;
   readonly defaultMaxBatch: number;
+  /** Triton's tests of its schedulers fill a queue before anything of it runs. */
+  readonly startAt?: StartAt;
   /** Counts go on where the version served before. */
   statistics(model: string, version: string): Statistics;
 }
@@ -75,7 +77,7 @@ export class ServingVersion implements Served {
     this.#order = config.dynamic_batching?.preserve_ordering || config.sequence_batching?.oldest?.preserve_ordering ? new OrderedReplies() : undefined;
     const { sequence_batching } = config;
     this.#sequencer = sequence_batching && new Sequencer({ ...config, sequence_batching }, lane.model.description, source, {
-      clock: dependencies.clock, instances: lane.instances.length, maxRequests: dependencies.bounds.maxRequests, submit: (turn) => this.#submit(this.#order ? this.#order.wrap(turn) : turn),
+      clock: dependencies.clock, instances: lane.instances.length, maxRequests: dependencies.bounds.maxRequests, ...(dependencies.startAt ? { startAt: dependencies.startAt } : {}), submit: (turn) => this.#submit(this.#order ? this.#order.wrap(turn) : turn),
     });
   }
 
@@ -94,6 +96,7 @@ export class ServingVersion implements Served {
       const instances = Math.min(MAX_INSTANCES, shares > 1 ? shares : (instancesOf(config) ?? model.defaultInstances));
       lane = await Lane.open(model, {
         context: scatterContext(source, signature), policy, queue: queueFor(config, dependencies.bounds), instances, spread: shares > 1,
+        ...(dependencies.startAt && config.dynamic_batching ? { startAt: dependencies.startAt.placed } : {}),
         pads: padValues(config), clock: dependencies.clock, observer: observe(statistics, metrics),
       });
       await warmUp(model, lane.instances, signature, { ...source, config });
@@ -231,10 +234,12 @@ export class ServingVersion implements Served {
   async #widen(shapes: Shapes): Promise<void> {
     const { log, clock, bounds } = this.#dependencies;
     const before = performance.now();
-    const cover = shapes.map((shape, i) => shape?.map((size, axis) => Math.max(size, this.#covered[i]?.[axis] ?? 0)));
-    const widened = await this.#lane.model.widen!(cover);
+    const reach = (farther: (...sizes: number[]) => number, before: Shapes | undefined): Shapes => shapes.map((shape, i) => shape?.map((size, axis) => farther(size, before?.[i]?.[axis] ?? size)));
+    const least = reach(Math.min, this.#covered[0]);
+    const most = reach(Math.max, this.#covered[1]);
+    const widened = await this.#lane.model.widen!([least, most]);
     assert(widened.admits(shapes), "a wider engine that does not admit what it was made for");
-    this.#covered = cover;
+    this.#covered = [least, most];
     const lane = await Lane.open(widened, {
       context: scatterContext(this.#source, this.signature), policy: new OneByOne(), queue: queueFor({ name: this.name }, bounds), instances: 1, pads: new Map(), clock,
       observer: observe(this.#statistics, this.#metrics),
@@ -242,11 +247,11 @@ export class ServingVersion implements Served {
     const old = this.#wide;
     this.#wide = lane;
     void old?.close();
-    log.info({ model: this.name, version: this.version, shapes: cover, ms: Math.round(performance.now() - before) }, "an engine for shapes outside the profile is ready");
+    log.info({ model: this.name, version: this.version, shapes: most, ms: Math.round(performance.now() - before) }, "an engine for shapes outside the profile is ready");
   }
 
-  /** What the wide lane's engine was made to admit, by input and axis. */
-  #covered: Shapes = [];
+  /** The least and the most that the wide lane's engine was made to admit, by input and axis. */
+  #covered: readonly Shapes[] = [];
 
   #memoryBytes(): number {
     return this.#lane.model.memoryBytes() + (this.#wide?.model.memoryBytes() ?? 0);

@@ -13,8 +13,15 @@ export interface SequenceOptions<T> {
   /** How long a sequence may bring nothing before its place is given to another. */
   readonly idleNs: number;
   readonly clock: Clock;
+  /** What must wait, in places and for one, before the first item runs, so that a test knows what runs together. */
+  readonly startAt?: StartAt;
   /** Called when it is an item's turn; `done` when it has been answered. @param context the sequence's own */
   run(item: T, context: SequenceContext, done: () => void): void;
+}
+
+export interface StartAt {
+  readonly placed: number;
+  readonly backlog: number;
 }
 
 /** What a sequence keeps between its requests. */
@@ -25,7 +32,6 @@ export interface SequenceContext {
 interface Sequence<T> extends SequenceContext {
   readonly key: string;
   readonly waiting: T[];
-  placed: boolean;
   running: boolean;
   /** Its last request is here. */
   ended: boolean;
@@ -36,12 +42,14 @@ export class Sequences<T> {
   readonly #options: SequenceOptions<T>;
   readonly #known = new Map<string, Sequence<T>>();
   readonly #backlog: Sequence<T>[] = [];
-  #placed = 0;
+  readonly #placed = new Set<Sequence<T>>();
   #items = 0;
+  #startAt: StartAt | undefined;
   #closing: (() => void) | undefined;
 
   constructor(options: SequenceOptions<T>) {
     this.#options = options;
+    this.#startAt = options.startAt;
   }
 
   /** Items that have not been answered. */
@@ -58,7 +66,7 @@ export class Sequences<T> {
   submit(key: string, item: T, ends: boolean): void {
     let sequence = this.#known.get(key);
     if (!sequence || sequence.ended) {
-      sequence = { key, waiting: [], placed: false, running: false, ended: false, stopTimer: undefined, state: undefined };
+      sequence = { key, waiting: [], running: false, ended: false, stopTimer: undefined, state: undefined };
       this.#known.set(key, sequence);
       this.#backlog.push(sequence);
     }
@@ -67,27 +75,35 @@ export class Sequences<T> {
     sequence.waiting.push(item);
     sequence.ended = ends;
     this.#items++;
-    if (sequence.placed) this.#advance(sequence);
+    if (this.#placed.has(sequence)) this.#advance(sequence);
     else this.#fill();
+    if (this.#startAt) this.#start(this.#startAt);
   }
 
   /** Resolves when all that was submitted has been answered; no sequence waits for more after that. */
   async close(): Promise<void> {
-    for (const sequence of this.#known.values()) if (sequence.placed && !sequence.running && sequence.waiting.length === 0) this.#leave(sequence);
+    if (this.#startAt) this.#start({ placed: 0, backlog: 0 });
+    for (const sequence of this.#placed) if (!sequence.running && sequence.waiting.length === 0) this.#leave(sequence);
     if (this.#items > 0) await new Promise<void>((resolve) => { this.#closing = resolve; });
   }
 
+  #start({ placed, backlog }: StartAt): void {
+    const waitingIn = (some: Iterable<Sequence<T>>): number => [...some].reduce((sum, { waiting }) => sum + waiting.length, 0);
+    if (waitingIn(this.#placed) < placed || waitingIn(this.#backlog) < backlog) return;
+    this.#startAt = undefined;
+    for (const sequence of this.#placed) this.#advance(sequence);
+  }
+
   #fill(): void {
-    while (this.#placed < this.#options.places && this.#backlog.length > 0) {
+    while (this.#placed.size < this.#options.places && this.#backlog.length > 0) {
       const sequence = this.#backlog.shift()!;
-      sequence.placed = true;
-      this.#placed++;
+      this.#placed.add(sequence);
       this.#advance(sequence);
     }
   }
 
   #advance(sequence: Sequence<T>): void {
-    if (sequence.running) return;
+    if (sequence.running || this.#startAt) return;
     const item = sequence.waiting.shift();
     if (item === undefined) {
       this.#rest(sequence);
@@ -115,8 +131,7 @@ export class Sequences<T> {
   #leave(sequence: Sequence<T>): void {
     sequence.stopTimer?.();
     sequence.stopTimer = undefined;
-    sequence.placed = false;
-    this.#placed--;
+    this.#placed.delete(sequence);
     if (this.#known.get(sequence.key) === sequence) this.#known.delete(sequence.key);
     this.#fill();
   }
