@@ -30,10 +30,16 @@ export interface RequestedOutput {
   readonly classification: number;
 }
 
-/** Told when a request's steps begin and end. */
+/** Told when a request's steps begin and end, and of its tensors where they are traced. */
 export interface RequestTrace {
+  readonly tensors: boolean;
   /** @param ns on the clock of `performance.now`; now when absent */
   at(name: string, ns?: number): void;
+  tensor(activity: "TENSOR_QUEUE_INPUT" | "TENSOR_BACKEND_OUTPUT", tensor: RequestInput): void;
+  /** The trace of a request to another model that this one is made of. */
+  step(model: string): RequestTrace;
+  /** Who it was. Without that it was refused before a model had it. */
+  name(version: string, requestId: string): void;
 }
 
 /** One inference as a front end asks for it. The front end owns the object and keeps it until the answer. */

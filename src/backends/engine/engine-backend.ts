@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { UserError } from "../../base/index.ts";
+import { SinterError, UserError } from "../../base/index.ts";
 import { availableThreads, detectCpu } from "../../native/index.ts";
 import { type CompileAnswer, type CompileRequest, isFile, type ModelConfig, parameterOf } from "../../repository/index.ts";
 import { Engine } from "../../runtime/index.ts";
@@ -50,7 +50,19 @@ export class EngineBackend implements Backend {
     const threads = threadsFor(source.config);
     if (!file.endsWith(".onnx")) return this.#loadEngine(file, threads);
     const request = this.#request(source.config, file, threads);
-    return this.#loadModel(request, await this.#compile(request, "urgent"));
+    return this.#make(request, "urgent", (answer) => this.#loadModel(request, answer));
+  }
+
+  /** Compiles and opens; an engine that was kept and is damaged is made anew. */
+  async #make(request: CompileRequest, urgency: "urgent" | "tuning", open: (answer: CompileAnswer) => BackendModel, signal?: AbortSignal): Promise<BackendModel> {
+    const answer = await this.#compile(request, urgency, signal);
+    try {
+      return open(answer);
+    } catch (error) {
+      if (!(error instanceof SinterError)) throw error;
+      await this.#options.cache.discard(answer.engine);
+      return open(await this.#compile(request, urgency, signal));
+    }
   }
 
   /** As the compiler answers, or as it answered for the same bytes and options before: then no process is started. */
@@ -81,17 +93,16 @@ export class EngineBackend implements Backend {
       widen: async (cover) => {
         const byInput = Object.fromEntries(answer.description.inputs.map(({ name }, i) => [name, cover.flatMap((shapes) => (shapes[i] ? [shapes[i]] : []))]));
         const wider = { ...request, cover: byInput, levels: [0 as const] };
-        return this.#open((await this.#compile(wider, "urgent")).engine, request.threads);
+        return this.#make(wider, "urgent", ({ engine }) => this.#open(engine, request.threads));
       },
       improve: async (signal) => {
         if (tuneLevel === 0 || answer.level >= tuneLevel) return undefined;
         const tuned = { ...request, levels: [tuneLevel] };
-        return this.#loadModel(tuned, await this.#compile(tuned, "tuning", signal));
+        return this.#make(tuned, "tuning", (better) => this.#loadModel(tuned, better), signal);
       },
     };
     return this.#open(answer.engine, request.threads, origin);
   }
-
 
   #open(path: string, threads: number, origin?: Origin): BackendModel {
     return new EngineModel(Engine.loadSync(path, { threads }), statSync(path).size, this.#options.pool, origin);

@@ -124,8 +124,8 @@ async function answerOnce(context: GrpcContext, call: Call, borrowed: Borrowed, 
     const wire = await readMessage(context, call, borrowed, compressed);
     const trace = context.extensions.tracer.begin(wire.model);
     trace?.at("GRPC_WAITREAD_END");
-    if (trace) call.stream.once("close", () => endTrace(trace));
-    const request = bind(context, wire, borrowed.bodies, trace);
+    if (trace) call.whenClosed(() => endTrace(context, trace, wire.model));
+    const request = bind(context, wire, call, borrowed.bodies, trace);
     call.onGone = () => (request.cancelled = true);
     const response = await context.server.infer(request);
     trace?.name(response.version, response.id);
@@ -137,9 +137,9 @@ async function answerOnce(context: GrpcContext, call: Call, borrowed: Borrowed, 
   }
 }
 
-function endTrace(trace: Trace): void {
+function endTrace(context: GrpcContext, trace: Trace, model: string): void {
   trace.at("GRPC_SEND_END");
-  trace.end();
+  context.extensions.tracer.end(trace, model);
 }
 
 /** The answer as a message. Releases it when that fails. */
@@ -155,7 +155,7 @@ function writerOf(context: GrpcContext, response: InferenceResponse, wanted: rea
 }
 
 /** Gives every input its bytes: raw contents in order, typed contents, or shared memory. */
-function bind(context: GrpcContext, wire: WireRequest, bodies: Body[], trace?: Trace): InferenceRequest {
+function bind(context: GrpcContext, wire: WireRequest, call: Call, bodies: Body[], trace?: Trace): InferenceRequest {
   const { model, version, id } = wire;
   let next = 0;
   const inputs = wire.inputs.map(({ name, datatype, shape, place, contents }): RequestInput => {
@@ -174,7 +174,12 @@ function bind(context: GrpcContext, wire: WireRequest, bodies: Body[], trace?: T
   });
   if (next !== wire.raw.length) throw rawMismatch(model, wire);
   const outputs: readonly RequestedOutput[] = wire.outputs;
-  return { model, version, id, inputs, ...(outputs.length === 0 ? {} : { outputs }), ...splitParameters(wire.parameters, UNARY_KEYS), cancelled: false, ...(trace ? { trace } : {}) };
+  const { parameters, ...limits } = splitParameters(wire.parameters, UNARY_KEYS);
+  return { model, version, id, inputs, ...(outputs.length === 0 ? {} : { outputs }), ...limits, parameters: context.forwarded.addTo(parameters, () => metadataOf(call)), cancelled: false, ...(trace ? { trace } : {}) };
+}
+
+function* metadataOf({ headers }: Call): Iterable<readonly [string, string]> {
+  for (const [name, value] of Object.entries(headers)) if (!name.startsWith(":") && value !== undefined) yield [name, Array.isArray(value) ? value.join(", ") : String(value)];
 }
 
 function rawMismatch(model: string, wire: WireRequest): ServingError {
@@ -257,7 +262,7 @@ class InferStream {
       wire = await readMessage(this.#context, this.#call, borrowed, compressed);
       trace = this.#context.extensions.tracer.begin(wire.model);
       trace?.at("GRPC_WAITREAD_END");
-      request = bind(this.#context, wire, borrowed.bodies, trace);
+      request = bind(this.#context, wire, this.#call, borrowed.bodies, trace);
       this.#requests.add(request);
       if (this.#call.done) request.cancelled = true;
       const { outputs } = wire;
@@ -270,7 +275,7 @@ class InferStream {
       this.#fail(error, wire);
     } finally {
       if (request !== undefined) this.#requests.delete(request);
-      if (trace !== undefined) endTrace(trace);
+      if (trace !== undefined) endTrace(this.#context, trace, wire!.model);
       giveBack(this.#context, borrowed);
     }
   }

@@ -70,7 +70,8 @@ async function readRequest(exchange: Exchange, route: Route): Promise<InferenceR
     else if (key === "parameters" && value instanceof Map) for (const [name, inner] of value) given.set(name, parameterValue(name, inner));
     else if (key !== "id") given.set(key, parameterValue(key, value));
   }
-  const request: InferenceRequest = { model, version, id: requestId(body), inputs, ...splitParameters(given, NONE_ALLOWED), cancelled: false };
+  const { parameters, ...limits } = splitParameters(given, NONE_ALLOWED);
+  const request: InferenceRequest = { model, version, id: requestId(body), inputs, ...limits, parameters: exchange.withHeaders(parameters), cancelled: false };
   exchange.onGone = () => (request.cancelled = true);
   return request;
 }

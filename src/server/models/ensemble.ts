@@ -114,11 +114,13 @@ export class Ensemble implements Served {
   async infer(request: InferenceRequest): Promise<InferenceResponse> {
     const { clock } = this.#dependencies;
     const beganNs = clock.nowNs();
+    request.trace?.at("REQUEST_START", beganNs);
     this.#inFlight++;
     try {
       const { rows, inputs } = this.signature.prepare(request);
       const response = await this.#run(request, inputs);
       const elapsedNs = clock.nowNs() - beganNs;
+      request.trace?.at("REQUEST_END", beganNs + elapsedNs);
       const times = { inputNs: 0, inferNs: elapsedNs, outputNs: 0 };
       this.#statistics.executed(rows, times);
       this.#statistics.succeeded(elapsedNs, 0, rows, times, Date.now());
@@ -177,7 +179,9 @@ export class Ensemble implements Served {
         const input = served.signature.inputs.find((one) => one.name === name);
         return value && input ? [{ name, datatype: value.datatype, shape: reshaped(value.shape, input.dims, served.signature.maxBatch > 0), bytes: value.bytes }] : [];
       });
-      const asked = derivedRequest(request, { model, version, inputs: given, outputs: outputs.map(([name]) => ({ name, classification: 0 })) });
+      const trace = request.trace?.step(model);
+      trace?.name(served.version, request.id);
+      const asked = derivedRequest(request, { model, version, inputs: given, outputs: outputs.map(([name]) => ({ name, classification: 0 })), ...(trace ? { trace } : {}) });
       const response = await served.infer(asked);
       for (const [name, tensor] of outputs) tensors.set(tensor, response.outputs.find((output) => output.name === name)!);
       return response;

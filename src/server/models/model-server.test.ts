@@ -1,6 +1,6 @@
 /** Real models behind the real scheduler, asked through the interface that front ends use. */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -334,4 +334,16 @@ test("onnxruntime in a process of its own: answers, refusals, and a new one afte
   const outcomes = await Promise.allSettled([ask(server, asked())]);
   if (outcomes[0]!.status === "rejected") assert.ok(refused("INTERNAL", /process that runs onnxruntime/)(outcomes[0]!.reason));
   check(await ask(server, asked()));
+});
+
+test("an engine in the cache that will not load is made anew", async () => {
+  using repository = testRepository();
+  repository.write("add/1/model.onnx", addModel(77));
+  const cache = join(repository.folder, "..", "cache");
+  for (const round of [1, 2]) {
+    await using running = await testServer(repository, { cache });
+    assert.equal((await ask(running.server, request("add", [ones(1)]))).values[0], 78, `round ${round}`);
+    await running.stop();
+    for (const name of readdirSync(cache).filter((entry) => entry.endsWith(".engine"))) writeFileSync(join(cache, name), "no engine");
+  }
 });

@@ -77,7 +77,7 @@ export class ServingVersion implements Served {
     this.#order = config.dynamic_batching?.preserve_ordering || config.sequence_batching?.oldest?.preserve_ordering ? new OrderedReplies() : undefined;
     const { sequence_batching } = config;
     this.#sequencer = sequence_batching && new Sequencer({ ...config, sequence_batching }, lane.model.description, source, {
-      clock: dependencies.clock, instances: lane.instances.length, maxRequests: dependencies.bounds.maxRequests, ...(dependencies.startAt ? { startAt: dependencies.startAt } : {}), submit: (turn) => this.#submit(this.#order ? this.#order.wrap(turn) : turn),
+      clock: dependencies.clock, instances: lane.instances.length, maxRequests: dependencies.bounds.maxRequests, ...(dependencies.startAt ? { startAt: dependencies.startAt } : {}), submit: (turn) => this.#submit(this.#order ? this.#order.wrap(turn) : turn), dropped: (pending) => this.#dropped(pending),
     });
   }
 
@@ -147,7 +147,9 @@ export class ServingVersion implements Served {
 
   infer(request: InferenceRequest): Promise<InferenceResponse> {
     const arrivedNs = this.#dependencies.clock.nowNs();
-    return new Promise((resolve, reject) => {
+    const { trace } = request;
+    return new Promise((answer, reject) => {
+      const resolve = trace?.tensors ? tracingTensors(trace, request, answer) : answer;
       try {
         const pending = new Pending(request, this.signature.prepare(request), arrivedNs, resolve, reject);
         this.#sequencer?.check(pending);
@@ -159,6 +161,12 @@ export class ServingVersion implements Served {
         reject(toServingError(error));
       }
     });
+  }
+
+  #dropped(pending: Pending): void {
+    this.#metrics.failed("CANCELED");
+    this.#statistics.failed(this.#dependencies.clock.nowNs() - pending.arrivedNs);
+    pending.reject(new ServingError("CANCELLED", "the request was cancelled before it was executed"));
   }
 
   /** Makes the model faster in the background; the faster one takes over when it is there. */
@@ -280,6 +288,14 @@ function observe(statistics: Statistics, metrics: VersionMetrics): LaneObserver 
       statistics.failed(nowNs - item.arrivedNs);
       metrics.failed(reason);
     },
+  };
+}
+
+function tracingTensors(trace: RequestTrace, { inputs }: InferenceRequest, answer: (response: InferenceResponse) => void): (response: InferenceResponse) => void {
+  for (const input of inputs) trace.tensor("TENSOR_QUEUE_INPUT", input);
+  return (response) => {
+    for (const output of response.outputs) trace.tensor("TENSOR_BACKEND_OUTPUT", output);
+    answer(response);
   };
 }
 

@@ -7,6 +7,9 @@
  */
 import type { Clock } from "./clock.ts";
 
+/** How soon after its client has gone a waiting item is dropped. */
+const SWEEP_NS = 50e6;
+
 export interface SequenceOptions<T> {
   /** Sequences that run at a time. */
   readonly places: number;
@@ -15,6 +18,10 @@ export interface SequenceOptions<T> {
   readonly clock: Clock;
   /** What must wait, in places and for one, before the first item runs, so that a test knows what runs together. */
   readonly startAt?: StartAt;
+  /** Whether whoever asked has gone: with one item its whole sequence is given up. */
+  isCancelled(item: T): boolean;
+  /** An item that never had its turn. */
+  drop(item: T): void;
   /** Called when it is an item's turn; `done` when it has been answered. @param context the sequence's own */
   run(item: T, context: SequenceContext, done: () => void): void;
 }
@@ -26,10 +33,13 @@ export interface StartAt {
 
 /** What a sequence keeps between its requests. */
 export interface SequenceContext {
+  /** Which of the places it has, from 0; the lowest that was free. */
+  readonly place: number;
   state: unknown;
 }
 
 interface Sequence<T> extends SequenceContext {
+  place: number;
   readonly key: string;
   readonly waiting: T[];
   running: boolean;
@@ -44,6 +54,8 @@ export class Sequences<T> {
   readonly #backlog: Sequence<T>[] = [];
   readonly #placed = new Set<Sequence<T>>();
   #items = 0;
+  #running = 0;
+  #stopSweep: (() => void) | undefined;
   #startAt: StartAt | undefined;
   #closing: (() => void) | undefined;
 
@@ -57,6 +69,11 @@ export class Sequences<T> {
     return this.#items;
   }
 
+  /** Items whose turn has not come. */
+  get waiting(): number {
+    return this.#items - this.#running;
+  }
+
   /** Whether the sequence has begun and its last item has not come. */
   isOpen(key: string): boolean {
     return this.#known.get(key)?.ended === false;
@@ -66,7 +83,7 @@ export class Sequences<T> {
   submit(key: string, item: T, ends: boolean): void {
     let sequence = this.#known.get(key);
     if (!sequence || sequence.ended) {
-      sequence = { key, waiting: [], running: false, ended: false, stopTimer: undefined, state: undefined };
+      sequence = { key, place: -1, waiting: [], running: false, ended: false, stopTimer: undefined, state: undefined };
       this.#known.set(key, sequence);
       this.#backlog.push(sequence);
     }
@@ -75,6 +92,7 @@ export class Sequences<T> {
     sequence.waiting.push(item);
     sequence.ended = ends;
     this.#items++;
+    this.#watch();
     if (this.#placed.has(sequence)) this.#advance(sequence);
     else this.#fill();
     if (this.#startAt) this.#start(this.#startAt);
@@ -97,9 +115,39 @@ export class Sequences<T> {
   #fill(): void {
     while (this.#placed.size < this.#options.places && this.#backlog.length > 0) {
       const sequence = this.#backlog.shift()!;
+      sequence.place = this.#lowestFree();
       this.#placed.add(sequence);
       this.#advance(sequence);
     }
+  }
+
+  /** Whoever leaves says so by a flag, at which nobody looks before the item's turn: so it is looked at now and then. */
+  #watch(): void {
+    const { clock } = this.#options;
+    this.#stopSweep ??= clock.at(clock.nowNs() + SWEEP_NS, () => {
+      this.#stopSweep = undefined;
+      for (const sequence of [...this.#placed, ...this.#backlog]) if (sequence.waiting.some((item) => this.#options.isCancelled(item))) this.#giveUp(sequence);
+      if (this.waiting > 0) this.#watch();
+    });
+  }
+
+  #giveUp(sequence: Sequence<T>): void {
+    sequence.ended = true;
+    if (this.#known.get(sequence.key) === sequence) this.#known.delete(sequence.key);
+    const dropped = sequence.waiting.splice(0);
+    this.#items -= dropped.length;
+    const at = this.#backlog.indexOf(sequence);
+    if (at >= 0) this.#backlog.splice(at, 1);
+    else if (!sequence.running) this.#leave(sequence);
+    for (const item of dropped) this.#options.drop(item);
+    if (this.#items === 0) this.#closing?.();
+  }
+
+  #lowestFree(): number {
+    const taken = new Set([...this.#placed].map(({ place }) => place));
+    let place = 0;
+    while (taken.has(place)) place++;
+    return place;
   }
 
   #advance(sequence: Sequence<T>): void {
@@ -110,8 +158,10 @@ export class Sequences<T> {
       return;
     }
     sequence.running = true;
+    this.#running++;
     this.#options.run(item, sequence, () => {
       sequence.running = false;
+      this.#running--;
       this.#items--;
       this.#advance(sequence);
       if (this.#items === 0) this.#closing?.();
