@@ -2,11 +2,11 @@
  * The whole server on one page: the engine cache and the backends, the model store over them, the front ends before it.
  */
 import type { Logger } from "pino";
-import { Compiler, EngineBackend, EngineCache, IdentityBackend, NativePool, OnnxruntimeBackend } from "./backends/index.ts";
+import { Compiler, EngineBackend, EngineCache, IdentityBackend, NativePool, OnnxruntimeBackend, RepeatBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
 import { openPool } from "./program/index.ts";
 import type { ConfigChoice } from "./repository/index.ts";
-import { type ControlMode, type FrontEndOptions, type FrontEnds, MetricsRegistry, ModelServer, ModelStore, openFrontEnds, Repositories, RepositoryPoll, ServerMetrics, Statistics, systemClock } from "./server/index.ts";
+import { type ControlMode, type FrontEndOptions, MetricsRegistry, ModelServer, ModelStore, openFrontEnds, Repositories, RepositoryPoll, ServerMetrics, Statistics, systemClock } from "./server/index.ts";
 
 export interface ServeOptions extends FrontEndOptions {
   readonly repositories: readonly string[];
@@ -63,7 +63,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const engine = new EngineBackend({ cache: new EngineCache(options.cache), compiler, pool, keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
   const counts = new Map<string, Statistics>();
   const store = new ModelStore({
-    repositories, backends: [engine, new OnnxruntimeBackend(), new IdentityBackend(pool)], log, config: options.config ?? {}, retries: options.loadRetries ?? 0,
+    repositories, backends: [engine, new OnnxruntimeBackend(), new IdentityBackend(pool), new RepeatBackend()], log, config: options.config ?? {}, retries: options.loadRetries ?? 0,
     dependencies: {
       clock: systemClock, metrics, log, defaultMaxBatch, ...(options.startAt ? { startAt: options.startAt } : {}), bounds: { maxRequests: options.maxQueueRequests ?? 65_536, maxBytes: options.maxQueueBytes ?? 1024 * MIB },
       statistics: (model, version) => kept(counts, `${model}/${version}`, () => new Statistics()),

@@ -66,7 +66,6 @@ function withDims(config: ModelConfig): ModelConfig {
 /** What is read but not served yet is refused by name: serving it otherwise would answer wrongly. */
 function refuseUnserved(config: ModelConfig, file: string): void {
   if (config.sequence_batching?.iterative_sequence) throw new UserError("config-invalid", `${file}: iterative_sequence is not served by this version; other sequence_batching is.`);
-  if (config.model_transaction_policy?.decoupled) throw new UserError("config-invalid", `${file}: decoupled models are not served by this version.`);
 }
 
 function readText(path: string): string {

@@ -176,10 +176,15 @@ export interface InferenceServer {
   enter(model: string, version: string, bodyBytes: number): void;
   leave(model: string, version: string, bodyBytes: number): void;
 
-  /** One request, one answer. */
+  /** Whether the model answers a request any number of times: then only `inferStream` takes it. */
+  isDecoupled(model: string, version: string): boolean;
+  /** One request, one answer. @throws UNSUPPORTED for decoupled models */
   infer(request: InferenceRequest): Promise<InferenceResponse>;
-  /** One request, any number of answers in order; resolves after the last. */
-  inferStream(request: InferenceRequest, onResponse: (response: InferenceResponse) => void): Promise<void>;
+  /**
+   * One request, any number of answers in order; resolves after the last.
+   * @param onResponse `isLast` is false, too, where the model did not know that there would be no other
+   */
+  inferStream(request: InferenceRequest, onResponse: (response: InferenceResponse, isLast: boolean) => void): Promise<void>;
 
   repositoryIndex(onlyReady: boolean): readonly RepositoryEntry[];
   /** @param parameters `config` (JSON text) and `file:<version>/<name>` (bytes), as the extension says */

@@ -18,6 +18,7 @@ import { callMethod, checkHealth, watchHealth } from "./control.ts";
 import { Inflater } from "./framing.ts";
 import { inferOnce, inferStreamed } from "./infer.ts";
 import { METHODS } from "./methods.ts";
+import { reflect } from "./reflection.ts";
 import { CODE } from "./status.ts";
 
 export interface GrpcOptions {
@@ -60,6 +61,7 @@ function handlers(): ReadonlyMap<string, Handler> {
   all.set(`${SERVICE}ModelStreamInfer`, { category: "inference", call: inferStreamed });
   all.set("/grpc.health.v1.Health/Check", { category: "health", call: checkHealth });
   all.set("/grpc.health.v1.Health/Watch", { category: "health", call: watchHealth });
+  for (const version of ["v1", "v1alpha"]) all.set(`/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`, { category: "metadata", call: reflect });
   return all;
 }
 

@@ -3,7 +3,7 @@
  * asked (metadata `triton_grpc_error: true`) for gRPC's status to end it.
  * Sources: Triton's grpc_service.proto; extension_parameters; decoupled models.
  */
-import { type InferenceRequest, type InferenceResponse, type RequestedOutput, type RequestInput, ServingError } from "../contract.ts";
+import { type InferenceRequest, type InferenceResponse, type Parameters, type RequestedOutput, type RequestInput, ServingError } from "../contract.ts";
 import type { Trace } from "../extensions/tracer.ts";
 import type { Body } from "../wire/body-pool.ts";
 import { checkByteSize } from "../wire/datatypes.ts";
@@ -15,7 +15,11 @@ import { FrameReader } from "./framing.ts";
 import { peekModel, readInferRequest, type WireOutput, type WireRequest, writeInferResponse, writeStreamError, writeStreamResponse } from "./infer-codec.ts";
 import { CODE, GrpcFailure, statusOf } from "./status.ts";
 
-const UNARY_KEYS: ReadonlySet<string> = new Set(["triton_enable_empty_final_response"]);
+/** A client that asks for it gets a last message of no outputs, where the last with outputs did not say that it was. */
+const ENABLE_EMPTY_FINAL = "triton_enable_empty_final_response";
+const UNARY_KEYS: ReadonlySet<string> = new Set([ENABLE_EMPTY_FINAL]);
+const LAST: Parameters = new Map([["triton_final_response", true]]);
+const NOT_LAST: Parameters = new Map([["triton_final_response", false]]);
 
 /** A message on its way to an answer: what it borrows until then. */
 interface Borrowed {
@@ -142,6 +146,12 @@ function endTrace(context: GrpcContext, trace: Trace, model: string): void {
   context.extensions.tracer.end(trace, model);
 }
 
+function marked(response: InferenceResponse, isLast: boolean): InferenceResponse {
+  const mark = isLast ? LAST : NOT_LAST;
+  const { model, version, id, parameters, outputs } = response;
+  return { model, version, id, parameters: parameters.size === 0 ? mark : new Map([...parameters, ...mark]), outputs, release: () => response.release() };
+}
+
 /** The answer as a message. Releases it when that fails. */
 function writerOf(context: GrpcContext, response: InferenceResponse, wanted: readonly WireOutput[], streamed: boolean): ReturnType<typeof Call.writer> {
   try {
@@ -265,12 +275,18 @@ class InferStream {
       request = bind(this.#context, wire, this.#call, borrowed.bodies, trace);
       this.#requests.add(request);
       if (this.#call.done) request.cancelled = true;
-      const { outputs } = wire;
-      await this.#context.server.inferStream(request, (response) => {
+      const { outputs, model, id } = wire;
+      let ended = false;
+      await this.#context.server.inferStream(request, (response, isLast) => {
+        ended = isLast;
         trace?.name(response.version, response.id);
         trace?.at("GRPC_SEND_START");
-        this.#call.write(writerOf(this.#context, response, outputs, true), () => response.release());
+        this.#call.write(writerOf(this.#context, marked(response, isLast), outputs, true), () => response.release());
       });
+      if (!ended && request.parameters.get(ENABLE_EMPTY_FINAL) === true) {
+        const last: InferenceResponse = { model, version: wire.version, id, parameters: LAST, outputs: [], release: () => undefined };
+        this.#call.write(writerOf(this.#context, last, outputs, true));
+      }
     } catch (error) {
       this.#fail(error, wire);
     } finally {

@@ -28,6 +28,7 @@ interface Pending {
 
 export async function infer(exchange: Exchange, route: Route): Promise<void> {
   const { server, pool, tracer } = exchange.context;
+  if (server.isDecoupled(route.model, route.version)) throw new ServingError("UNSUPPORTED", "HTTP end point doesn't support models with decoupled transaction policy");
   const reservation = exchange.reserve(route.model, route.version);
   const trace = tracer.begin(route.model);
   trace?.at("HTTP_RECV_START");

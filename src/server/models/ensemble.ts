@@ -237,6 +237,7 @@ function checkEnsemble(config: ModelConfig, steps: readonly Step[], find: (model
   const { name } = config;
   const refuse = (what: string): UserError => new UserError("config-invalid", what);
   if (config.platform !== ENSEMBLE_PLATFORM) throw refuse(`ensemble scheduling cannot be set for model '${name}' whose platform is not ${ENSEMBLE_PLATFORM}`);
+  if (config.model_transaction_policy?.decoupled) throw refuse(`ensemble '${name}' is decoupled; it can be asked for one answer only`);
   if (steps.length === 0) throw refuse(`must specify 'step' for ensemble '${name}'`);
   if (config.instance_group?.length) throw refuse(`instance group should not be specified for ensemble '${name}'`);
   if (config.model_warmup?.length) throw refuse(`model_warmup can not be specified for ensemble '${name}'`);
@@ -246,7 +247,7 @@ function checkEnsemble(config: ModelConfig, steps: readonly Step[], find: (model
     if (made.has(tensor)) throw refuse(`ensemble tensor '${tensor}' can appear in an output map only once for ensemble '${name}'`);
     made.add(tensor);
   }
-  for (const step of steps) checkStep(name, config.max_batch_size ?? 0, step, find(step.model, step.version).signature, made, types);
+  for (const step of steps) checkStep(name, config.max_batch_size ?? 0, step, find(step.model, step.version), made, types);
   for (const output of config.output ?? []) {
     if (!made.has(output.name)) throw refuse(`ensemble output '${output.name}' for ensemble ${name} is not used`);
     // A request's own bytes are given back while the reply is still being written.
@@ -258,9 +259,10 @@ function checkEnsemble(config: ModelConfig, steps: readonly Step[], find: (model
 
 type TypeOf = { readonly type: string; readonly from: string };
 
-function checkStep(ensemble: string, maxBatch: number, { model, inputs, outputs }: Step, signature: Signature, made: ReadonlySet<string>, types: Map<string, TypeOf>): void {
+function checkStep(ensemble: string, maxBatch: number, { model, inputs, outputs }: Step, { config, signature }: Served, made: ReadonlySet<string>, types: Map<string, TypeOf>): void {
   const where = `in ensemble ${ensemble}, `;
   const refuse = (what: string): UserError => new UserError("config-invalid", what);
+  if (config.model_transaction_policy?.decoupled) throw refuse(`${where}model ${model} is decoupled; a step must answer once`);
   if (maxBatch > 0 && signature.maxBatch > 0 && signature.maxBatch < maxBatch) throw refuse(`ensemble ${ensemble} allows maximum batch size ${maxBatch}, but it contains model ${model} which only allows maximum batch size to be ${signature.maxBatch}`);
   for (const [name, tensor] of inputs) {
     const input = signature.inputs.find((one) => one.name === name);

@@ -347,3 +347,46 @@ test("an engine in the cache that will not load is made anew", async () => {
     for (const name of readdirSync(cache).filter((entry) => entry.endsWith(".engine"))) writeFileSync(join(cache, name), "no engine");
   }
 });
+
+test("decoupled models answer a stream, with as many answers as they give, and nothing else", async () => {
+  using repository = testRepository();
+  const tensor = (name: string, type: string, dims: string): string => `{ name: "${name}" data_type: TYPE_${type} dims: [ ${dims} ] }`;
+  const config = `backend: "repeat" max_batch_size: 0 model_transaction_policy { decoupled: true }
+    input [ ${tensor("IN", "INT32", "-1")}, ${tensor("DELAY", "UINT32", "-1")}, ${tensor("WAIT", "UINT32", "1")} ] output [ ${tensor("OUT", "INT32", "1")}, ${tensor("IDX", "UINT32", "1")} ]`;
+  repository.write("repeat/1/.keep", "");
+  repository.write("repeat/config.pbtxt", config);
+  repository.write("add/1/model.onnx", addModel(1));
+  repository.write("add/config.pbtxt", `${ADD_CONFIG} model_transaction_policy { decoupled: true }`);
+  await using running = await testServer(repository, { mode: "explicit", load: ["*"] });
+  const { server } = running;
+  const words = (name: string, datatype: "INT32" | "UINT32", values: readonly number[]): RequestInput => ({ name, datatype, shape: [values.length], bytes: new Uint8Array(Uint32Array.from(values).buffer) });
+  const asked = (values: readonly number[], delayMs: number): InferenceRequest => request("repeat", [words("IN", "INT32", values), words("DELAY", "UINT32", values.map(() => delayMs)), words("WAIT", "UINT32", [0])]);
+  const stream = async (one: InferenceRequest, after = (_count: number): void => undefined): Promise<number[][]> => {
+    const answers: number[][] = [];
+    await server.inferStream(one, (response, isLast) => {
+      assert.equal(isLast, false, "the model does not know");
+      answers.push(response.outputs.map(({ bytes }) => new Uint32Array(bytes.slice().buffer)[0]!));
+      response.release();
+      after(answers.length);
+    });
+    return answers;
+  };
+  assert.deepEqual(await Promise.all([stream(asked([7, 8, 9], 5)), stream(asked([], 0))]), [[[7, 0], [8, 1], [9, 2]], []]);
+  await assert.rejects(server.infer(asked([1], 0)), refused("UNSUPPORTED", /doesn't support models with decoupled transaction policy/));
+  await assert.rejects(stream(request("repeat", [words("IN", "INT32", [1]), words("DELAY", "UINT32", []), words("WAIT", "UINT32", [0])])), refused("INVALID_ARG", /IN and DELAY to have as many elements/));
+  const left = asked([1, 2, 3, 4], 10);
+  await assert.rejects(stream(left, (count) => { if (count === 2) left.cancelled = true; }), refused("CANCELLED", /cancelled/));
+  const [statistics] = server.statistics("repeat", "");
+  assert.deepEqual([statistics!.success.count, statistics!.fail.count, statistics!.executionCount], [2, 2, 2]);
+  // A model that answers once says with its answer that it was the last.
+  await server.inferStream(request("add", [ones(1)]), (response, isLast) => {
+    assert.deepEqual([floatsOf(response.outputs[0]!), isLast], [[2, 2, 2, 2], true]);
+    response.release();
+  });
+  await assert.rejects(server.infer(request("add", [ones(1)])), refused("UNSUPPORTED", /decoupled/));
+  const running3 = stream(asked([1, 2, 3], 30));
+  await server.unloadModel("repeat", false);
+  assert.equal((await running3).length, 3, "what was accepted is answered before the model goes");
+  repository.write("repeat/config.pbtxt", config.replace("decoupled: true", "decoupled: false"));
+  await assert.rejects(server.loadModel("repeat", new Map()), /needs max_batch_size: 0 and model_transaction_policy/);
+});

@@ -15,7 +15,7 @@ import { Lane, type LaneObserver } from "./lane.ts";
 import type { ServerMetrics, VersionMetrics } from "./metrics.ts";
 import { OrderedReplies } from "./ordered-replies.ts";
 import { Pending } from "./pending.ts";
-import type { ScatterContext } from "./scatter.ts";
+import { scatter, type ScatterContext } from "./scatter.ts";
 import type { Served } from "./served.ts";
 import { Sequencer } from "./sequencer.ts";
 import { Signature } from "./signature.ts";
@@ -50,17 +50,21 @@ export class ServingVersion implements Served {
   readonly #source: ModelSource;
   readonly #dependencies: VersionDependencies;
   readonly #lane: Lane;
+  readonly #context: ScatterContext;
   readonly #statistics: Statistics;
   readonly #metrics: VersionMetrics;
   readonly #order: OrderedReplies | undefined;
   readonly #sequencer: Sequencer | undefined;
   readonly #improving = new AbortController();
+  readonly inferStream?: NonNullable<Served["inferStream"]>;
+  #streams = 0;
+  #streamsEnded: (() => void) | undefined;
   #wide: Lane | undefined;
   #widening: Promise<void> | undefined;
   #waitingForWide = 0;
   #improvement: Promise<void> = Promise.resolve();
 
-  private constructor(made: { source: ModelSource; file: string; backend: Backend; config: ModelConfig; lane: Lane; signature: Signature; metrics: VersionMetrics; statistics: Statistics; loadMs: number }, dependencies: VersionDependencies) {
+  private constructor(made: { source: ModelSource; file: string; backend: Backend; config: ModelConfig; lane: Lane; context: ScatterContext; signature: Signature; metrics: VersionMetrics; statistics: Statistics; loadMs: number }, dependencies: VersionDependencies) {
     const { source, file, backend, config, lane, signature } = made;
     this.name = source.name;
     this.version = String(source.version);
@@ -72,6 +76,8 @@ export class ServingVersion implements Served {
     this.#source = source;
     this.#dependencies = dependencies;
     this.#lane = lane;
+    this.#context = made.context;
+    if (lane.model.stream) this.inferStream = (request, onResponse) => this.#stream(request, onResponse);
     this.#metrics = made.metrics;
     this.#statistics = made.statistics;
     this.#order = config.dynamic_batching?.preserve_ordering || config.sequence_batching?.oldest?.preserve_ordering ? new OrderedReplies() : undefined;
@@ -94,15 +100,16 @@ export class ServingVersion implements Served {
       const policy = policyFor(config);
       const shares = spreads(config, policy) ? (model.shares ?? 1) : 1;
       const instances = Math.min(MAX_INSTANCES, shares > 1 ? shares : (instancesOf(config) ?? model.defaultInstances));
+      const context = scatterContext(source, signature);
       lane = await Lane.open(model, {
-        context: scatterContext(source, signature), policy, queue: queueFor(config, dependencies.bounds), instances, spread: shares > 1,
+        context, policy, queue: queueFor(config, dependencies.bounds), instances, spread: shares > 1,
         ...(dependencies.startAt && config.dynamic_batching ? { startAt: dependencies.startAt.placed } : {}),
         pads: padValues(config), clock: dependencies.clock, observer: observe(statistics, metrics),
       });
       await warmUp(model, lane.instances, signature, { ...source, config });
       const loadMs = performance.now() - before;
       metrics.loadSeconds.set(loadMs / 1000);
-      const made = new ServingVersion({ source, file, backend, config, lane, signature, metrics, statistics, loadMs }, dependencies);
+      const made = new ServingVersion({ source, file, backend, config, lane, context, signature, metrics, statistics, loadMs }, dependencies);
       dependencies.metrics.watch(metrics, () => made.gauges());
       return made;
     } catch (error) {
@@ -163,6 +170,31 @@ export class ServingVersion implements Served {
     });
   }
 
+  /** Past the batcher: each request has its own time. */
+  async #stream(request: InferenceRequest, onResponse: (response: InferenceResponse) => void): Promise<void> {
+    const { clock, bounds } = this.#dependencies;
+    const arrivedNs = clock.nowNs();
+    if (this.#streams >= bounds.maxRequests) throw new ServingError("UNAVAILABLE", "Exceeds maximum queue size");
+    this.#streams++;
+    try {
+      const pending = new Pending(request, this.signature.prepare(request), arrivedNs, () => undefined, () => undefined);
+      await this.#lane.model.stream!(pending.inputs, (results) => onResponse(scatter(results, [pending], this.#context)[0]!), () => request.cancelled);
+      if (request.cancelled) throw new ServingError("CANCELLED", "the request was cancelled");
+      const elapsedNs = clock.nowNs() - arrivedNs;
+      const times = { inputNs: 0, inferNs: elapsedNs, outputNs: 0 };
+      this.#statistics.executed(pending.rows, times);
+      this.#statistics.succeeded(elapsedNs, 0, pending.rows, times, Date.now());
+      this.#metrics.executed(pending.rows, pending.bytes, 0);
+      this.#metrics.succeeded(pending.rows, elapsedNs, 0, times);
+    } catch (error) {
+      this.#metrics.failed(request.cancelled ? "CANCELED" : "OTHER");
+      this.#statistics.failed(clock.nowNs() - arrivedNs);
+      throw toServingError(error);
+    } finally {
+      if (--this.#streams === 0) this.#streamsEnded?.();
+    }
+  }
+
   #dropped(pending: Pending): void {
     this.#metrics.failed("CANCELED");
     this.#statistics.failed(this.#dependencies.clock.nowNs() - pending.arrivedNs);
@@ -187,6 +219,7 @@ export class ServingVersion implements Served {
     this.#improving.abort();
     await this.#improvement;
     await this.#sequencer?.close();
+    if (this.#streams > 0) await new Promise<void>((resolve) => { this.#streamsEnded = resolve; });
     while (this.#waitingForWide > 0) await nextTurn();
     await Promise.all([this.#lane.close(), this.#wide?.close()]);
     this.#dependencies.metrics.forget(this.#metrics);
