@@ -68,16 +68,19 @@ function profileOf(request: CompileRequest, { graph, description }: Described): 
   visit((axis, rank) => (axis === 0 ? DEFAULT_RANGES.batch : rank === 4 && axis >= 2 ? DEFAULT_RANGES.image : DEFAULT_RANGES.sequence));
   for (const { name, dims } of graph) {
     for (const [axis, dim] of (dims ?? []).entries()) {
-      const size = request.cover?.[name]?.[axis];
-      if (typeof dim === "number" || size === undefined) continue;
-      const range = ranges.get(dim.key)!;
-      ranges.set(dim.key, { min: Math.min(range.min, size), opt: range.opt, max: size > range.max ? 2 ** Math.ceil(Math.log2(size)) : range.max });
+      if (typeof dim === "number") continue;
+      for (const shape of request.cover?.[name] ?? []) ranges.set(dim.key, reaching(ranges.get(dim.key)!, shape[axis]!));
     }
   }
   return Object.fromEntries(graph.filter(({ dims }) => dims).map(({ name, dims }) => {
     const shape = (end: keyof SymbolRange): number[] => dims!.map((dim) => (typeof dim === "number" ? dim : ranges.get(dim.key)![end]));
     return [name, { min: shape("min"), opt: shape("opt"), max: shape("max") }];
   }));
+}
+
+/** A range that has this size, too, and more above it: another that is a little larger will come. */
+function reaching({ min, opt, max }: SymbolRange, size: number): SymbolRange {
+  return { min: Math.min(min, size), opt, max: size > max ? 2 ** Math.ceil(Math.log2(size)) : max };
 }
 
 function explicit(shapes: readonly (readonly number[])[] | undefined, axis: number): SymbolRange | undefined {

@@ -5,5 +5,7 @@ export { GpuHosts } from "./gpu/gpu-host.ts";
 export { EngineBackend } from "./engine/engine-backend.ts";
 export { EngineCache } from "./engine/engine-cache.ts";
 export { NativePool } from "./engine/native-pool.ts";
+export { IdentityBackend } from "./identity/identity-backend.ts";
 export { encodeStrings, stringEnds } from "./strings.ts";
+export { RepeatBackend } from "./repeat/repeat-backend.ts";
 export { OnnxruntimeBackend } from "./onnxruntime/onnxruntime-backend.ts";

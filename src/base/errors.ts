@@ -26,6 +26,7 @@ export const ERRORS = {
   "engine-incompatible": { exit: 4, meaning: "The engine was built for another processor or a newer Sinter." },
   "option-invalid": { exit: 2, meaning: "A command-line or API option has a value it cannot have." },
   "file-io": { exit: 5, meaning: "A file could not be read or written." },
+  "address-unusable": { exit: 5, meaning: "A server cannot listen where it was told to; the text says why." },
   "calibration-stale": { exit: 3, meaning: "A calibration cache is another model's, or lacks layers of this one." },
   "accuracy-target": { exit: 7, meaning: "No mix of precisions reached the accuracy asked for; the best engine found was kept." },
   "aborted": { exit: 130, meaning: "The work was cancelled." },

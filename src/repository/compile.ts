@@ -18,8 +18,8 @@ export interface CompileRequest {
   readonly precision?: Precision;
   /** Smallest, usual and largest shape by input. */
   readonly profiles: Readonly<Record<string, readonly (readonly number[])[]>>;
-  /** Shapes the engine must admit beside those. */
-  readonly cover?: Readonly<Record<string, readonly number[]>>;
+  /** Shapes by input that the engine must admit beside those. */
+  readonly cover?: Readonly<Record<string, readonly (readonly number[])[]>>;
 }
 
 export interface CompileAnswer {

@@ -65,7 +65,7 @@ export interface SequenceBatchingConfig {
   readonly max_sequence_idle_microseconds?: number;
   readonly control_input?: readonly { readonly name: string; readonly control?: readonly ControlConfig[] }[];
   readonly state?: readonly StateConfig[];
-  readonly direct?: { readonly max_queue_delay_microseconds?: number };
+  readonly direct?: { readonly max_queue_delay_microseconds?: number; readonly minimum_slot_utilization?: number };
   readonly oldest?: { readonly max_candidate_sequences?: number; readonly preferred_batch_size?: readonly number[]; readonly max_queue_delay_microseconds?: number; readonly preserve_ordering?: boolean };
   readonly iterative_sequence?: boolean;
 }

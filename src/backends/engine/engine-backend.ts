@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { type Precision, PRECISIONS, UserError } from "../../base/index.ts";
+import { type Precision, PRECISIONS, SinterError, UserError } from "../../base/index.ts";
 import { EngineFile } from "../../engine/index.ts";
 import { availableThreads, detectCpu } from "../../native/index.ts";
 import { type CompileAnswer, type CompileRequest, gpusOf, instancesOf, isFile, type ModelConfig, parameterOf } from "../../repository/index.ts";
@@ -24,6 +24,9 @@ import { localEngine } from "./local-engine.ts";
 import type { NativePool } from "./native-pool.ts";
 
 type Level = CompileRequest["levels"][number];
+
+/** What a kept engine says that cannot be used any more. */
+const UNLOADABLE: ReadonlySet<string> = new Set(["engine-damaged", "engine-incompatible", "file-io"]);
 
 export interface EngineBackendOptions {
   readonly cache: EngineCache;
@@ -57,7 +60,19 @@ export class EngineBackend implements Backend {
     const threads = threadsFor(source.config);
     if (!file.endsWith(".onnx")) return this.#loadEngine(source, file, threads);
     const request = { ...this.#request(source.config, file, threads), ...whereOf(source.config) };
-    return this.#loadModel(request, await this.#compile(request, "urgent"), gpusOf(source.config));
+    return this.#make(request, "urgent", (answer) => this.#loadModel(request, answer, gpusOf(source.config)));
+  }
+
+  /** Compiles and opens; an engine that was kept and does not load any more is made anew. */
+  async #make(request: CompileRequest, urgency: "urgent" | "tuning", open: (answer: CompileAnswer) => Promise<BackendModel>, signal?: AbortSignal): Promise<BackendModel> {
+    const answer = await this.#compile(request, urgency, signal);
+    try {
+      return await open(answer);
+    } catch (error) {
+      if (!(error instanceof SinterError && UNLOADABLE.has(error.code))) throw error;
+      await this.#options.cache.discard(answer.engine);
+      return open(await this.#compile(request, urgency, signal));
+    }
   }
 
   /** As the compiler answers, or as it answered for the same bytes and options before: then no process is started. */
@@ -85,7 +100,8 @@ export class EngineBackend implements Backend {
   }
 
   async #makeStandIn(request: CompileRequest): Promise<BackendModel> {
-    return this.#loadModel(request, await this.#compile({ ...request, levels: [0] }, "urgent"));
+    const atOnce = { ...request, levels: [0 as const] };
+    return this.#make(atOnce, "urgent", (answer) => this.#loadModel(request, answer));
   }
 
   /** @param gpus where it runs; without, here */
@@ -96,15 +112,15 @@ export class EngineBackend implements Backend {
       gpus ? this.#openOnGpus(gpus, path, { threads: request.threads, standIn: () => this.#makeStandIn(onProcessor) }, about) : this.#open(path, request.threads, about);
     const origin: Origin = {
       description: answer.description,
-      widen: async (shapes) => {
-        const cover = Object.fromEntries(answer.description.inputs.flatMap(({ name }, i) => (shapes[i] ? [[name, shapes[i]]] : [])));
-        const wider = { ...request, cover, levels: [0 as const] };
-        return open((await this.#compile(wider, "urgent")).engine);
+      widen: async (cover) => {
+        const byInput = Object.fromEntries(answer.description.inputs.map(({ name }, i) => [name, cover.flatMap((shapes) => (shapes[i] ? [shapes[i]] : []))]));
+        const wider = { ...request, cover: byInput, levels: [0 as const] };
+        return this.#make(wider, "urgent", ({ engine }) => open(engine));
       },
       improve: async (signal) => {
         if (tuneLevel === 0 || answer.level >= tuneLevel) return undefined;
         const tuned = { ...request, levels: [tuneLevel] };
-        return this.#loadModel(tuned, await this.#compile(tuned, "tuning", signal), gpus);
+        return this.#make(tuned, "tuning", (better) => this.#loadModel(tuned, better, gpus), signal);
       },
     };
     return open(answer.engine, origin);

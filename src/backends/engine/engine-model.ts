@@ -38,7 +38,7 @@ interface AxisRange {
 export interface Origin {
   /** The model's own dims: in an engine, a dimension of one size has lost its name. */
   readonly description: ModelDescription;
-  widen(shapes: readonly (readonly number[] | undefined)[]): Promise<BackendModel>;
+  widen: NonNullable<BackendModel["widen"]>;
   improve(signal: AbortSignal): Promise<BackendModel | undefined>;
 }
 
@@ -66,7 +66,7 @@ export class EngineModel implements BackendModel {
     this.summary = `engine, level ${level}, ${target.isa}, ${onGpu ? `${target.gpu}${engine.devices ? `, ${engine.devices} of them, each` : ""} in a process of its own` : `${engine.threads} thread${engine.threads === 1 ? "" : "s"}`}${engine.hasReferenceSteps ? ", some operators on the reference" : ""}`;
     this.#ranges = engine.metadata.profiles.map(({ symbols }) => engine.inputs.map(({ dims }) => (dims ?? []).map((dim) => (typeof dim === "number" ? undefined : symbols[dim]))));
     if (origin) {
-      this.widen = (shapes) => origin.widen(shapes);
+      this.widen = (cover) => origin.widen(cover);
       this.improve = (signal) => origin.improve(signal);
     }
   }
