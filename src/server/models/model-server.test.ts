@@ -185,7 +185,7 @@ test("a full queue refuses, waiting requests whose client left are dropped, queu
   const [stats] = server.statistics("add", "");
   assert.deepEqual([stats!.success.count, stats!.executionCount], [0, 0]);
   const text = running.registry.render();
-  assert.match(text, /nv_inference_request_failure\{model="add",version="1",reason="CANCELED"\} 1\n/);
+  assert.match(text, /nv_inference_request_failure\{model="add",reason="CANCELED",version="1"\} 1\n/);
 });
 
 test("a server that drains does not wait out the queue delay of a batch", async () => {
