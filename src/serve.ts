@@ -1,11 +1,12 @@
 /**
  * The whole server on one page: the engine cache and the backends, the model store over them, the front ends before it.
  */
-import { Compiler, EngineBackend, EngineCache, IdentityBackend, NativePool, OnnxruntimeBackend, RepeatBackend } from "./backends/index.ts";
+import { Compiler, EngineBackend, EngineCache, GpuHosts, IdentityBackend, NativePool, OnnxruntimeBackend, RepeatBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
+import { Nvml } from "./native/index.ts";
 import { openPool } from "./program/index.ts";
+import { type ControlMode, type FrontEndOptions, MetricsRegistry, ModelServer, ModelStore, openFrontEnds, Repositories, RepositoryPoll, ServerMetrics, Statistics, systemClock, watchGpus } from "./server/index.ts";
 import type { ConfigChoice } from "./repository/index.ts";
-import { type ControlMode, type FrontEndOptions, MetricsRegistry, ModelServer, ModelStore, openFrontEnds, Repositories, RepositoryPoll, ServerMetrics, Statistics, systemClock } from "./server/index.ts";
 
 export interface ServeOptions extends FrontEndOptions {
   readonly repositories: readonly string[];
@@ -33,6 +34,8 @@ export interface ServeOptions extends FrontEndOptions {
   readonly maxQueueRequests?: number;
   readonly maxQueueBytes?: number;
   readonly allowUpload?: boolean;
+  /** The module that the processes run which have a GPU each; ours by default. */
+  readonly gpuModule?: URL;
 }
 
 export interface RunningServer {
@@ -59,7 +62,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const repositories = new Repositories(options.repositories);
   const compiler = new Compiler();
   const pool = new NativePool();
-  const engine = new EngineBackend({ cache: new EngineCache(options.cache), compiler, pool, keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
+  const gpus = new GpuHosts({ log, env: process.env, module: options.gpuModule });
+  const engine = new EngineBackend({ gpus, cache: new EngineCache(options.cache), compiler, pool, keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
   const counts = new Map<string, Statistics>();
   const store = new ModelStore({
     repositories, backends: [engine, new OnnxruntimeBackend(), new IdentityBackend(pool), new RepeatBackend()], log, config: options.config ?? {}, retries: options.loadRetries ?? 0,
@@ -70,6 +74,9 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   });
   const server = new ModelServer({ store, mode, maxBodyBytes: options.maxQueueBytes ?? 1024 * MIB, allowUpload: options.allowUpload ?? false, log });
   const unwatch = metrics.watchEventLoop();
+  const nvml = Nvml.open();
+  if (nvml) watchGpus(metrics.registry, nvml);
+  else log.debug("NVML is not here: no metrics of GPUs");
   const fronts = await openFrontEnds(server, metrics.registry, options);
   let poll: RepositoryPoll | undefined;
   const stop = async (): Promise<number> => {

@@ -1,6 +1,7 @@
 /** What a server can run. */
 export type { Backend, BackendInstance, BackendModel, BatchResults, BatchTensor, ModelSource } from "./contract.ts";
 export { Compiler } from "./engine/compiler.ts";
+export { GpuHosts } from "./gpu/gpu-host.ts";
 export { EngineBackend } from "./engine/engine-backend.ts";
 export { EngineCache } from "./engine/engine-cache.ts";
 export { NativePool } from "./engine/native-pool.ts";

@@ -1,7 +1,7 @@
 /** Reads a model's configuration, from its folder or as given with a load request, and what lies beside it. */
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { UserError } from "../base/index.ts";
+import { fileError, UserError } from "../base/index.ts";
 import { bind } from "./bind.ts";
 import type { ModelConfig } from "./config.ts";
 import { isFile } from "./folders.ts";
@@ -75,7 +75,7 @@ function readText(path: string): string {
     return readFileSync(path, "utf8");
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }
 
@@ -85,6 +85,6 @@ export function readLabels(folder: string, file: string): string[] {
   try {
     return readFileSync(join(folder, file), "utf8").replace(/\r?\n$/, "").split(/\r?\n/);
   } catch (cause) {
-    throw new UserError("file-io", `${join(folder, file)}: ${(cause as Error).message}.`, { cause });
+    throw fileError(join(folder, file), cause);
   }
 }

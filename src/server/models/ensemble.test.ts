@@ -177,6 +177,10 @@ test("mode poll unloads a model that comes to be in two repositories, and serves
   };
   second.write("add/1/model.onnx", addModel(5));
   await until(() => server.repositoryIndex(true).length === 0);
+  assert.deepEqual(server.repositoryIndex(false), [{ name: "add", version: "1", state: "UNAVAILABLE", reason: "unloaded" }]);
+  first.write("two/1/model.onnx", addModel(1));
+  second.write("two/1/model.onnx", addModel(1));
+  assert.deepEqual(server.repositoryIndex(false).at(-1), { name: "two", state: "UNAVAILABLE", reason: "model appears in two or more repositories" });
   rmSync(join(first.folder, "add"), { recursive: true });
   await until(() => server.repositoryIndex(true).length === 1);
   const response = await server.infer(request("add", [floatInput("x", [1, 1, 1, 1], [1, 4])]));

@@ -9,7 +9,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { assert, elementCount, UserError } from "../../base/index.ts";
+import { assert, elementCount, fileError, UserError } from "../../base/index.ts";
 import { encodeStrings, type ModelSource } from "../../backends/index.ts";
 import { type ControlConfig, dataTypeOfConfig, type ModelConfig, type ModelDescription, type SequenceBatchingConfig, type StateConfig } from "../../repository/index.ts";
 import { derivedRequest, type InferenceRequest, type InferenceResponse, type ParameterValue, ServingError } from "../contract.ts";
@@ -204,7 +204,7 @@ function initialBytes(folder: string, file: string): Uint8Array {
   try {
     return readFileSync(join(folder, "..", "initial_state", file));
   } catch (cause) {
-    throw new UserError("file-io", `initial_state: ${(cause as Error).message}.`, { cause });
+    throw fileError(`initial_state`, cause);
   }
 }
 

@@ -6,7 +6,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "pino";
 import { assert } from "../../base/index.ts";
 import type { Backend, BackendModel, ModelSource } from "../../backends/index.ts";
-import { completeConfig, completeFromModel, type ModelConfig, type PlainMessage, readLabels } from "../../repository/index.ts";
+import { completeConfig, completeFromModel, instancesOf, type ModelConfig, type PlainMessage, readLabels } from "../../repository/index.ts";
 import { type InferenceRequest, type InferenceResponse, type ModelStatistics, type RequestTrace, ServingError } from "../contract.ts";
 import { type Clock, OneByOne, type StartAt } from "../scheduler/index.ts";
 import { padsRequests, padValues, policyFor, type QueueBounds, queueFor, spreads } from "./batching.ts";
@@ -345,8 +345,4 @@ function traceSteps(trace: RequestTrace, { arrivedNs, enqueuedNs, startedNs }: P
 function scatterContext({ folder, version }: ModelSource, signature: Signature): ScatterContext {
   const labels = new Map(signature.outputs.flatMap(({ name, labelFile }) => (labelFile === undefined ? [] : [[name, readLabels(`${folder}/..`, labelFile)]])) as [string, string[]][]);
   return { signature, version: String(version), labels: (output) => labels.get(output) };
-}
-
-function instancesOf(config: ModelConfig): number | undefined {
-  return config.instance_group?.length ? config.instance_group.reduce((sum, { count }) => sum + Math.max(1, count ?? 1), 0) : undefined;
 }
