@@ -32,6 +32,8 @@ interface Entry {
   /** Of the files that were last read, whether that went well or not. */
   stamp: string;
   upload: Upload | undefined;
+  /** The configuration that came with the load; it stays until the model's files change, or it is unloaded. */
+  override: string | undefined;
   /** Of an ensemble that could not be loaded: the step that was not there. */
   missingStep: string | undefined;
   /** The load or unload that runs. */
@@ -163,7 +165,7 @@ export class ModelStore {
 
   #entry(name: string): Entry {
     let entry = this.#entries.get(name);
-    if (!entry) this.#entries.set(name, (entry = { name, versions: new Map(), states: new Map(), isRead: false, reason: undefined, stamp: "", upload: undefined, missingStep: undefined, busy: Promise.resolve(), leaving: Promise.resolve() }));
+    if (!entry) this.#entries.set(name, (entry = { name, versions: new Map(), states: new Map(), isRead: false, reason: undefined, stamp: "", upload: undefined, override: undefined, missingStep: undefined, busy: Promise.resolve(), leaving: Promise.resolve() }));
     return entry;
   }
 
@@ -179,9 +181,12 @@ export class ModelStore {
       if (!isModelName(entry.name)) throw new ServingError("INVALID_ARG", `failed to load '${entry.name}': that is not a model's name`);
       upload = overrides.files?.size ? writeUpload(entry.name, overrides.files) : undefined;
       const folder = upload?.folder ?? this.#options.repositories.find(entry.name);
-      entry.stamp = stampOf(folder).text;
+      const stamp = stampOf(folder).text;
+      const override = overrides.config ?? (stamp === entry.stamp ? entry.override : undefined);
+      entry.stamp = stamp;
       entry.missingStep = undefined;
-      await this.#loadFrom(entry, folder, overrides);
+      await this.#loadFrom(entry, folder, override);
+      entry.override = override;
       entry.upload?.remove();
       entry.upload = upload;
       entry.reason = undefined;
@@ -195,9 +200,9 @@ export class ModelStore {
     }
   }
 
-  async #loadFrom(entry: Entry, folder: string, overrides: LoadOverrides): Promise<void> {
+  async #loadFrom(entry: Entry, folder: string, override: string | undefined): Promise<void> {
     const { name } = entry;
-    const config = overrides.config === undefined ? readConfig(folder, name, this.#options.config) : parseConfig(overrides.config, name);
+    const config = override === undefined ? readConfig(folder, name, this.#options.config) : parseConfig(override, name);
     entry.isRead = true;
     const wanted = chooseVersions(config, versionsIn(folder));
     if (wanted.length === 0) throw new UserError("model-missing", `${folder} has no version that its policy allows; a version is a folder with a number as its name`);
@@ -328,6 +333,7 @@ export class ModelStore {
     await Promise.all(gone.map(([, { version }]) => version.close()));
     for (const [number] of gone) this.#retire(entry, number);
     entry.stamp = "";
+    entry.override = undefined;
     entry.upload?.remove();
     entry.upload = undefined;
     if (gone.length > 0) this.#options.log.info({ model: entry.name }, `unloaded ${entry.name}`);
