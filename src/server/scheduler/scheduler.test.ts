@@ -44,6 +44,22 @@ test("a batcher that is to start at so many requests waits for them once, and fo
   assert.deepEqual(idsOf(ending), [[0]]);
 });
 
+test("requests of several rows go at once where they add up to a preferred size, or can grow no further", () => {
+  const ran = (rows: readonly number[]): (readonly [number, number])[] => {
+    const simulation = simulate({ policy: new QueueDelay(8, [2, 6], 10_000), batchNs: () => MS });
+    for (const size of rows) simulation.send(0, { rows: size });
+    simulation.clock.run();
+    return simulation.batches.map((batch) => [batch.rows, Math.round(batch.startNs / MS)] as const);
+  };
+  assert.deepEqual(ran([2]), [[2, 0]]);
+  assert.deepEqual(ran([3]), [[3, 10]], "3 is none of the sizes");
+  assert.deepEqual(ran([1, 3]), [[4, 10]]);
+  assert.deepEqual(ran([4, 1, 1]), [[6, 0]]);
+  assert.deepEqual(ran([7]), [[7, 0]], "more than the largest");
+  assert.deepEqual(ran([3, 4]), [[3, 0], [4, 10]], "the second would be too many");
+  assert.deepEqual(ran([1, 1, 5]), [[2, 0], [5, 10]]);
+});
+
 test("the queue delay holds small batches back, preferred sizes go at once", () => {
   const simulation = simulate({ policy: new QueueDelay(8, [4], 5000), batchNs: () => MS });
   for (let i = 0; i < 4; i++) simulation.send(i * MS);
