@@ -15,7 +15,7 @@ import { requireTrusted, trustedKeys } from "../../trust/index.ts";
 import type { Backend, BackendModel, ModelSource } from "../contract.ts";
 import type { Compiler } from "./compiler.ts";
 import { type EngineCache, hashFile } from "./engine-cache.ts";
-import { EngineModel, type Origin } from "./engine-model.ts";
+import { EngineModel, type Origin, threadsOfShare } from "./engine-model.ts";
 import type { NativePool } from "./native-pool.ts";
 
 type Level = CompileRequest["levels"][number];
@@ -114,7 +114,7 @@ function whatDecides({ name, max_batch_size, input, output, dynamic_batching }: 
 /** Threads each instance computes with: the parameter `threads`, or an even share of the processor. */
 function threadsFor(config: ModelConfig): number {
   const text = parameterOf(config, "threads");
-  if (text === undefined) return Math.max(1, Math.floor(availableThreads() / Math.max(1, instancesOf(config) ?? 1)));
+  if (text === undefined) return threadsOfShare(availableThreads(), Math.max(1, instancesOf(config) ?? 1));
   const threads = Number(text);
   if (!Number.isSafeInteger(threads) || threads < 1 || threads > 1024) throw new UserError("config-invalid", `Model "${config.name}": parameter "threads" is "${text}"; expected a whole number from 1.`);
   return threads;

@@ -135,7 +135,7 @@ class EngineInstance implements BackendInstance {
     };
     try {
       const results = await this.#context.run(feeds, {
-        threads: Math.max(1, Math.floor(this.#threads / shares)),
+        threads: threadsOfShare(this.#threads, shares),
         allocate: (_name, type, dims) => {
           if (type === "string") return undefined;
           const sizeBytes = byteLength(type, elementCount(dims));
@@ -157,6 +157,11 @@ class EngineInstance implements BackendInstance {
       this.#disposed();
     });
   }
+}
+
+/** Rounded up: the pool has no more threads than processors, and who begins late gets what others leave, so that none stands idle. */
+export function threadsOfShare(threads: number, shares: number): number {
+  return Math.max(1, Math.ceil(threads / shares));
 }
 
 function toBatchTensor(tensor: Tensor): BatchTensor {
