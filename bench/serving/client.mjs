@@ -1,23 +1,12 @@
 // A load generator that takes little of the processor it shares with the server: raw sockets that read into one buffer, and
-// nothing of Sinter loaded. A program of its own: prints its outcome as JSON. Every answer's status, size and a sample of its
-// numbers are checked against the first answer to the same bytes.
-// Usage: node client.mjs '{"port":…,"model":…,"tokens":[16],"connections":64,"seconds":10 | "requests":N,"rate":…}'
+// nothing of Sinter loaded. A program of its own: options as JSON on its standard input, the outcome as JSON on its output. Every
+// answer's status, size and a sample of its numbers are checked against the first answer to the same bytes.
 import { connect } from "node:net";
-import { pathToFileURL } from "node:url";
 
-const VARIANTS = 16;
 const SAMPLED = 16;
 /** Batches of other sizes round elsewhere. */
 const TOLERANCE = 1e-4;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-export function requestBytes(model, seed, tokens) {
-  const ids = BigInt64Array.from({ length: tokens }, (_, i) => BigInt(1000 + ((seed * 31 + i * 17) % 20000)));
-  const tensors = [["input_ids", ids], ["attention_mask", new BigInt64Array(tokens).fill(1n)], ["token_type_ids", new BigInt64Array(tokens)]];
-  const json = JSON.stringify({ inputs: tensors.map(([name, data]) => ({ name, datatype: "INT64", shape: [1, tokens], parameters: { binary_data_size: data.byteLength } })), parameters: { binary_data_output: true } });
-  const body = Buffer.concat([Buffer.from(json), ...tensors.map(([, data]) => Buffer.from(data.buffer))]);
-  return Buffer.concat([Buffer.from(`POST /v2/models/${model}/infer HTTP/1.1\r\nHost: sinter\r\nContent-Type: application/octet-stream\r\nInference-Header-Content-Length: ${Buffer.byteLength(json)}\r\nContent-Length: ${body.length}\r\n\r\n`), body]);
-}
 
 /** What every connection reads into: bytes are looked at before the next read. */
 const shared = Buffer.allocUnsafe(64 * 1024);
@@ -72,10 +61,10 @@ function sampleOf(chunk, at) {
 
 /**
  * Closed loop without a rate; with one, Poisson arrivals that take a free connection, latency counted from the planned time.
- * @param options `tokens`: lengths that requests have in turns
+ * @param options `bodies`: whole requests in base64, sent in turns; `most`: how many to send
  */
-export async function client({ port, model, rate, seconds = Number.POSITIVE_INFINITY, requests: most = Number.POSITIVE_INFINITY, connections, tokens = [16] }) {
-  const requests = Array.from({ length: VARIANTS * tokens.length }, (_, i) => requestBytes(model, i, tokens[i % tokens.length]));
+async function client({ port, bodies, rate, seconds = Number.POSITIVE_INFINITY, most = Number.POSITIVE_INFINITY, connections, latencies = true }) {
+  const requests = bodies.map((text) => Buffer.from(text, "base64"));
   const expected = requests.map(() => undefined);
   const free = Array.from({ length: connections }, () => new Connection(port));
   const outcome = { sent: 0, ok: 0, refused: 0, other: 0, wrong: 0, latenciesMs: [] };
@@ -87,7 +76,7 @@ export async function client({ port, model, rate, seconds = Number.POSITIVE_INFI
     else if (status !== 200) outcome.other++;
     if (status !== 200) return;
     outcome.ok++;
-    outcome.latenciesMs.push(performance.now() - plannedMs);
+    if (latencies) outcome.latenciesMs.push(performance.now() - plannedMs);
     const { sample, length } = connection;
     expected[which] ??= { sample, length };
     if (length !== expected[which].length || sample.some((value, i) => Math.abs(value - (expected[which].sample[i] ?? value)) > TOLERANCE)) outcome.wrong++;
@@ -117,6 +106,6 @@ export async function client({ port, model, rate, seconds = Number.POSITIVE_INFI
   return outcome;
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  process.stdout.write(JSON.stringify(await client(JSON.parse(process.argv[2]))), () => process.exit(0));
-}
+let text = "";
+for await (const chunk of process.stdin) text += chunk;
+process.stdout.write(JSON.stringify(await client(JSON.parse(text))), () => process.exit(0));
