@@ -39,6 +39,11 @@ export class Words {
     return this.#words.subarray(offset >> 2);
   }
 
+  /** Takes over all that lies in another range of the same size from `offset` on. */
+  copy(from: Words, offset: number): void {
+    this.#words.set(from.#words.subarray(offset >> 2), offset >> 2);
+  }
+
   clear(offset: number, sizeBytes: number): void {
     this.#words.fill(0, offset >> 2, (offset + sizeBytes) >> 2);
   }

@@ -140,6 +140,7 @@ export class Executor implements Execution {
 
   dispose(): void {
     this.shapes.clear();
+    this.segments.dispose();
     this.memory.dispose();
   }
 
