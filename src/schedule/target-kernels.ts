@@ -11,7 +11,9 @@ export interface TargetKernels {
   readonly integers: boolean;
   /** Algorithms in steps: TopK, NonMaxSuppression and the like. */
   readonly sequential: boolean;
+  /** Depthwise convolutions joined with the products beside them. */
+  readonly bands: boolean;
 }
 
 /** Of every processor that engines run on. */
-export const PROCESSOR_KERNELS: TargetKernels = { bfloat16: false, float16: false, narrowAttention: false, narrowCopies: true, integers: true, sequential: true };
+export const PROCESSOR_KERNELS: TargetKernels = { bfloat16: false, float16: false, narrowAttention: false, narrowCopies: true, integers: true, sequential: true, bands: true };
