@@ -9,15 +9,15 @@ import type { KernelStep, Plan, Step } from "./plan.ts";
 import type { Storage } from "./view.ts";
 
 /** An image of at least this size leaves the second-level cache before it is read. */
-const LEAST_IMAGE_BYTES = 704 * 1024;
+const LEAST_IMAGE_BYTES = 1024 * 1024;
 /** A product's constant is read once per image row, so it must be near. */
 const MOST_CONSTANT_BYTES = 128 * 1024;
 
 export function joinBands(plan: Plan): Plan {
-  const joiner = new Joiner(plan);
-  const steps: Step[] = [];
   // Jumps name their targets by number.
   if (plan.steps.some(({ kind }) => kind === "jump")) return plan;
+  const joiner = new Joiner(plan);
+  const steps: Step[] = [];
   for (let index = 0; index < plan.steps.length; ) {
     const joined = joiner.at(index);
     steps.push(joined?.step ?? plan.steps[index]!);

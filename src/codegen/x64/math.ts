@@ -244,16 +244,8 @@ export class VectorMath {
   }
 
   sigmoid(x: VReg): VReg {
-    if (!this.isWide) {
-      const e = this.exp(this.op("vxorps", x, this.bits(-0x80000000)));
-      return this.div(this.splat(1), this.add(e, this.number(1)));
-    }
-    // e^x / (1 + e^x) for x at most 87, where the quotient is 1: a reciprocal's estimate and one step of Newton, which a division takes twice as long as.
-    const e = this.exp(this.op("vminps", this.splat(87), x));
-    const divisor = this.add(e, this.number(1));
-    const reciprocal = this.op("vrcp14ps", divisor);
-    const quotient = this.mul(e, reciprocal);
-    return this.fma(this.fnma(quotient, divisor, e), reciprocal, quotient);
+    const e = this.exp(this.op("vxorps", x, this.bits(-0x80000000)));
+    return this.div(this.splat(1), this.add(e, this.number(1)));
   }
 
   erf(x: VReg): VReg {
