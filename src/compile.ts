@@ -58,7 +58,7 @@ export interface BuildOptions extends TargetOptions {
 /** What the build did to one step of the program. */
 export interface StepReport {
   readonly name: string;
-  readonly kind: "loop" | "matmul" | "conv" | "attention" | "sequential" | "size" | "reference" | "jump" | "fail";
+  readonly kind: "loop" | "matmul" | "conv" | "bands" | "attention" | "sequential" | "size" | "reference" | "jump" | "fail";
   readonly description: string;
   readonly tactics: readonly TacticReport[];
 }

@@ -249,6 +249,7 @@ function writtenBuffers(kernel: Kernel): readonly Buffer[] {
     case "loop": return kernel.outputs.map((output) => output.buffer);
     case "sequential": return kernel.outputs;
     case "attention": return [kernel.output.buffer];
+    case "bands": return [(kernel.projection ?? kernel.depthwise).output];
     default: return [kernel.output];
   }
 }

@@ -34,6 +34,8 @@ const CLAIMS_PER_THREAD = 8;
  * in memory, few at last, so that threads end together.
  */
 const CLAIMED_SHARE = 2;
+/** Of a step: what is claimed from either end is counted in 32 bits. */
+const MOST_TILES = 2 ** 31 - 1;
 
 export interface RunOptions {
   /** Threads to take part; by default the pool's budget. Never more than the budget or the tiles allow. */
@@ -134,7 +136,7 @@ export class Program implements PendingRun {
 
   /** Changes a step's tiles, see `StepSpec`. */
   setTiles(step: number, tiles: number, grain = Math.max(1, Math.ceil(tiles / (CLAIMS_PER_THREAD * this.#pool.budget)))): void {
-    const isValid = step >= 0 && step < this.stepCount && Number.isSafeInteger(tiles) && tiles >= 0 && Number.isSafeInteger(grain) && grain > 0;
+    const isValid = step >= 0 && step < this.stepCount && Number.isSafeInteger(tiles) && tiles >= 0 && tiles <= MOST_TILES && Number.isSafeInteger(grain) && grain > 0;
     if (!isValid) assert(false, `step ${step} of ${this.stepCount}: ${tiles} tiles by ${grain}`);
     const offset = RUN.bytes + step * STEP.bytes;
     this.#words.set(offset + STEP.tiles, tiles);
