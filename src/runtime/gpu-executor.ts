@@ -204,7 +204,7 @@ export class GpuExecutor implements Execution {
   private results(run: Run, allocate?: AllocateOutput): Results {
     const results: Results = {};
     for (const output of this.engine.manifest.outputs) results[output.name] = this.result(output, run, allocate);
-    return results;
+    return this.engine.saturation?.take(results) ?? results;
   }
 
   private result(output: ManifestValue, run: Run, allocate: AllocateOutput | undefined): HostValue {

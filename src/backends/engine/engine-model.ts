@@ -9,7 +9,7 @@
 import { byteLength, elementCount, Tensor } from "../../base/index.ts";
 import { addressOf } from "../../native/index.ts";
 import type { ModelDescription, TensorDescription } from "../../repository/index.ts";
-import type { Engine, ExecutionContext, ValueInfo } from "../../runtime/index.ts";
+import type { Engine, ExecutionContext, Saturation, ValueInfo } from "../../runtime/index.ts";
 import type { BackendInstance, BackendModel, BatchResults, BatchTensor } from "../contract.ts";
 import { decodeStrings, encodeStrings } from "../strings.ts";
 import type { NativePool } from "./native-pool.ts";
@@ -57,6 +57,10 @@ export class EngineModel implements BackendModel {
       this.widen = (shapes) => origin.widen(shapes);
       this.improve = (signal) => origin.improve(signal);
     }
+  }
+
+  saturation(): Saturation | undefined {
+    return this.#engine.saturation;
   }
 
   memoryBytes(): number {
