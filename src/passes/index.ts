@@ -28,6 +28,7 @@ import { rowZeroPoints } from "./row-zero-points.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
 import { singleGatherToSlice } from "./single-gathers.ts";
 import { sinkReshapes } from "./sink-reshapes.ts";
+import { wholePixels } from "./whole-pixels.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
 export type { Narrow } from "./narrow.ts";
@@ -117,6 +118,9 @@ const PIPELINE: readonly (readonly Pass[])[] = [
 /** Behind the float passes, once the plan has been carried out, if there is one. */
 const QUANTIZED_PIPELINE: readonly (readonly Pass[])[] = [[...QUANTIZED, ...CLEAN], [...INTEGER, ...CLEAN]];
 
+/** When the target is a GPU. */
+const PIXELS: readonly Pass[] = [{ name: "channels and padding of convolutions", rule: () => wholePixels }];
+
 /** Last, when products are to take operands of 16 bits. */
 const narrowPipeline = (narrow: Narrow): readonly (readonly Pass[])[] => [[...narrowPasses(narrow), ...CLEAN], [narrowStorage(narrow)]];
 
@@ -130,7 +134,7 @@ export function runPasses(graph: Graph, options: PassOptions): PassReport {
   for (const node of graph.nodes) runBranches(node, options, rows);
   for (const group of PIPELINE) runGroup(graph, group, options, rows);
   if (options.quantization) rows.push({ name: "quantize by plan", changes: quantize(graph, options.quantization), nodes: graph.nodes.length });
-  for (const group of [...QUANTIZED_PIPELINE, ...(options.narrow ? narrowPipeline(options.narrow) : [])]) runGroup(graph, group, options, rows);
+  for (const group of [...QUANTIZED_PIPELINE, ...(options.wholePixels ? [[...PIXELS, ...CLEAN]] : []), ...(options.narrow ? narrowPipeline(options.narrow) : [])]) runGroup(graph, group, options, rows);
   const counted = options.saturationCounters ? countSaturation(graph) : [];
   return { passes: rows, ...(counted.length > 0 ? { saturation: counted } : {}) };
 }
@@ -138,7 +142,7 @@ export function runPasses(graph: Graph, options: PassOptions): PassReport {
 /** The same for the branches of an If. Other subgraphs stay: their sizes may change from one iteration to the next. */
 function runBranches(node: Node, options: PassOptions, rows: PassRow[]): void {
   if (node.op !== "If" || node.domain !== "") return;
-  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, { evaluate: options.evaluate, ...(options.narrow ? { narrow: options.narrow } : {}) }).passes);
+  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, { evaluate: options.evaluate, ...(options.wholePixels ? { wholePixels: true } : {}), ...(options.narrow ? { narrow: options.narrow } : {}) }).passes);
 }
 
 function runGroup(graph: Graph, group: readonly Pass[], options: PassOptions, rows: PassRow[]): void {
