@@ -10,7 +10,7 @@ import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutA
 const CODE_ALIGNMENT = 64;
 const WEIGHT_ALIGNMENT = 64;
 
-export type ManifestIdentity = Pick<Manifest, "version" | "model" | "target" | "precision" | "level" | "modelWeightBytes">;
+export type ManifestIdentity = Pick<Manifest, "version" | "model" | "target" | "precision" | "level" | "modelWeightBytes" | "saturation">;
 
 /** What runs a kernel step: one kernel, or several that do the same, each from so many operations on (ascending). */
 export interface KernelChoice {

@@ -13,6 +13,7 @@ import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
 import { ReferenceWorker } from "./reference-worker.ts";
 import { ResultMemory } from "./result-memory.ts";
+import type { Saturation } from "./saturation.ts";
 
 export interface EngineOptions {
   /** Native threads per run, 1 up to the processors this process may use; all of them by default. */
@@ -57,7 +58,7 @@ export class Engine {
     this.loaded = loaded;
     this.threads = threads;
     this.inputs = loaded.manifest.inputs.map((value) => valueInfo(value, loaded.dims));
-    this.outputs = loaded.manifest.outputs.map((value) => valueInfo(value, loaded.dims));
+    this.outputs = loaded.manifest.outputs.filter(({ name }) => name !== loaded.saturation?.output).map((value) => valueInfo(value, loaded.dims));
     this.results = loaded.manifest.target.arch === "cuda" ? undefined : new ResultMemory();
     this.worker = loaded.hasReferenceSteps ? new ReferenceWorker(loaded.path, threads, env) : undefined;
   }
@@ -88,6 +89,11 @@ export class Engine {
   /** Whether some operators run on the plain reference, in a worker. */
   get hasReferenceSteps(): boolean {
     return this.loaded.hasReferenceSteps;
+  }
+
+  /** How far quantized layers have saturated in the runs so far; undefined unless the engine was built to count it. */
+  get saturation(): Saturation | undefined {
+    return this.loaded.saturation?.total;
   }
 
   /** A context with its own arena; the caller disposes it, or the engine does. */

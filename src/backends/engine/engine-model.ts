@@ -7,7 +7,7 @@
  */
 import type { Manifest } from "../../engine/index.ts";
 import type { ModelDescription, TensorDescription } from "../../repository/index.ts";
-import type { Engine, ValueInfo } from "../../runtime/index.ts";
+import type { Engine, Saturation, ValueInfo } from "../../runtime/index.ts";
 import type { BackendInstance, BackendModel } from "../contract.ts";
 
 /** Each share is a context with memory of its own. */
@@ -20,6 +20,8 @@ export interface ServedEngine extends Pick<Engine, "inputs" | "outputs" | "threa
   readonly metadata: Pick<Manifest, "level" | "target"> & { readonly profiles: readonly Pick<Manifest["profiles"][number], "symbols">[] };
   /** On how many its instances run; one by default. */
   readonly devices?: number;
+  /** Absent in another process. */
+  saturation?(): Saturation | undefined;
   /** @param disposed called when it is */
   createInstance(disposed: () => void): ServedInstance;
   dispose(): void;
@@ -69,6 +71,10 @@ export class EngineModel implements BackendModel {
       this.widen = (cover) => origin.widen(cover);
       this.improve = (signal) => origin.improve(signal);
     }
+  }
+
+  saturation(): Saturation | undefined {
+    return this.#engine.saturation?.();
   }
 
   memoryBytes(): number {

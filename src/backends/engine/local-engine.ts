@@ -12,7 +12,7 @@ import type { NativePool } from "./native-pool.ts";
 
 export function localEngine(engine: Engine, pool: NativePool): ServedEngine {
   const { inputs, outputs, threads, hasReferenceSteps, metadata } = engine;
-  return { inputs, outputs, threads, hasReferenceSteps, metadata, createInstance: (disposed) => new LocalInstance(engine, pool, disposed), dispose: () => engine.dispose() };
+  return { inputs, outputs, threads, hasReferenceSteps, metadata, saturation: () => engine.saturation, createInstance: (disposed) => new LocalInstance(engine, pool, disposed), dispose: () => engine.dispose() };
 }
 
 class LocalInstance implements ServedInstance {
