@@ -1,9 +1,9 @@
 // What do engines do on this machine's GPU? Agreement with this machine's processor, latency with the data on the device
 // and from host to host, load and unload, a fault contained; large products and attention beside PyTorch's.
-// Each stage is apart: one that fails loses no other. With int8, images are calibrated on noise and compared with this processor's int8 too.
+// Each stage is apart: one that fails loses no other. With int8, images are calibrated on noise (or by NAME.calibration.json beside the model) and compared with this processor's int8 too.
 // Usage: npm run bench cuda [STAGE…] [--models=FOLDER] [--level=N] [--precision=fp16,fp32] [--batches=1,8,32,128] [--model=bert-base-ts,resnet50-ts]
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { build, buildInt8, calibrate, Engine, Tensor } from "../dist/index.js";
@@ -136,9 +136,11 @@ const calibrations = {};
 async function buildIn(precision, path, shapes, inputs, options) {
   if (precision !== "int8") return build(path, { precision, ...options });
   if (!/resnet|efficientnet|mobilenet/.test(path)) return buildInt8(path, options);
+  const kept = path.replace(/onnx$/, "calibration.json");
+  if (existsSync(kept)) return buildInt8(path, { ...options, calibration: kept });
   const entries = Array.from({ length: CALIBRATED }, (_, i) => ({ id: String(i), columns: {} }));
   const data = { name: "noise", entries, load: async (i) => ({ ...entries[i], feeds: makeFeeds(inputs, { shapes: shapes(1), files: [], seed: 100 + i }, {}) }) };
-  calibrations[path] ??= await calibrate(path, { data, samples: CALIBRATED });
+  calibrations[path] ??= await calibrate(path, { data, samples: CALIBRATED, threads: availableParallelism() });
   return buildInt8(path, { ...options, calibration: calibrations[path] });
 }
 

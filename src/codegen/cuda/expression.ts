@@ -12,7 +12,7 @@ import { assert } from "../../base/index.ts";
 import { affineOf, type Axis, castTo, childrenOf, type Dim, type Expr, freeAxes, indexBounds, isNonNegative, reduceIdentity, sameExpr, visitExpr } from "../../ir/index.ts";
 import type { CodeWriter } from "./code-writer.ts";
 import type { KernelParams } from "./kernel-params.ts";
-import { type SmallQuotient, smallQuotient } from "./rounding.ts";
+import { isSmallInteger, type SmallQuotient, smallQuotient } from "./rounding.ts";
 import { C_TYPE, conversion, literal, operation, REDUCER, storedAs } from "./scalars.ts";
 
 export type LoadExpr = Extract<Expr, { kind: "load" }>;
@@ -165,6 +165,7 @@ export class ExpressionEmitter {
       case "cast": {
         const small = expr.type === "i32" ? smallQuotient(expr.arg) : undefined;
         if (small) return this.#name(expr.type, `small_int_of(${this.#quotient(small, point)})${small.added === 0 ? "" : ` + ${literal("i32", small.added)}`}`);
+        if (expr.type === "f32" && isSmallInteger(expr.arg)) return this.#name(expr.type, `small_float_of(${this.value(expr.arg, point)})`);
         return this.#name(expr.type, conversion(expr.arg.type, expr.type, this.value(expr.arg, point)));
       }
       case "select": return this.#select(expr, point);
