@@ -1,16 +1,20 @@
-// What do engines do on this machine's GPU? Agreement with this machine's processor, latency with the data on the device
-// and from host to host, load and unload, a fault contained; large products and attention beside PyTorch's.
-// Each stage is apart: one that fails loses no other. With int8, images are calibrated on noise (or by NAME.calibration.json beside the model) and compared with this processor's int8 too.
+// What do engines do on this machine's GPU? Everything that needs one, in stages of less than ten minutes each, of which one that
+// fails loses no other: agreement with this machine's processor, latency with the data on the device and from host to host, large
+// products and attention beside PyTorch's, load and unload, faults contained, a server under 64 clients, ONNX's own test cases, the
+// kernels of each kind against plain loops. With int8, images are calibrated on noise (or by NAME.calibration.json beside the model) and compared with this processor's int8 too.
 // Usage: npm run bench cuda [STAGE…] [--models=FOLDER] [--level=N] [--precision=fp16,fp32] [--batches=1,8,32,128] [--model=bert-base-ts,resnet50-ts]
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { build, buildInt8, calibrate, Engine, Tensor } from "../dist/index.js";
 import { makeFeeds } from "../dist/cli/feeds.js";
 import { openCudaCompiler, openGpu } from "../dist/native/index.js";
-import { makeModel } from "../dist/onnx/index.js";
 import { mlp, mlpReference, floats } from "../dist/testing/small-models.js";
+import { conformance } from "./gpu/conformance.mjs";
+import { attention, matmul } from "./gpu/kernels.mjs";
+import { busy, faults, fromModel, memory, overhead } from "./gpu/serving.mjs";
 
 const flags = Object.fromEntries(process.argv.slice(2).filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2).split("=")));
 const words = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
@@ -219,76 +223,46 @@ function kernels(context, feeds) {
   for (const [key, { ns, count, flops, most, name }] of [...sums].sort((a, b) => b[1].ns - a[1].ns).slice(0, 14)) console.log(`    ${(ns / 1e3).toFixed(1).padStart(8)} us  ${String(count).padStart(3)} x  ${(flops / ns / 1e3).toFixed(1).padStart(6)} TFLOP/s  ${key}; longest ${(most / 1e3).toFixed(1)} us ${name}`);
 }
 
-/** Milliseconds of PyTorch's runs by name; nothing where there is no PyTorch. */
-function peers(...what) {
-  const { stdout } = spawnSync("python3", [join(import.meta.dirname, "cuda-peers.py"), ...what], { encoding: "utf8" });
-  return new Map((stdout ?? "").split("\n").filter((line) => line.startsWith("{")).map((line) => { const { name, ms: time } = JSON.parse(line); return [name, time]; }));
+/** An engine of a model for serving, built once for the stages that need it. */
+async function servedEngine(name) {
+  const output = join(folder, `${name}.served.engine`);
+  if (!existsSync(output)) await build(join(models, `${name}.onnx`), { output, target: "cuda", precision: precisions[0], level, profiles: profiles(SHAPES[name]) });
+  return output;
 }
 
-const teraflops = (flops, time) => `${(flops / time / 1e9).toFixed(0).padStart(4)} TFLOP/s`;
-/** Numbers of either sign between a half and one. */
-function bfloat16(count, seed) {
-  const bits = new Uint16Array(count);
-  for (let i = 0, state = seed; i < count; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) | 0;
-    bits[i] = 0x3f00 | ((state >>> 16) & 0x807f);
-  }
-  return bits;
+const servedModel = flags.served ?? "bert-base-ts";
+
+async function hosted() {
+  await overhead({ path: await servedEngine(servedModel), name: `${servedModel} ${precisions[0]}`, feedsOf: (engine, batch) => feedsOf(engine, SHAPES[servedModel](batch)), batches: batches.filter((batch) => batch <= 32) });
 }
 
-/** Milliseconds of the kernel whose operators include this one. */
-function kernelTime(context, feeds, operator) {
-  const once = () => context.profile(feeds).filter(({ label }) => label.operators.includes(operator));
-  once();
-  const runs = Array.from({ length: 20 }, once);
-  return { time: median(runs.map((steps) => steps.reduce((sum, { ns }) => sum + ns, 0))) / 1e6, tactic: runs[0].map(({ label }) => label.tactic).join(", ") };
+async function serving() {
+  const path = await servedEngine(servedModel);
+  const engine = Engine.loadSync(path);
+  const context = engine.createContext();
+  const device = (rows) => { const feeds = feedsOf(engine, SHAPES[servedModel](Math.max(1, Math.round(rows)))); context.deviceTimes(feeds, 5); return median(context.deviceTimes(feeds, 20)); };
+  const outputs = [engine.outputs.reduce((least, output) => ((output.dims?.length ?? 9) < (least.dims?.length ?? 9) ? output : least)).name];
+  const shapes = Object.entries(SHAPES[servedModel](1)).map(([name, dims]) => `${name}:${dims.join("x")}`).join(",");
+  await busy({ folder, path, name: servedModel, feedsOf: (one, batch) => feedsOf(one, SHAPES[servedModel](batch)), maxBatch: largest, outputs, shapes, device });
+  engine.dispose();
 }
 
-async function matmul() {
-  const theirs = peers("matmul");
-  for (const [m, n, k] of [[8192, 8192, 8192], [4096, 4096, 4096], [4096, 3072, 768]]) {
-    const output = join(folder, "matmul.engine");
-    const model = makeModel({
-      opset: 21, inputs: [{ name: "x", type: "bfloat16", dims: [m, k] }], outputs: [{ name: "y", type: "bfloat16", dims: [m, n] }],
-      initializers: { w: new Tensor("bfloat16", bfloat16(k * n, 2), [k, n]) }, nodes: [{ op: "MatMul", name: "product", inputs: ["x", "w"], outputs: ["y"] }],
-    });
-    await build(model, { output, target: "cuda", level: 3 });
-    const engine = Engine.loadSync(output);
-    const context = engine.createContext();
-    const feeds = { x: new Tensor("bfloat16", bfloat16(m * k, 1), [m, k]) };
-    context.deviceTimes(feeds, 5);
-    const time = median(context.deviceTimes(feeds, 30));
-    const peer = theirs.get(`${m}x${n}x${k}`);
-    console.log(`matmul bf16 ${m}x${n}x${k}: ${time.toFixed(4)} ms ${teraflops(2 * m * n * k, time)} (${kernelTime(context, feeds, "MatMul").tactic})${peer ? `, cuBLASLt ${teraflops(2 * m * n * k, peer)}: ${((100 * peer) / time).toFixed(0)} % of it` : ""}`);
-    engine.dispose();
-  }
+async function onnx() {
+  const [name, input] = ["resnet50-ts", "input"];
+  const reference = { inputs: [{ name: input, type: "float32", dims: [1, 3, 224, 224] }] };
+  await fromModel({ folder: mkdtempSync(join(folder, "o-")), file: join(models, `${name}.onnx`), name, feedsOf: () => feedsOf(reference, SHAPES[name](1)) });
 }
 
-async function attention() {
-  const theirs = peers("attention");
-  const [batch, heads, length] = [8, 16, 2048];
-  const noise = floats(batch * heads * length * 128 + 2, 1).map((value) => 3 * value);
-  for (const size of [64, 128]) for (const causal of [false, true]) {
-    const output = join(folder, "attention.engine");
-    const dims = [batch, heads, length, size];
-    const model = makeModel({
-      opset: 23, inputs: ["q", "k", "v"].map((name) => ({ name, type: "float32", dims })), outputs: [{ name: "y", type: "float32", dims }], initializers: {},
-      nodes: [{ op: "Attention", name: "attention", inputs: ["q", "k", "v"], outputs: ["y"], attributes: { is_causal: Number(causal) } }],
-    });
-    await build(model, { output, target: "cuda", precision: "bf16", level: 3 });
-    const engine = Engine.loadSync(output);
-    const context = engine.createContext();
-    const feeds = Object.fromEntries(["q", "k", "v"].map((name, i) => [name, new Tensor("float32", noise.subarray(i, i + batch * heads * length * size), dims)]));
-    const { time, tactic } = kernelTime(context, feeds, "Attention");
-    const flops = 4 * batch * heads * length * length * size * (causal ? 0.5 : 1);
-    const name = `head ${size}${causal ? " causal" : ""}`;
-    const beside = ["FLASH_ATTENTION", "CUDNN_ATTENTION"].flatMap((backend) => { const peer = theirs.get(`${name} ${backend}`); return peer ? [`${backend} ${teraflops(flops, peer)}: ${((100 * peer) / time).toFixed(0)} % of it`] : []; });
-    console.log(`attention bf16 ${length} tokens, ${name}: ${time.toFixed(4)} ms ${teraflops(flops, time)} (${tactic})${beside.map((text) => `, ${text}`).join("")}`);
-    engine.dispose();
-  }
+/** The test files that need a GPU. */
+function tests() {
+  const files = ["codegen/cuda/contraction/device.test.js"].map((file) => fileURLToPath(new URL(`../dist/${file}`, import.meta.url)));
+  const { stdout } = spawnSync(process.execPath, ["--test", "--test-reporter=tap", ...files], { encoding: "utf8", timeout: 300_000, maxBuffer: 2 ** 26 });
+  console.log(stdout.split("\n").filter((line) => /^\s*not ok|^# (pass|fail|skipped)|error:/.test(line)).join("\n"));
 }
 
-const STAGES = { doctor, small, cycles, fault, matmul, attention, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); } };
+const STAGES = {
+  doctor, small, cycles, matmul: () => matmul(folder), attention: () => attention(folder), hosted, serving, onnx, tests, conformance: () => conformance({ pattern: flags.pattern }), memory: () => memory({ folder: mkdtempSync(join(folder, "m-")) }), faults: () => faults({ folder: mkdtempSync(join(folder, "f-")) }), fault, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); },
+};
 
 async function attempt(name, stage) {
   const started = performance.now();

@@ -1,10 +1,10 @@
 /**
  * What share of the processor's peak do matrix products reach on one thread, in float32, bfloat16 and 8-bit integers?
  *
- * Each round times a loop of multiplications on registers (multiply-adds, VDPBF16PS, VPDPBUSD, on AMX tiles TDPBF16PS and
- * TDPBUSD, with SINTER_CPU=avx512 the vectors') and then the product, so
- * that both see the same clock; the table gives the median of the rounds' ratios. A round whose peak is under 90 % of
- * the best peak is dropped.
+ * Each round times a loop of multiplications on registers (multiply-adds, VDPBF16PS, VPDPBUSD; on AMX tiles TDPBF16PS and
+ * TDPBUSD with the loads of their operands, with SINTER_CPU=avx512 the vectors') and then the product, so that both see
+ * the same clock; the table gives the median of the rounds' ratios. A round whose peak is under 90 % of the best peak
+ * is dropped.
  *
  *   node bench/matmul-peak.mjs [--isa avx2] [--type f32,bf16,u8,s8] [--dist dist] [--tactic TEXT] [--all] [MxKxN ...]
  */

@@ -119,7 +119,7 @@ class CudaTarget implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
-  readonly kernels: TargetKernels = { bfloat16: true, float16: true, narrowAttention: true, narrowCopies: false, integers: true, sequential: false };
+  readonly kernels: TargetKernels = { bfloat16: true, float16: true, narrowAttention: true, narrowCopies: false, integers: true, blockWeights: false, sequential: false };
   readonly #arch: CudaArch;
   readonly #compiler: CudaCompiler;
   readonly #form: "cubin" | "ptx";

@@ -23,7 +23,7 @@ import { mergePads } from "./pads.ts";
 import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
 import { decomposeContribOperators } from "./contrib.ts";
 import { unrollRecurrent } from "./recurrent.ts";
-import { cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
+import { blockProducts, cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
 import { rowZeroPoints } from "./row-zero-points.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
 import { singleGatherToSlice } from "./single-gathers.ts";
@@ -33,7 +33,7 @@ import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape 
 
 export type { Narrow } from "./narrow.ts";
 export type { Evaluate, PassOptions, PassReport } from "./pass.ts";
-export type { ActivationPlan, Layer, LayerPlan, Quantization, QuantizationPlan } from "./quantized/index.ts";
+export type { ActivationPlan, Layer, LayerPlan, Quantization, QuantizationPlan, Summary } from "./quantized/index.ts";
 
 const CLEAN: readonly Pass[] = [
   { name: "inline branches", rule: () => inlineBranches },
@@ -92,6 +92,7 @@ const LAST: readonly Pass[] = [
 ];
 
 const INTEGER: readonly Pass[] = [
+  { name: "products with scales per block", rule: ({ blockWeights }) => (node, editor) => blockWeights === true && blockProducts(node, editor) },
   { name: "dequantize behind transposes", rule: () => lowerActivations },
   { name: "integer products", rule: () => integerProducts },
   { name: "clips that saturation does", rule: () => dropSaturatedClips },

@@ -14,6 +14,8 @@ export interface PassOptions {
   readonly wholePixels?: boolean;
   /** Gives products operands of 16 bits. */
   readonly narrow?: Narrow;
+  /** Whether there are kernels for products with weights that have a scale per block. */
+  readonly blockWeights?: boolean;
   /** Quantizes float layers by a plan, behind the float passes. */
   readonly quantization?: Quantization;
 }

@@ -7,7 +7,7 @@ import type { DimTable, Manifest, ManifestValue } from "../engine/index.ts";
 import { availableThreads, detectCpu, type Gpu, openGpu } from "../native/index.ts";
 import { Executor } from "./executor.ts";
 import { writePerfMap } from "./perf-map.ts";
-import type { AllocateOutput, Execution, Feeds, Results, StepTiming } from "./execution.ts";
+import type { AllocateOutput, Execution, Feeds, Results, StepTiming, TensorResults } from "./execution.ts";
 import { GpuExecutor } from "./gpu-executor.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
@@ -94,12 +94,12 @@ export class Engine {
     return context;
   }
 
-  /** Runs on a context of the engine's own; runs at the same time get one each. */
-  async run(feeds: Feeds, options: RunOptions = {}): Promise<Results> {
+  /** Runs on a context of the engine's own; runs at the same time get one each. @typeParam Outputs as of `ExecutionContext.run` */
+  async run<Outputs extends Results = TensorResults>(feeds: Feeds, options: RunOptions = {}): Promise<Outputs> {
     this.checkAlive();
     const context = this.idle.pop() ?? this.createContext();
     try {
-      return await context.run(feeds, options);
+      return await context.run<Outputs>(feeds, options);
     } finally {
       if (this.disposed) context.dispose();
       else this.idle.push(context);
@@ -154,25 +154,34 @@ export class ExecutionContext {
     this.workerContext = worker ? worker.createContext() : -1;
   }
 
-  /** @throws UserError for wrong inputs, a shape outside the profiles, or an aborted wait */
-  async run(feeds: Feeds, options: RunOptions = {}): Promise<Results> {
+  /**
+   * @typeParam Outputs what the model answers, tensors unless said: `Results` where sequences or optional values are among them
+   * @throws UserError for wrong inputs, a shape outside the profiles, or an aborted wait
+   */
+  async run<Outputs extends Results = TensorResults>(feeds: Feeds, options: RunOptions = {}): Promise<Outputs> {
     this.checkAlive();
     const before = this.last;
     const mine = this.afterwards(before, feeds, options);
     this.last = mine.catch(() => undefined);
     const settled = this.last;
     try {
-      return await mine;
+      return await mine as Outputs;
     } finally {
       if (this.last === settled) this.last = undefined;
     }
   }
 
-  /** Runs on the calling thread and holds it. */
-  runSync(feeds: Feeds, options: Pick<RunOptions, "outputs"> = {}): Results {
+  /** Runs on the calling thread and holds it. @typeParam Outputs as of `run` */
+  runSync<Outputs extends Results = TensorResults>(feeds: Feeds, options: Pick<RunOptions, "outputs"> = {}): Outputs {
     this.checkAlive();
     this.checkIdle();
-    return this.own().runSync(feeds, options.outputs);
+    return this.own().runSync(feeds, options.outputs) as Outputs;
+  }
+
+  /** Takes the memory that runs need now, so that who has none is told now. In a worker it is taken by the first run. */
+  prepare(): void {
+    this.checkAlive();
+    if (!this.worker) this.own();
   }
 
   /** Runs once, holding the calling thread, and times every step: see `Executor.profile`. */

@@ -9,6 +9,8 @@ import { describe } from "./shapes.ts";
 
 export type Feeds = Readonly<Record<string, HostValue>>;
 export type Results = Record<string, HostValue>;
+/** Results of a model whose outputs are all tensors. */
+export type TensorResults = Record<string, Tensor>;
 
 /** Memory for an output whose size is known before the run: a tensor of that type and those dims, or undefined for a fresh copy. */
 export type AllocateOutput = (name: string, type: DType, dims: readonly number[]) => Tensor | undefined;

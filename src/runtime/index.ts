@@ -1,3 +1,3 @@
 export * from "./engine.ts";
-export type { AllocateOutput, Feeds, Results, StepTiming, ThreadSpan } from "./execution.ts";
+export type { AllocateOutput, Feeds, Results, StepTiming, TensorResults, ThreadSpan } from "./execution.ts";
 export { allocateTensor } from "./native-tensors.ts";

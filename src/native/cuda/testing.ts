@@ -15,6 +15,7 @@ import { libc } from "../koffi.ts";
 import { NativeMemory } from "../memory.ts";
 import { SharedLibrary } from "../shared-library.ts";
 import type { Gpu, GpuDescription, GpuEvent, GpuGraph, GpuLaunch, GpuModule, GpuStream } from "./gpu.ts";
+import { HostRanges } from "./host-ranges.ts";
 import type { CudaCompiler } from "./nvrtc.ts";
 
 const memcpy = libc("int64_t memcpy(int64_t to, int64_t from, size_t bytes)");
@@ -156,6 +157,7 @@ export class EmulatedGpu implements Gpu {
   /** Makes the next wait end as an illegal access does. */
   faulty = false;
   readonly #memory = new Map<number, NativeMemory>();
+  readonly #registered = new HostRanges();
   readonly #libraries = new Map<string, HostLibrary>();
   readonly #kernels: { readonly library: HostLibrary; readonly entry: string }[] = [];
 
@@ -182,6 +184,15 @@ export class EmulatedGpu implements Gpu {
 
   allocateHost(sizeBytes: number): NativeMemory {
     return NativeMemory.allocate(Math.max(64, sizeBytes));
+  }
+
+  register(address: number, sizeBytes: number): boolean {
+    this.#registered.add(address, sizeBytes);
+    return true;
+  }
+
+  reaches(address: number, sizeBytes: number): boolean {
+    return this.#registered.covers(address, sizeBytes);
   }
 
   upload(to: number, from: number | bigint, sizeBytes: number): void {

@@ -58,6 +58,7 @@ export interface SimulationOptions {
   readonly policy: BatchingPolicy;
   readonly slots?: number;
   readonly spread?: boolean;
+  readonly startAt?: number;
   readonly batchNs: (rows: number) => number;
   readonly levels?: number;
   readonly queuePolicy?: Partial<QueuePolicy>;
@@ -65,7 +66,7 @@ export interface SimulationOptions {
   readonly onDrop?: () => void;
 }
 
-export function simulate({ policy, slots = 1, spread = false, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6, onDrop }: SimulationOptions): Simulation {
+export function simulate({ policy, slots = 1, spread = false, startAt = 0, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6, onDrop }: SimulationOptions): Simulation {
   const clock = new SimulatedClock();
   const batches: Simulation["batches"] = [];
   const requests: SimulatedRequest[] = [];
@@ -76,7 +77,7 @@ export function simulate({ policy, slots = 1, spread = false, batchNs, levels = 
       onDrop?.();
     },
   );
-  const batcher: Batcher<SimulatedRequest> = new Batcher({ queue, policy, clock, slots, spread, dispatch: (batch, slot, whole) => {
+  const batcher: Batcher<SimulatedRequest> = new Batcher({ queue, policy, clock, slots, spread, startAt, dispatch: (batch, slot, whole) => {
     const rows = batch.reduce((sum, item) => sum + item.rows, 0);
     const startNs = clock.nowNs();
     batches.push({ ids: batch.map(({ id }) => id), rows, startNs, whole });

@@ -1,9 +1,9 @@
 /** Candidates for a few small products, convolutions and attentions on the GPU of this machine, against plain loops. */
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { before, test } from "node:test";
 import { byteLength, type NumericArray, viewArray } from "../../../base/index.ts";
 import { type AttentionKernel, type Bindings, type Buffer, COUNTER_WORDS, type ConvKernel, type Dim, evaluate, type MatmulKernel, type PackedData, symbol } from "../../../ir/index.ts";
-import { type CudaCompiler, type Gpu, NativeMemory, openCudaCompiler, openGpu } from "../../../native/index.ts";
+import { compileMany, type Gpu, NativeMemory, openCudaCompiler, openGpu } from "../../../native/index.ts";
 import { spanOf } from "../../../tune/index.ts";
 import { archName, type CudaArch, type CudaKernel, type CudaTactic } from "../contract.ts";
 import { PRELUDE } from "../prelude.ts";
@@ -186,25 +186,50 @@ function someOf(tactics: readonly CudaTactic[]): CudaTactic[] {
   return tactics.length <= TRIED ? [...tactics] : Array.from({ length: TRIED }, (_, i) => tactics[Math.round(i * step)]!);
 }
 
-function check(device: Gpu, cuda: CudaCompiler, problem: Problem): void {
-  const { capability, multiprocessors, sharedBytesPerBlock } = device.description;
-  const arch: CudaArch = { capability, multiprocessors, sharedBytesPerBlock, ownInstructions: true };
-  const { sample, output } = problem;
-  const contents = randomContents(sample.inputs, sample.bindings, 7);
-  const expected = problem.expected(contents);
+/** A kernel of a problem, and its source: what is compiled before any of them runs, since that takes longest. */
+interface Trial {
+  readonly name: string;
+  readonly kernel: CudaKernel;
+  readonly source: string;
+}
+
+const SEED = 7;
+
+function trialsOf({ sample, tactics }: Problem, arch: CudaArch): Trial[] {
+  return someOf(tactics(arch, randomContents(sample.inputs, sample.bindings, SEED))).map((tactic) => {
+    const kernel = tactic.compile();
+    return { name: tactic.name, kernel, source: PRELUDE + kernel.source };
+  });
+}
+
+function check(device: Gpu, { name, sample, output, expected: expect }: Problem, trials: readonly Trial[], images: ReadonlyMap<string, Uint8Array>): void {
+  const contents = randomContents(sample.inputs, sample.bindings, SEED);
+  const expected = expect(contents);
   const size = Math.sqrt([...expected.values()].reduce((sum, value) => sum + value * value, 0));
   const { read } = codecOf(output.dtype);
-  for (const tactic of someOf(problem.tactics(arch, contents))) {
-    const kernel = tactic.compile();
+  for (const trial of trials) {
     const run = new DeviceRun(device, sample.bindings);
     try {
-      const got = run.run(kernel, cuda.compile(PRELUDE + kernel.source, archName(arch), "cubin"), output, contents);
+      const got = run.run(trial.kernel, images.get(trial.source)!, output, contents);
       const error = Math.sqrt([...expected].reduce((sum, [at, value]) => sum + (read(Number(got[at])) - value) ** 2, 0)) / size;
-      assert.ok(error <= TOLERANCE[output.dtype]!, `${problem.name}, ${tactic.name}: relative error ${error}`);
+      assert.ok(error <= TOLERANCE[output.dtype]!, `${name}, ${trial.name}: relative error ${error}`);
     } finally {
       run.dispose();
     }
   }
 }
 
-for (const problem of problems()) test(problem.name, { skip, timeout: 120_000 }, () => check(gpu!, compiler!, problem));
+const all = problems();
+const trials = new Map<Problem, Trial[]>();
+const images = new Map<string, Uint8Array>();
+
+before(async () => {
+  if (!gpu || !compiler) return;
+  const { capability, multiprocessors, sharedBytesPerBlock } = gpu.description;
+  const arch: CudaArch = { capability, multiprocessors, sharedBytesPerBlock, ownInstructions: true };
+  for (const problem of all) trials.set(problem, trialsOf(problem, arch));
+  const sources = [...new Set([...trials.values()].flat().map(({ source }) => source))];
+  (await compileMany(compiler, sources, archName(arch), "cubin")).forEach((image, i) => images.set(sources[i]!, image));
+}, { timeout: 240_000 });
+
+for (const problem of all) test(problem.name, { skip, timeout: 120_000 }, () => check(gpu!, problem, trials.get(problem)!, images));

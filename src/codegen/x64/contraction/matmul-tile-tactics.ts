@@ -12,11 +12,14 @@ import { reductionParts } from "./reduction-parts.ts";
 import { GRID_COLUMNS, GRID_PITCH, GRID_ROWS, TILE_WORDS } from "./tiles.ts";
 
 /** Most words of a part of the reduction, such that a column group's part of B fills some or most of the first-level cache. */
-const DEPTHS = [256, 160];
-/** Most bytes of B, of A's copy and of waiting sums that a block keeps in the second-level cache. */
-const B_BLOCK_BYTES = 768 * 1024;
-const A_BLOCK_BYTES = 384 * 1024;
-const SUMS_BYTES = 256 * 1024;
+const DEPTHS = [512, 256];
+/** Most bytes of A that a block keeps in the second-level cache, beside the columns of two groups. */
+const A_BLOCK_BYTES = 1024 * 1024;
+const GROUP_BYTES = 256 * 1024;
+/** Most bytes of waiting sums: each is touched once in a part of the reduction. */
+const SUMS_BYTES = 1024 * 1024;
+/** Groups that a block's rows are read for, lest A come from far for few. */
+const LEAST_GROUPS = 8;
 const WANTED_BLOCKS = 16;
 /** Words multiplied below which a block is not worth being handed out. */
 const BLOCK_WORK = 1_000_000;
@@ -45,7 +48,7 @@ export function tileMatmulTactics(kernel: MatmulKernel, isa: Isa, constants: Con
 function candidates(kernel: MatmulKernel, operands: MatmulOperands, sizes: MatmulSizes): TileMatmulParameters[] {
   const isWhole = (kernel.k as number) % operands.product.perWord === 0 && kernel.a.columnStride === 1;
   return depths(sizes.k).flatMap((depth) => (isWhole ? [false, true] : [true]).map((copyA): TileMatmulParameters => ({
-    ...(depth !== undefined && { depth }), copyA, ...block(sizes, depth, copyA),
+    ...(depth !== undefined && { depth }), copyA, ...block(sizes, depth),
   })));
 }
 
@@ -53,22 +56,20 @@ function candidates(kernel: MatmulKernel, operands: MatmulOperands, sizes: Matmu
 function depths(words: number): (number | undefined)[] {
   const steps = Math.floor(words / TILE_WORDS);
   const even = DEPTHS.filter((depth) => depth < words).map((depth) => Math.ceil(steps / Math.ceil((steps * TILE_WORDS) / depth)) * TILE_WORDS);
-  return [undefined, ...new Set(even)];
+  return [...(4 * GRID_COLUMNS * words <= GROUP_BYTES ? [undefined] : []), ...new Set(even)];
 }
 
-function block(sizes: MatmulSizes, depth: number | undefined, copyA: boolean): Pick<TileMatmulParameters, "blockRows" | "blockGroups"> {
+/** A's part of the block stays in the second-level cache, while groups of columns pass by. */
+function block(sizes: MatmulSizes, depth: number | undefined): Pick<TileMatmulParameters, "blockRows" | "blockGroups"> {
   const [rows, groups] = [Math.max(1, Math.ceil(sizes.m / GRID_ROWS)), Math.max(1, Math.ceil(sizes.n / GRID_COLUMNS))];
   const words = Math.max(1, depth ?? sizes.k);
-  let blockRows = copyA ? clamp(A_BLOCK_BYTES / (4 * GRID_ROWS * words), rows) : rows;
-  let blockGroups = clamp(B_BLOCK_BYTES / (4 * GRID_COLUMNS * words), groups);
-  if (depth !== undefined) {
-    blockRows = clamp(SUMS_BYTES / (GRID_ROWS * GRID_PITCH), blockRows);
-    blockGroups = clamp(SUMS_BYTES / (GRID_ROWS * GRID_PITCH * blockRows), blockGroups);
-  }
+  let blockRows = clamp(A_BLOCK_BYTES / (4 * GRID_ROWS * words), rows);
+  let blockGroups = depth === undefined ? groups : clamp(SUMS_BYTES / (GRID_ROWS * GRID_PITCH * blockRows), groups);
   const wanted = clamp((sizes.batch * sizes.m * sizes.n * sizes.k) / BLOCK_WORK, WANTED_BLOCKS);
   const count = (): number => sizes.batch * Math.ceil(groups / blockGroups) * Math.ceil(rows / blockRows);
   while (count() < wanted && (blockGroups > 1 || blockRows > 1)) {
-    if (blockRows >= blockGroups) blockRows = Math.ceil(blockRows / 2);
+    if (blockGroups > LEAST_GROUPS || blockRows === 1) blockGroups = Math.ceil(blockGroups / 2);
+    else if (blockRows >= blockGroups) blockRows = Math.ceil(blockRows / 2);
     else blockGroups = Math.ceil(blockGroups / 2);
   }
   return { blockRows: even(rows, blockRows), blockGroups: even(groups, blockGroups) };

@@ -22,6 +22,7 @@ import { PANEL_ROW_BYTES } from "./panels.ts";
 import { bytesOf, type Product } from "./products.ts";
 import { reductionParts, type ReductionPart } from "./reduction-parts.ts";
 import { startValues } from "./start.ts";
+import { TileColumnsAhead } from "./tile-columns-ahead.ts";
 import { configureTiles, GRID_COLUMNS, GRID_PITCH, GRID_ROWS, releaseTiles, TILE_COLUMNS, TILE_ROWS, type TileColumns, tileFeatures, TileGrid } from "./tiles.ts";
 import { KernelWriter, type Local, type Size } from "./writer.ts";
 
@@ -73,6 +74,8 @@ class TileMatmulGenerator {
   readonly #parts: readonly ReductionPart[];
   readonly #output: OutputWriter;
   readonly #aPitch: number;
+  /** Fetches packed columns ahead of their use. */
+  readonly #ahead: TileColumnsAhead | undefined;
   /** Where the parts of the scratch memory begin: A's block is first. */
   readonly #bScratch: number;
   readonly #sums: number;
@@ -91,6 +94,7 @@ class TileMatmulGenerator {
     this.#aPitch = p.copyA ? paddedPitch(longest) : 0;
     this.#bScratch = this.#aPitch * p.blockRows * GRID_ROWS;
     this.#sums = this.#bScratch + (operands.packed ? 0 : longest * GRID_PITCH);
+    if (operands.packed) this.#ahead = new TileColumnsAhead(this.#w, this.#layout(), p.blockRows);
     const grids = this.#parts.length === 1 ? 1 : p.blockRows * p.blockGroups;
     this.#scratchBytes = this.#sums + grids * GRID_ROWS * GRID_PITCH;
   }
@@ -185,6 +189,7 @@ class TileMatmulGenerator {
     const { m } = this.#kernel;
     const b = this.#columns(block, pass, group);
     const [rows, target] = [w.local(), w.local()];
+    this.#ahead?.begin(this.#nextColumns(block, pass, group));
     w.count(w.get(block.rowBegin), w.get(block.rowEnd), GRID_ROWS, (row) => {
       w.set(rows, w.min(w.sub(w.get(block.rowEnd), w.get(row)), GRID_ROWS));
       w.set(target, this.#target(block, row, group));
@@ -194,11 +199,24 @@ class TileMatmulGenerator {
       });
       if (pass.isLast) this.#fetchOutput(block, group, row, rows);
       w.choose(rows, gridHeights(m), (most) => this.#multiply(block, pass, group, b, row, target, most === TILE_ROWS ? 1 : 2));
+      this.#ahead?.next();
       if (pass.isLast) this.#finish(block, group, row, rows, target);
     });
   }
 
-  /** Address of the grid's sums in scratch. With one pass every grid uses the same place. */
+  /** Bytes from a group's columns to those that are multiplied after them: the next part of the block's first group after its last one. */
+  #nextColumns(block: Block, pass: Pass, group: Group): Size {
+    const w = this.#w;
+    const next = w.move(4 * this.#words * GRID_COLUMNS);
+    if (pass.isLast) return next;
+    w.when("ge", w.move(w.add(w.get(group.column), GRID_COLUMNS)), w.get(block.columnEnd), () => {
+      w.f.emit("mov", next, pass.steps * pass.stepWords * PANEL_ROW_BYTES);
+      w.f.emit("sub", next, w.mul(w.sub(w.get(group.column), w.get(block.columnBegin)), 4 * this.#words));
+    });
+    return next;
+  }
+
+  /** Address of the grid's sums in scratch. With one part every grid uses the same place. */
   #target(block: Block, row: Local, group: Group): Size {
     const w = this.#w;
     if (this.#parts.length === 1) return w.address(w.scratch, this.#sums);
@@ -236,7 +254,7 @@ class TileMatmulGenerator {
     const pitch = this.#p.copyA ? this.#aPitch : w.size(mul(bytesOf(a.buffer.dtype), a.rowStride));
     const above = w.mul(w.sub(w.get(row), w.get(block.rowBegin)), pitch);
     const from = this.#p.copyA ? w.address(w.scratch, above) : w.address(w.get(block.a), above, w.mul(w.value(pass.at), 4));
-    grid.multiply(from, pitch, w.get(b), this.#layout(), pass.steps);
+    grid.multiply(from, pitch, w.get(b), this.#layout(), pass.steps, this.#ahead?.beside);
     grid.store(w.get(target));
   }
 

@@ -82,6 +82,12 @@ export interface TileColumns {
   readonly secondBytes: number;
 }
 
+/** Lines to fetch beside each step, from `distance` bytes past the step's columns on. */
+export interface LinesAhead {
+  readonly distance: VReg;
+  readonly lines: number;
+}
+
 /** Sums of one or two tiles of rows by one or two of columns. */
 export class TileGrid {
   readonly #w: KernelWriter;
@@ -118,28 +124,22 @@ export class TileGrid {
   }
 
   /** Adds the products of `steps` steps. Changes `a` and `b`. @param pitch bytes from one row of A to the next */
-  multiply(a: VReg, pitch: Size, b: VReg, columns: TileColumns, steps: number): void {
+  multiply(a: VReg, pitch: Size, b: VReg, columns: TileColumns, steps: number, ahead?: LinesAhead): void {
     const w = this.#w;
     const rows = [a, ...(this.#sums.length > 1 ? [w.address(a, w.mul(pitch, TILE_ROWS))] : [])];
     const pitches = { a: w.move(pitch), b: w.move(columns.pitch) };
     const stepBytes = TILE_WORDS * columns.pitch;
+    const far = ahead && { from: w.address(b, ahead.distance), lines: ahead.lines };
     const group = (count: number): void => {
-      for (let u = 0; u < count; u++) this.#step(rows, b, pitches, u * TILE_ROW_BYTES, u * stepBytes, columns.secondBytes);
+      for (let u = 0; u < count; u++) {
+        this.#step(rows, b, pitches, u * TILE_ROW_BYTES, u * stepBytes, columns.secondBytes);
+        for (let line = 0; far && line < far.lines; line++) w.f.emit("prefetcht1", mem(far.from, { disp: u * stepBytes + line * TILE_ROW_BYTES }));
+      }
       for (const row of rows) w.f.emit("add", row, count * TILE_ROW_BYTES);
-      w.f.emit("add", b, count * stepBytes);
+      for (const place of far ? [b, far.from] : [b]) w.f.emit("add", place, count * stepBytes);
     };
     w.f.loop(0, Math.floor(steps / UNROLL), 1, () => group(UNROLL));
     if (steps % UNROLL > 0) group(steps % UNROLL);
-  }
-
-  /** Zeros in the tiles of A and B. */
-  clearOperands(): void {
-    for (const tile of [...LEFT, ...RIGHT]) this.#w.f.emit("tilezero", tile);
-  }
-
-  /** One step on operands that are in their tiles. */
-  multiplyHeld(): void {
-    this.#sums.forEach((row, r) => row.forEach((tile, c) => this.#w.f.emit(tileProduct(this.#product), tile, LEFT[r]!, RIGHT[c]!)));
   }
 
   #step(rows: readonly VReg[], b: VReg, pitches: { readonly a: VReg; readonly b: VReg }, aOffset: number, bOffset: number, secondBytes: number): void {

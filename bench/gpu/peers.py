@@ -1,6 +1,6 @@
 """What PyTorch reaches on this GPU, for bench/cuda.mjs: medians of CUDA-event timings, data on the device, random weights.
 
-Usage: python3 cuda-peers.py matmul | attention | MODEL...   (bert, gpt2, t5, bart, or a classifier of torchvision)
+Usage: python3 bench/gpu/peers.py matmul | attention | MODEL...   (bert, gpt2, t5, bart, or a classifier of torchvision)
 Prints one JSON object per line: {"name", "ms"}.
 """
 import json
