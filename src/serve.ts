@@ -1,7 +1,6 @@
 /**
  * The whole server on one page: the engine cache and the backends, the model store over them, the front ends before it.
  */
-import type { Logger } from "pino";
 import { Compiler, EngineBackend, EngineCache, GpuHosts, IdentityBackend, NativePool, OnnxruntimeBackend, RepeatBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
 import { Nvml } from "./native/index.ts";
