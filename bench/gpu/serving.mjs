@@ -8,7 +8,7 @@ import { pino } from "pino";
 import { build, Engine } from "../../dist/index.js";
 import { GpuHosts } from "../../dist/backends/index.js";
 import { HostedEngine } from "../../dist/backends/gpu/hosted-engine.js";
-import { addressOf, createMemoryFile, Nvml, openCudaCompiler, openGpu, viewShared } from "../../dist/native/index.js";
+import { Nvml, openCudaCompiler } from "../../dist/native/index.js";
 import { makeModel } from "../../dist/onnx/index.js";
 import { Tensor } from "../../dist/index.js";
 import { serve } from "../../dist/serve.js";
@@ -30,36 +30,32 @@ async function timesOf(run, count = 200) {
   return times.sort((a, b) => a - b);
 }
 
-/** One run host to host above the device's own time: in this process, and in the GPU's over shared memory. */
+/** One run host to host above the device's own time: in the GPU's process over shared memory, before this one has a GPU of its own, and here. */
 export async function overhead({ path, name, feedsOf, batches }) {
-  const engine = Engine.loadSync(path);
-  const context = engine.createContext();
   const host = new GpuHosts({ log, env: process.env }).of();
   const hosted = await HostedEngine.load({ host, path, threads: 1 });
   const instance = hosted.createInstance(() => undefined);
-  const shared = createMemoryFile("bench", 2 ** 20);
-  const view = viewShared(shared, 2 ** 20);
-  console.log(`shared memory can be registered with the GPU: ${openGpu().register(addressOf(view), 2 ** 20)}`);
-  for (const batch of batches) {
-    const feeds = feedsOf(engine, batch);
-    context.deviceTimes(feeds, 20);
-    const device = median(context.deviceTimes(feeds, 100));
-    const here = await timesOf(() => context.run(feeds));
-    const there = await timesOf(async () => {
-      const inputs = engine.inputs.map(({ name: input }, i) => {
-        const { bytes, dims } = feeds[input];
-        const staged = instance.stage(i, bytes.byteLength);
-        staged.set(bytes);
-        return { bytes: staged, shape: dims };
-      });
-      (await instance.execute(inputs)).release();
-    });
-    const above = (times) => `${us(times[times.length >> 1])} (+${us(times[times.length >> 1] - device)}, p99 ${us(times[Math.floor(0.99 * times.length)])})`;
-    console.log(`${name} batch ${batch}: device ${us(device)}; host to host in this process ${above(here)}, in the GPU's process ${above(there)}`);
-  }
+  const feeds = batches.map((batch) => feedsOf(hosted, batch));
+  const stage = (given) => hosted.inputs.map(({ name: input }, i) => {
+    const { bytes, dims } = given[input];
+    const staged = instance.stage(i, bytes.byteLength);
+    staged.set(bytes);
+    return { bytes: staged, shape: dims };
+  });
+  const there = [];
+  for (const given of feeds) there.push(await timesOf(async () => (await instance.execute(stage(given))).release()));
   instance.dispose();
   await new Promise((resolve) => setTimeout(resolve, 50));
   hosted.dispose();
+  const engine = Engine.loadSync(path);
+  const context = engine.createContext();
+  for (const [i, batch] of batches.entries()) {
+    context.deviceTimes(feeds[i], 20);
+    const device = median(context.deviceTimes(feeds[i], 100));
+    const here = await timesOf(() => context.run(feeds[i]));
+    const above = (times) => `${us(times[times.length >> 1])} (+${us(times[times.length >> 1] - device)}, p99 ${us(times[Math.floor(0.99 * times.length)])})`;
+    console.log(`${name} batch ${batch}: device ${us(device)}; host to host in this process ${above(here)}, in the GPU's process ${above(there[i])}`);
+  }
   engine.dispose();
 }
 

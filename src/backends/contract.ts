@@ -40,6 +40,8 @@ export interface BackendModel {
   readonly description: ModelDescription;
   /** For people: what it is and what it runs on. */
   readonly summary: string;
+  /** Whether weights and contexts lie in a GPU's memory. */
+  readonly isOnGpu?: boolean;
   /** Bytes of weights, code and contexts, as far as they are known. */
   memoryBytes(): number;
   /** How far quantized layers have saturated in all runs so far; absent where it is not counted. */

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { UserError } from "../base/index.ts";
 import { bind } from "./bind.ts";
 import { completeFromModel, type ModelDescription } from "./complete.ts";
-import { completeConfig, type ModelConfig } from "./config.ts";
+import { completeConfig, gpusOf, instancesOf, type ModelConfig } from "./config.ts";
 import { MODEL_CONFIG } from "./schema.ts";
 import { parseTextFormat } from "./text-format.ts";
 import { chooseVersions } from "./versions.ts";
@@ -151,4 +151,12 @@ test("no text makes the parsers crash, hang or throw what is not a refusal", (co
       assert.ok(error instanceof UserError && /^config\.(pbtxt|yaml):\d+: /.test(error.message), `seed ${seed}, case ${i}: ${error instanceof Error ? error.stack : error}\n${mutated}`);
     }
   }
+});
+
+test("instances and GPUs as a configuration asks for them", () => {
+  const asked = (instance_group: ModelConfig["instance_group"]): object => ({ gpus: gpusOf({ name: "m", ...(instance_group ? { instance_group } : {}) }), instances: instancesOf({ name: "m", ...(instance_group ? { instance_group } : {}) }) });
+  assert.deepEqual(asked(undefined), { gpus: undefined, instances: undefined });
+  assert.deepEqual(asked([{ kind: "KIND_CPU" }, { count: 3 }]), { gpus: undefined, instances: 4 });
+  assert.deepEqual(asked([{ kind: "KIND_GPU" }]), { gpus: [0], instances: undefined });
+  assert.deepEqual(asked([{ kind: "KIND_GPU", count: 2, gpus: [1, 3] }, { kind: "KIND_GPU", count: 1, gpus: [3] }]), { gpus: [1, 3], instances: 5 });
 });

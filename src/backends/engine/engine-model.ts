@@ -49,6 +49,7 @@ export class EngineModel implements BackendModel {
   readonly summary: string;
   readonly defaultInstances: number;
   readonly shares: number;
+  readonly isOnGpu: boolean;
   readonly widen?: NonNullable<BackendModel["widen"]>;
   readonly improve?: NonNullable<BackendModel["improve"]>;
   readonly #engine: ServedEngine;
@@ -63,6 +64,7 @@ export class EngineModel implements BackendModel {
     this.description = origin ? combine(origin.description, engine) : { inputs: engine.inputs.map(describe), outputs: engine.outputs.map(describe) };
     const { level, target } = engine.metadata;
     const onGpu = target.arch === "cuda";
+    this.isOnGpu = onGpu;
     this.defaultInstances = onGpu ? GPU_INSTANCES * (engine.devices ?? 1) : 1;
     this.shares = engine.hasReferenceSteps || onGpu ? 1 : Math.min(MOST_SHARES, engine.threads);
     this.summary = `engine, level ${level}, ${target.isa}, ${onGpu ? `${target.gpu}${engine.devices ? `, ${engine.devices} of them, each` : ""} in a process of its own` : `${engine.threads} thread${engine.threads === 1 ? "" : "s"}`}${engine.hasReferenceSteps ? ", some operators on the reference" : ""}`;

@@ -69,7 +69,8 @@ describe("the process of a GPU", { skip: !hasHostCompiler && "no g++ here" }, ()
     await Promise.all(Array.from({ length: 40 }, (_, i) => ask(server, i % 2 === 0 ? "mlp" : "other")));
     assert.equal(gpuProcesses().length, 1);
     assert.match(store.serving("mlp")[0]!.summary, /emulated in a process of its own/);
-    assert.ok(store.serving("mlp")[0]!.statistics().memory[0]!.byteSize > 4096, "its memory on the GPU is counted");
+    const [memory] = store.serving("mlp")[0]!.statistics().memory;
+    assert.ok(memory!.type === "GPU" && memory!.byteSize > 4096, "its memory on the GPU is counted");
     await assert.rejects(server.infer(request("mlp", [floatInput("x", [1], [1, 1])])), (error: unknown) => error instanceof ServingError && error.status === "INVALID_ARG");
     await server.unloadModel("mlp", false);
     await ask(server, "other");

@@ -7,7 +7,8 @@
  * rightly; not what the GPU's own instructions do.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SinterError } from "../../base/index.ts";
@@ -124,14 +125,19 @@ export const hasHostCompiler = spawnSync("g++", ["--version"]).status === 0;
 export class HostLibrary {
   readonly #library: SharedLibrary;
 
-  /** @param source prelude and kernels; @param entries the kernels' names */
-  constructor(source: string, entries: readonly string[]) {
+  /** @param source prelude and kernels; @param entries the kernels' names; @param kept folder of libraries by content, for processes that come again */
+  constructor(source: string, entries: readonly string[], kept?: string) {
     const folder = mkdtempSync(join(tmpdir(), "sinter-cuda-"));
     try {
-      const [text, library] = [join(folder, "kernels.cpp"), join(folder, "kernels.so")];
+      const [text, made] = [join(folder, "kernels.cpp"), join(folder, "kernels.so")];
+      const library = kept === undefined ? made : join(kept, `${createHash("sha256").update(SHIM).update(source).update(entries.join()).digest("hex")}.so`);
       const launchers = entries.map((entry) => `extern "C" void run_${entry}(const long long* args, long long x, long long y, long long z, long long threads) { launch(${entry}, args, x, y, z, threads); }`);
-      writeFileSync(text, [SHIM, source, ...launchers].join("\n"));
-      execFileSync("g++", ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-o", library, text], { stdio: ["ignore", "inherit", "inherit"] });
+      if (!existsSync(library)) {
+        writeFileSync(text, [SHIM, source, ...launchers].join("\n"));
+        execFileSync("g++", ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-o", made, text], { stdio: ["ignore", "inherit", "inherit"] });
+        if (kept !== undefined) mkdirSync(kept, { recursive: true, mode: 0o700 });
+        if (library !== made) renameSync(made, library);
+      }
       this.#library = SharedLibrary.open([library])!;
     } finally {
       rmSync(folder, { recursive: true });
@@ -158,11 +164,16 @@ export class EmulatedGpu implements Gpu {
   faulty = false;
   readonly #memory = new Map<number, NativeMemory>();
   readonly #registered = new HostRanges();
+  readonly #kept: string | undefined;
   readonly #libraries = new Map<string, HostLibrary>();
   readonly #kernels: { readonly library: HostLibrary; readonly entry: string }[] = [];
 
-  /** @param capability from 8.0 on, kernels that this can run are those of builds with `compatibility` */
-  constructor(capability = 75) {
+  /**
+   * @param capability from 8.0 on, kernels that this can run are those of builds with `compatibility`
+   * @param kept folder of compiled kernels, by content
+   */
+  constructor(capability = 75, kept?: string) {
+    this.#kept = kept;
     this.description = { name: "emulated", capability, multiprocessors: 4, sharedBytesPerBlock: 232_448, memoryBytes: 2 ** 34, driver: "0.0" };
   }
 
@@ -212,7 +223,7 @@ export class EmulatedGpu implements Gpu {
     return {
       kernel: (entry) => {
         let library = this.#libraries.get(source);
-        if (!library) this.#libraries.set(source, (library = new HostLibrary(source, [entry])));
+        if (!library) this.#libraries.set(source, (library = new HostLibrary(source, [entry], this.#kept)));
         return { handle: this.#kernels.push({ library, entry }) - 1 };
       },
       dispose: () => undefined,

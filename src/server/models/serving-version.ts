@@ -130,7 +130,7 @@ export class ServingVersion implements Served {
   }
 
   statistics(): ModelStatistics {
-    return this.#statistics.snapshot(this.name, this.version, this.#memoryBytes());
+    return this.#statistics.snapshot(this.name, this.version, this.#memoryBytes(), this.#lane.model.isOnGpu ? "GPU" : "CPU");
   }
 
   gauges(): { readonly pending: number; readonly pendingBytes: number; readonly memoryBytes: number; readonly batching: Readonly<Record<string, number>>; readonly saturation: ReadonlyMap<string, number> } {

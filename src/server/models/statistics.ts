@@ -60,12 +60,12 @@ export class Statistics {
     addTimes(batch, times);
   }
 
-  snapshot(name: string, version: string, memoryBytes: number): ModelStatistics {
+  snapshot(name: string, version: string, memoryBytes: number, type: "CPU" | "GPU" = "CPU"): ModelStatistics {
     const batches = [...this.#batches].sort(([a], [b]) => a - b).map(([batchSize, times]): BatchStatistic => ({ batchSize, ...snapshots(times) }));
     return {
       name, version, lastInferenceMs: this.#lastInferenceMs, inferenceCount: this.#inferenceCount, executionCount: this.#executionCount,
       success: this.#success.snapshot(), fail: this.#fail.snapshot(), queue: this.#queue.snapshot(), ...snapshots(this.#compute), batches,
-      memory: [{ type: "CPU", id: 0, byteSize: memoryBytes }],
+      memory: [{ type, id: 0, byteSize: memoryBytes }],
     };
   }
 }
