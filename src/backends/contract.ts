@@ -6,6 +6,9 @@
 import type { Saturation } from "../runtime/index.ts";
 import type { ModelConfig, ModelDescription } from "../repository/index.ts";
 
+/** Nice value of the threads that run models: the event loop goes first. */
+export const MODEL_NICE = 5;
+
 export interface BatchTensor {
   readonly bytes: Uint8Array;
   readonly shape: readonly number[];

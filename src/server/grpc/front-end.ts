@@ -5,7 +5,9 @@
  * Source: gRPC over HTTP/2.
  */
 import { constants, createServer, type Http2Server, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import { once } from "node:events";
 import type { AddressInfo } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import type { InferenceServer } from "../contract.ts";
 import { type ApiCategory, Restrictions } from "../extensions/restrictions.ts";
 import { Extensions } from "../extensions/extensions.ts";
@@ -49,6 +51,8 @@ const FRAME_BYTES = 2 ** 20;
 /** Megabytes of queued frames and headers after which Node refuses new streams of a session. */
 const SESSION_MEMORY_MB = 1024;
 const MOST_HEADER_BYTES = 32 * 1024;
+/** What a client gets to take its last answer, after the end of all calls. */
+const LAST_BYTES_MS = 1000;
 
 interface Handler {
   readonly category: ApiCategory;
@@ -140,6 +144,8 @@ export class GrpcFrontEnd {
     }
     clearTimeout(timer);
     const cutOff = this.#inFlight;
+    // A session closes when its last answer has left; destroyed at once it would take that along.
+    if (cutOff === 0) await Promise.race([Promise.all([...this.#sessions].map((session) => once(session, "close").catch(() => undefined))), delay(LAST_BYTES_MS, undefined, { ref: false })]);
     for (const session of this.#sessions) session.destroy();
     await closed;
     if (cutOff === 0) this.#context.pool.close();

@@ -1,5 +1,7 @@
 /** Ensembles: maps, steps side by side, batches between models that batch and those that do not, and what is refused. */
 import assert from "node:assert/strict";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type InferenceServer, ServingError } from "../contract.ts";
@@ -143,4 +145,45 @@ test("mode poll loads an ensemble once the step that it lacked is there", async 
   repository.write("add10/1/model.onnx", addModel(10));
   for (let waited = 0; waited < 10_000 && !server.repositoryIndex(true).some(({ name }) => name === "chain"); waited += 50) await delay(50);
   assert.deepEqual((await ask(server, "chain", [0, 0, 0, 0], [1, 4])).values, [11, 11, 11, 11]);
+});
+
+test("a step that is asked to go while an ensemble waits for it goes after it, with it", async () => {
+  using repository = testRepository();
+  const tensor = (name: string): string => `[ { name: "${name}" data_type: TYPE_FP32 dims: [ 4 ] } ]`;
+  repository.write("add1/1/.keep", "");
+  repository.write("add1/config.pbtxt", `backend: "identity" max_batch_size: 8 input ${tensor("x")} output ${tensor("y")} parameters { key: "creation_delay_sec" value: { string_value: "0.3" } }`);
+  writeEnsemble(repository, "chain", ensemble([["add1", "IN", "OUT"]]));
+  await using running = await testServer(repository, { mode: "explicit" });
+  const { server } = running;
+  assert.deepEqual([server.modelReady("chain", ""), server.modelReady("chain", "3")], [false, false], "there, and not loaded");
+  assert.throws(() => server.modelReady("nowhere", ""), /Request for unknown model: 'nowhere' is not found/);
+  const loading = server.loadModel("chain", new Map());
+  await delay(100);
+  const leaving = server.unloadModel("add1", false);
+  await loading;
+  await leaving;
+  assert.deepEqual(server.repositoryIndex(true), []);
+});
+
+test("mode poll unloads a model that comes to be in two repositories, and serves what is left", async () => {
+  using first = testRepository();
+  using second = testRepository();
+  first.write("add/1/model.onnx", addModel(1));
+  await using running = await testServer(first, { mode: "poll", pollSeconds: 0.1, repositories: [first.folder, second.folder] });
+  const { server } = running;
+  const until = async (isThere: () => boolean): Promise<void> => {
+    for (let waited = 0; waited < 10_000 && !isThere(); waited += 50) await delay(50);
+    assert.ok(isThere());
+  };
+  second.write("add/1/model.onnx", addModel(5));
+  await until(() => server.repositoryIndex(true).length === 0);
+  assert.deepEqual(server.repositoryIndex(false), [{ name: "add", version: "1", state: "UNAVAILABLE", reason: "unloaded" }]);
+  first.write("two/1/model.onnx", addModel(1));
+  second.write("two/1/model.onnx", addModel(1));
+  assert.deepEqual(server.repositoryIndex(false).at(-1), { name: "two", state: "UNAVAILABLE", reason: "model appears in two or more repositories" });
+  rmSync(join(first.folder, "add"), { recursive: true });
+  await until(() => server.repositoryIndex(true).length === 1);
+  const response = await server.infer(request("add", [floatInput("x", [1, 1, 1, 1], [1, 4])]));
+  assert.deepEqual(floatsOf(response.outputs[0]!), [6, 6, 6, 6]);
+  response.release();
 });

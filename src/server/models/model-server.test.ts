@@ -137,6 +137,8 @@ test("versions by policy, a configuration with the load, files only when allowed
   await server.loadModel("add", new Map([["config", JSON.stringify({ version_policy: { specific: { versions: [1, 3] } } })]]));
   assert.deepEqual(server.modelMetadata("add", "").versions, ["1", "3"]);
   assert.equal((await ask(server, request("add", [ones(1)], { version: "1" }))).values[0], 2);
+  await server.loadModel("add", new Map());
+  assert.deepEqual(server.modelMetadata("add", "").versions, ["1", "3"], "the configuration stays with the files");
   await assert.rejects(server.loadModel("add", new Map([["config", '{"max_batch": 3}']])), /config:1: unknown field "max_batch"/);
   await server.loadModel("sent", new Map<string, string | Uint8Array>([["config", "{}"], ["file:7/model.onnx", addModel(7)]]));
   assert.deepEqual(await ask(server, request("sent", [ones(1)])), { version: "7", shape: [1, 4], values: [8, 8, 8, 8] });
@@ -185,7 +187,7 @@ test("a full queue refuses, waiting requests whose client left are dropped, queu
   const [stats] = server.statistics("add", "");
   assert.deepEqual([stats!.success.count, stats!.executionCount], [0, 0]);
   const text = running.registry.render();
-  assert.match(text, /nv_inference_request_failure\{model="add",version="1",reason="CANCELED"\} 1\n/);
+  assert.match(text, /nv_inference_request_failure\{model="add",reason="CANCELED",version="1"\} 1\n/);
 });
 
 test("a server that drains does not wait out the queue delay of a batch", async () => {

@@ -72,7 +72,9 @@ export class ModelServer implements InferenceServer {
       this.#options.store.find(model, version);
       return this.#state === "starting" || this.#state === "ready";
     } catch (error) {
-      if (error instanceof ServingError && error.status === "UNAVAILABLE") return false;
+      if (!(error instanceof ServingError)) throw error;
+      // What is not loaded of a model that is there is not ready; of one that is nowhere the client is told so.
+      if (error.status === "UNAVAILABLE" || (error.status !== "INVALID_ARG" && this.#options.store.isKnown(model)) || this.#options.store.isUnloaded(model)) return false;
       throw error;
     }
   }

@@ -25,11 +25,15 @@ interface Entry {
   /** Those that serve, by number. */
   versions: ReadonlyMap<number, { readonly version: Served; readonly key: string }>;
   readonly states: Map<number, VersionState>;
+  /** Whether its configuration was read, even if it had no version then. */
+  isRead: boolean;
   /** Why the model as a whole could not be loaded. */
   reason: string | undefined;
   /** Of the files that were last read, whether that went well or not. */
   stamp: string;
   upload: Upload | undefined;
+  /** The configuration that came with the load; it stays until the model's files change, or it is unloaded. */
+  override: string | undefined;
   /** Of an ensemble that could not be loaded: the step that was not there. */
   missingStep: string | undefined;
   /** The load or unload that runs. */
@@ -57,7 +61,7 @@ export class ModelStore {
   readonly #options: StoreOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new Set<Promise<void>>();
-  /** Of each ensemble that is being loaded: the steps that it has found serving, which stay until it is in place. */
+  /** Of each ensemble that is being loaded: the steps that it has come to, which stay until it is in place. */
   readonly #held = new Map<string, Set<string>>();
   /** Which step an ensemble's load waits for at the moment. */
   readonly #waitsFor = new Map<string, string>();
@@ -69,7 +73,7 @@ export class ModelStore {
   /** The version that answers. @throws ServingError as Triton does */
   find(model: string, version: string): Served {
     const entry = this.#entries.get(model);
-    if (!entry || entry.states.size === 0) throw new ServingError("INVALID_ARG", `Request for unknown model: '${model}' is not found`);
+    if (!entry || (entry.states.size === 0 && !entry.isRead)) throw new ServingError("INVALID_ARG", `Request for unknown model: '${model}' is not found`);
     if (version !== "" && !/^[1-9]\d{0,17}$/.test(version)) throw new ServingError("INVALID_ARG", `failed to get model version from specified version string '${version}' (details: stoll), version should be an integral value > 0`);
     const { versions } = entry;
     const found = version === "" ? last(versions) : versions.get(Number(version));
@@ -92,8 +96,19 @@ export class ModelStore {
       const listed = [...(entry?.states ?? [])].sort(([a], [b]) => a - b).map(([version, { state, reason }]): RepositoryEntry => ({ name, version: String(version), state, ...(reason ? { reason } : {}) }));
       if (onlyReady) return listed.filter(({ state }) => state === "READY");
       if (listed.length > 0) return listed;
+      if (this.#options.repositories.isDoubled(name)) return [{ name, state: "UNAVAILABLE", reason: "model appears in two or more repositories" }];
       return [entry?.reason ? { name, state: "UNAVAILABLE", reason: entry.reason } : { name }];
     });
+  }
+
+  /** Whether it is loaded, was, or could be. */
+  isKnown(model: string): boolean {
+    return this.#entries.has(model) || this.#options.repositories.has(model);
+  }
+
+  /** Whether it could be loaded, and is not. */
+  isUnloaded(model: string): boolean {
+    return this.isKnown(model) && this.serving(model).length === 0;
   }
 
   /** Stamp of the files that a model was last loaded from, or was last refused for. */
@@ -150,7 +165,7 @@ export class ModelStore {
 
   #entry(name: string): Entry {
     let entry = this.#entries.get(name);
-    if (!entry) this.#entries.set(name, (entry = { name, versions: new Map(), states: new Map(), reason: undefined, stamp: "", upload: undefined, missingStep: undefined, busy: Promise.resolve(), leaving: Promise.resolve() }));
+    if (!entry) this.#entries.set(name, (entry = { name, versions: new Map(), states: new Map(), isRead: false, reason: undefined, stamp: "", upload: undefined, override: undefined, missingStep: undefined, busy: Promise.resolve(), leaving: Promise.resolve() }));
     return entry;
   }
 
@@ -166,9 +181,12 @@ export class ModelStore {
       if (!isModelName(entry.name)) throw new ServingError("INVALID_ARG", `failed to load '${entry.name}': that is not a model's name`);
       upload = overrides.files?.size ? writeUpload(entry.name, overrides.files) : undefined;
       const folder = upload?.folder ?? this.#options.repositories.find(entry.name);
-      entry.stamp = stampOf(folder).text;
+      const stamp = stampOf(folder).text;
+      const override = overrides.config ?? (stamp === entry.stamp ? entry.override : undefined);
+      entry.stamp = stamp;
       entry.missingStep = undefined;
-      await this.#loadFrom(entry, folder, overrides);
+      await this.#loadFrom(entry, folder, override);
+      entry.override = override;
       entry.upload?.remove();
       entry.upload = upload;
       entry.reason = undefined;
@@ -182,9 +200,10 @@ export class ModelStore {
     }
   }
 
-  async #loadFrom(entry: Entry, folder: string, overrides: LoadOverrides): Promise<void> {
+  async #loadFrom(entry: Entry, folder: string, override: string | undefined): Promise<void> {
     const { name } = entry;
-    const config = overrides.config === undefined ? readConfig(folder, name, this.#options.config) : parseConfig(overrides.config, name);
+    const config = override === undefined ? readConfig(folder, name, this.#options.config) : parseConfig(override, name);
+    entry.isRead = true;
     const wanted = chooseVersions(config, versionsIn(folder));
     if (wanted.length === 0) throw new UserError("model-missing", `${folder} has no version that its policy allows; a version is a folder with a number as its name`);
     const made = new Map<number, { readonly version: Served; readonly key: string }>();
@@ -205,13 +224,14 @@ export class ModelStore {
       }
     }
     if (stampOf(folder).text !== entry.stamp) failures.push("its files changed while they were read; load it again when they rest");
-    if (failures.length > 0 && (before.size > 0 || made.size === 0 || failures.length > wanted.length)) {
+    if (failures.length > 0) {
+      // All that the policy wants, or none of it.
+      for (const number of wanted) if (entry.states.get(number)?.state === "LOADING") entry.states.set(number, { state: "UNAVAILABLE", reason: "another version of the model could not be loaded" });
       this.#discard([...made.values()].filter((one) => ![...before.values()].includes(one)));
       throw loadFailed(name, failures);
     }
     this.#putInPlace(entry, made);
     this.#held.delete(name);
-    if (failures.length > 0) throw loadFailed(name, failures);
   }
 
   #failed(entry: Entry, number: number, error: unknown): string {
@@ -250,9 +270,9 @@ export class ModelStore {
         if (circle) throw new UserError("config-invalid", `circular dependency between ensembles: ${circle.join(" -> ")}`);
         this.#waitsFor.set(source.name, model);
         await this.#entry(model).leaving;
+        held.add(model);
         await this.#entry(model).busy;
         if (this.serving(model).length === 0) await this.#loadStep(source.name, model);
-        held.add(model);
       }
     } finally {
       this.#waitsFor.delete(source.name);
@@ -313,6 +333,7 @@ export class ModelStore {
     await Promise.all(gone.map(([, { version }]) => version.close()));
     for (const [number] of gone) this.#retire(entry, number);
     entry.stamp = "";
+    entry.override = undefined;
     entry.upload?.remove();
     entry.upload = undefined;
     if (gone.length > 0) this.#options.log.info({ model: entry.name }, `unloaded ${entry.name}`);

@@ -39,6 +39,10 @@ export class RepositoryPoll {
       await this.#store.unload(name);
     }
     for (const name of names) {
+      if (this.#repositories.isDoubled(name)) {
+        await this.#leave(name);
+        continue;
+      }
       const stamp = this.#stamp(name);
       if (!stamp || (stamp.text === this.#store.stampOf(name) && !this.#store.couldLoadNow(name))) continue;
       const before = this.#seen.get(name);
@@ -46,6 +50,14 @@ export class RepositoryPoll {
       if (before !== stamp.text || Date.now() - stamp.newestMs < SETTLE_MS) continue;
       await this.#store.load(name).catch((error: Error) => this.#log.error({ model: name, reason: error.message }, `${name} was not loaded`));
     }
+  }
+
+  /** Which of two is meant nobody knows; the next look sees when one of them has gone. */
+  async #leave(name: string): Promise<void> {
+    this.#seen.delete(name);
+    if (this.#store.serving(name).length === 0) return;
+    this.#log.error({ model: name }, `${name} is in several repositories; it is unloaded until it is in one`);
+    await this.#store.unload(name);
   }
 
   async stop(): Promise<void> {

@@ -101,6 +101,6 @@ test("who leaves before the turn of the sequence gives it up, and counts as wait
   waiting[1]!.cancelled = true;
   assert.deepEqual(await Promise.all(outcomes), ["CANCELLED", "CANCELLED"]);
   assert.match(registry.render(), /nv_inference_pending_request_count\{model="sum",version="1"\} 0\n/);
-  assert.match(registry.render(), /nv_inference_request_failure\{model="sum",version="1",reason="CANCELED"\} 2\n/);
+  assert.match(registry.render(), /nv_inference_request_failure\{model="sum",reason="CANCELED",version="1"\} 2\n/);
   assert.equal(await step(server, 1, 1, "end"), 113, "the sequence in the place goes on");
 });
