@@ -104,6 +104,8 @@ export const POOL = {
   nice: 360,
   /** Bit mask of the processors the process may use, AFFINITY_BYTES long. */
   allowed: 384,
+  /** How the system schedules the threads: see `describeComputing`. */
+  scheduling: 512,
   threadTable: 4096,
 } as const;
 

@@ -53,6 +53,11 @@ export class EngineCache {
     }
   }
 
+  /** An engine that cannot be loaded, and what is said of it, so that it is made anew. */
+  async discard(engine: string): Promise<void> {
+    await Promise.all([engine, `${engine}.json`].map((path) => rm(path, { force: true })));
+  }
+
   async remember(key: string, answer: CompileAnswer): Promise<void> {
     const temporary = this.#temporary();
     await writeFile(temporary, JSON.stringify(answer));

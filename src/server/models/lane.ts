@@ -31,6 +31,7 @@ export interface LaneOptions {
   readonly instances: number;
   /** Whether the instances share the model's threads, so that a batch may have one share or all. */
   readonly spread?: boolean;
+  readonly startAt?: number;
   readonly pads: PadValues;
   readonly clock: Clock;
   readonly observer: LaneObserver;
@@ -62,7 +63,7 @@ export class Lane {
     this.#model = model;
     this.#slots = instances.map((instance) => ({ instance, model, busy: false }));
     const queue = new RequestQueue<Pending>(options.queue, (item, reason) => this.#dropped(item, reason));
-    this.#batcher = new Batcher({ queue, policy: options.policy, clock: options.clock, slots: instances.length, spread: options.spread ?? false, dispatch: (batch, slot, whole) => void this.#run(batch, slot, whole) });
+    this.#batcher = new Batcher({ queue, policy: options.policy, clock: options.clock, slots: instances.length, spread: options.spread ?? false, startAt: options.startAt ?? 0, dispatch: (batch, slot, whole) => void this.#run(batch, slot, whole) });
   }
 
   static async open(model: BackendModel, options: LaneOptions): Promise<Lane> {
@@ -164,14 +165,14 @@ export class Lane {
 
   /** @param free lets the instance have its next batch; called early when that saves time */
   async #execute(batch: readonly Pending[], instance: BackendInstance, shares: number, free: () => void): Promise<void> {
-    const { clock, context, pads, policy } = this.#options;
+    const { clock, context, pads } = this.#options;
     const startNs = clock.nowNs();
     for (const item of batch) item.startedNs = startNs;
     const gathered = gather(instance, batch, context.signature.allInputs, context.signature.inputCount, pads);
     const inputEndNs = clock.nowNs();
     const results = await instance.execute(gathered.inputs, shares);
     const inferEndNs = clock.nowNs();
-    policy.observe(gathered.rows, inferEndNs - startNs);
+    this.#batcher.observe(gathered.rows, shares === 1, inferEndNs - startNs);
     const isLong = inferEndNs - inputEndNs > OVERLAP_NS;
     this.#batcher.setEager(!isLong);
     if (isLong) free();

@@ -139,7 +139,8 @@ function families(registry: MetricsRegistry) {
   const gauge = (name: string, help: string, more: readonly string[] = []) => registry.gauge(name, help, [...LABELS, ...more]);
   return {
     success: counter("nv_inference_request_success", "Number of successful inference requests, all batch sizes"),
-    failure: counter("nv_inference_request_failure", "Number of failed inference requests, all batch sizes", ["reason"]),
+    // In the order that Triton's tests read.
+    failure: registry.counter("nv_inference_request_failure", "Number of failed inference requests, all batch sizes", ["model", "reason", "version"]),
     rows: counter("nv_inference_count", "Number of inferences performed (a batch of n is n inferences)"),
     executions: counter("nv_inference_exec_count", "Number of model executions performed"),
     requestUs: counter("nv_inference_request_duration_us", "Cumulative inference request duration in microseconds"),

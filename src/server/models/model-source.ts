@@ -19,6 +19,15 @@ export class Repositories {
     return [...new Set(this.folders.flatMap(listFolders).filter(isModelName))].sort();
   }
 
+  has(name: string): boolean {
+    return isModelName(name) && this.folders.some((folder) => isFolder(join(folder, name)));
+  }
+
+  /** Whether several repositories have it. */
+  isDoubled(name: string): boolean {
+    return this.folders.filter((folder) => isFolder(join(folder, name))).length > 1;
+  }
+
   /** @throws UserError "model-missing" with the reason */
   find(name: string): string {
     if (!isModelName(name)) throw new UserError("model-missing", "that is not a model's name");

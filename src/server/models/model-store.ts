@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import { join } from "node:path";
 import { UserError } from "../../base/index.ts";
 import type { Backend, ModelSource } from "../../backends/index.ts";
-import { chooseVersions, isModelName, type ModelConfig, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
+import { chooseVersions, type ConfigChoice, isModelName, type ModelConfig, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
 import { type ModelState, type RepositoryEntry, ServingError } from "../contract.ts";
 import { Ensemble, ENSEMBLE_PLATFORM, stepsOf } from "./ensemble.ts";
 import { toServingError } from "./failure.ts";
@@ -25,13 +25,21 @@ interface Entry {
   /** Those that serve, by number. */
   versions: ReadonlyMap<number, { readonly version: Served; readonly key: string }>;
   readonly states: Map<number, VersionState>;
+  /** Whether its configuration was read, even if it had no version then. */
+  isRead: boolean;
   /** Why the model as a whole could not be loaded. */
   reason: string | undefined;
   /** Of the files that were last read, whether that went well or not. */
   stamp: string;
   upload: Upload | undefined;
+  /** The configuration that came with the load; it stays until the model's files change, or it is unloaded. */
+  override: string | undefined;
+  /** Of an ensemble that could not be loaded: the step that was not there. */
+  missingStep: string | undefined;
   /** The load or unload that runs. */
   busy: Promise<unknown>;
+  /** The unload that was asked for and is not over. */
+  leaving: Promise<void>;
 }
 
 export interface LoadOverrides {
@@ -44,12 +52,19 @@ export interface StoreOptions {
   readonly backends: readonly Backend[];
   readonly dependencies: VersionDependencies;
   readonly log: Logger;
+  readonly config?: ConfigChoice;
+  /** How often a version whose making fails is tried again. */
+  readonly retries?: number;
 }
 
 export class ModelStore {
   readonly #options: StoreOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new Set<Promise<void>>();
+  /** Of each ensemble that is being loaded: the steps that it has come to, which stay until it is in place. */
+  readonly #held = new Map<string, Set<string>>();
+  /** Which step an ensemble's load waits for at the moment. */
+  readonly #waitsFor = new Map<string, string>();
 
   constructor(options: StoreOptions) {
     this.#options = options;
@@ -58,7 +73,7 @@ export class ModelStore {
   /** The version that answers. @throws ServingError as Triton does */
   find(model: string, version: string): Served {
     const entry = this.#entries.get(model);
-    if (!entry || entry.states.size === 0) throw new ServingError("INVALID_ARG", `Request for unknown model: '${model}' is not found`);
+    if (!entry || (entry.states.size === 0 && !entry.isRead)) throw new ServingError("INVALID_ARG", `Request for unknown model: '${model}' is not found`);
     if (version !== "" && !/^[1-9]\d{0,17}$/.test(version)) throw new ServingError("INVALID_ARG", `failed to get model version from specified version string '${version}' (details: stoll), version should be an integral value > 0`);
     const { versions } = entry;
     const found = version === "" ? last(versions) : versions.get(Number(version));
@@ -81,13 +96,30 @@ export class ModelStore {
       const listed = [...(entry?.states ?? [])].sort(([a], [b]) => a - b).map(([version, { state, reason }]): RepositoryEntry => ({ name, version: String(version), state, ...(reason ? { reason } : {}) }));
       if (onlyReady) return listed.filter(({ state }) => state === "READY");
       if (listed.length > 0) return listed;
+      if (this.#options.repositories.isDoubled(name)) return [{ name, state: "UNAVAILABLE", reason: "model appears in two or more repositories" }];
       return [entry?.reason ? { name, state: "UNAVAILABLE", reason: entry.reason } : { name }];
     });
+  }
+
+  /** Whether it is loaded, was, or could be. */
+  isKnown(model: string): boolean {
+    return this.#entries.has(model) || this.#options.repositories.has(model);
+  }
+
+  /** Whether it could be loaded, and is not. */
+  isUnloaded(model: string): boolean {
+    return this.isKnown(model) && this.serving(model).length === 0;
   }
 
   /** Stamp of the files that a model was last loaded from, or was last refused for. */
   stampOf(model: string): string | undefined {
     return this.#entries.get(model)?.stamp;
+  }
+
+  /** Whether an ensemble was refused for a step that has come since. */
+  couldLoadNow(model: string): boolean {
+    const step = this.#entries.get(model)?.missingStep;
+    return step !== undefined && this.serving(step).length > 0;
   }
 
   names(): string[] {
@@ -102,15 +134,27 @@ export class ModelStore {
 
   /**
    * Resolves when the model is gone: all that it had accepted has been answered. Ensembles that have it as a step go first.
-   * @param steps whether the models that it is an ensemble of go, too
+   * @param steps whether the models that it is an ensemble of go, too, unless others need them
    */
   async unload(name: string, steps = false): Promise<void> {
     const entry = this.#entries.get(name);
     if (!entry) return;
     const inner = steps ? this.serving(name).flatMap(({ config }) => stepsOf(config)) : [];
-    for (const { name: other } of this.serving().filter(({ config }) => stepsOf(config).includes(name))) await this.unload(other);
+    const gone = entry.leaving.then(() => this.#leave(entry));
+    entry.leaving = gone.catch(() => undefined);
+    await gone;
+    for (const model of new Set(inner)) if (!this.#isStep(model)) await this.unload(model);
+  }
+
+  /** Ensembles first, and those that are being loaded with it: from here on no other takes it as a step. */
+  async #leave(entry: Entry): Promise<void> {
+    for (const [ensemble, steps] of this.#held) if (steps.has(entry.name)) await this.#entry(ensemble).busy;
+    for (const { name } of this.serving().filter(({ config }) => stepsOf(config).includes(entry.name))) await this.unload(name);
     await this.#inTurn(entry, () => this.#unload(entry));
-    for (const model of new Set(inner)) await this.unload(model);
+  }
+
+  #isStep(model: string): boolean {
+    return this.serving().some(({ config }) => stepsOf(config).includes(model));
   }
 
   /** Answers all that was accepted and frees everything. */
@@ -121,7 +165,7 @@ export class ModelStore {
 
   #entry(name: string): Entry {
     let entry = this.#entries.get(name);
-    if (!entry) this.#entries.set(name, (entry = { name, versions: new Map(), states: new Map(), reason: undefined, stamp: "", upload: undefined, busy: Promise.resolve() }));
+    if (!entry) this.#entries.set(name, (entry = { name, versions: new Map(), states: new Map(), isRead: false, reason: undefined, stamp: "", upload: undefined, override: undefined, missingStep: undefined, busy: Promise.resolve(), leaving: Promise.resolve() }));
     return entry;
   }
 
@@ -137,8 +181,12 @@ export class ModelStore {
       if (!isModelName(entry.name)) throw new ServingError("INVALID_ARG", `failed to load '${entry.name}': that is not a model's name`);
       upload = overrides.files?.size ? writeUpload(entry.name, overrides.files) : undefined;
       const folder = upload?.folder ?? this.#options.repositories.find(entry.name);
-      entry.stamp = stampOf(folder).text;
-      await this.#loadFrom(entry, folder, overrides);
+      const stamp = stampOf(folder).text;
+      const override = overrides.config ?? (stamp === entry.stamp ? entry.override : undefined);
+      entry.stamp = stamp;
+      entry.missingStep = undefined;
+      await this.#loadFrom(entry, folder, override);
+      entry.override = override;
       entry.upload?.remove();
       entry.upload = upload;
       entry.reason = undefined;
@@ -146,14 +194,16 @@ export class ModelStore {
       upload?.remove();
       const failure = error instanceof ServingError ? error : new ServingError("INTERNAL", `failed to load '${entry.name}', failed to poll from model repository: ${toServingError(error).message}`, { cause: error });
       entry.reason = failure.message;
+      this.#held.delete(entry.name);
       if (entry.versions.size === 0 && entry.states.size === 0 && !this.#options.repositories.names().includes(entry.name)) this.#entries.delete(entry.name);
       throw failure;
     }
   }
 
-  async #loadFrom(entry: Entry, folder: string, overrides: LoadOverrides): Promise<void> {
+  async #loadFrom(entry: Entry, folder: string, override: string | undefined): Promise<void> {
     const { name } = entry;
-    const config = overrides.config === undefined ? readConfig(folder, name) : parseConfig(overrides.config, name);
+    const config = override === undefined ? readConfig(folder, name, this.#options.config) : parseConfig(override, name);
+    entry.isRead = true;
     const wanted = chooseVersions(config, versionsIn(folder));
     if (wanted.length === 0) throw new UserError("model-missing", `${folder} has no version that its policy allows; a version is a folder with a number as its name`);
     const made = new Map<number, { readonly version: Served; readonly key: string }>();
@@ -168,24 +218,37 @@ export class ModelStore {
         continue;
       }
       try {
-        made.set(number, { version: await this.#loadVersion({ name, version: number, folder: join(folder, String(number)), config }), key });
+        made.set(number, { version: await this.#tryToLoad({ name, version: number, folder: join(folder, String(number)), config }), key });
       } catch (error) {
         failures.push(this.#failed(entry, number, error));
       }
     }
     if (stampOf(folder).text !== entry.stamp) failures.push("its files changed while they were read; load it again when they rest");
-    if (failures.length > 0 && (before.size > 0 || made.size === 0 || failures.length > wanted.length)) {
+    if (failures.length > 0) {
+      // All that the policy wants, or none of it.
+      for (const number of wanted) if (entry.states.get(number)?.state === "LOADING") entry.states.set(number, { state: "UNAVAILABLE", reason: "another version of the model could not be loaded" });
       this.#discard([...made.values()].filter((one) => ![...before.values()].includes(one)));
       throw loadFailed(name, failures);
     }
     this.#putInPlace(entry, made);
-    if (failures.length > 0) throw loadFailed(name, failures);
+    this.#held.delete(name);
   }
 
   #failed(entry: Entry, number: number, error: unknown): string {
     const { message } = toServingError(error);
     entry.states.set(number, entry.versions.has(number) ? { state: "READY", reason: `the newer files were not loaded: ${message}` } : { state: "UNAVAILABLE", reason: message });
     return `version ${number} is at ${entry.versions.has(number) ? "READY" : "UNAVAILABLE"} state: ${message}`;
+  }
+
+  async #tryToLoad(source: ModelSource): Promise<Served> {
+    for (let left = this.#options.retries ?? 0; ; left--) {
+      try {
+        return await this.#loadVersion(source);
+      } catch (error) {
+        if (left <= 0) throw error;
+        this.#options.log.warn({ model: source.name, version: source.version, reason: (error as Error).message, left }, "a version could not be loaded; it is tried again");
+      }
+    }
   }
 
   async #loadVersion(source: ModelSource): Promise<Served> {
@@ -197,42 +260,48 @@ export class ModelStore {
     return version;
   }
 
-  /** Its models are loaded first. */
+  /** Its models are loaded first, in the order of their names: two ensembles that wait for each other's would wait for ever. */
   async #loadEnsemble(source: ModelSource): Promise<Served> {
-    const circle = this.#circle(source.config, [source.name]);
-    if (circle) throw new UserError("config-invalid", `circular dependency between ensembles: ${circle.join(" -> ")}`);
-    for (const model of stepsOf(source.config)) {
-      await this.#entry(model).busy;
-      if (this.serving(model).length === 0) {
-        await this.load(model).catch((error: Error) => {
-          throw new UserError("model-missing", `ensemble '${source.name}' depends on '${model}' which has no loaded version. Model '${model}' loading failed with error: ${error.message}`, { cause: error });
-        });
+    const held = new Set<string>();
+    this.#held.set(source.name, held);
+    try {
+      for (const model of [...stepsOf(source.config)].sort()) {
+        const circle = this.#circle(model, [source.name]);
+        if (circle) throw new UserError("config-invalid", `circular dependency between ensembles: ${circle.join(" -> ")}`);
+        this.#waitsFor.set(source.name, model);
+        await this.#entry(model).leaving;
+        held.add(model);
+        await this.#entry(model).busy;
+        if (this.serving(model).length === 0) await this.#loadStep(source.name, model);
       }
+    } finally {
+      this.#waitsFor.delete(source.name);
     }
     const ensemble = new Ensemble(source, (model, version) => this.find(model, version), this.#options.dependencies);
     this.#options.log.info({ model: source.name, version: source.version, on: ensemble.summary }, `loaded ${source.name} version ${source.version}`);
     return ensemble;
   }
 
-  /** A way by which an ensemble would be a step of itself. */
-  #circle(config: ModelConfig, path: readonly string[]): readonly string[] | undefined {
-    for (const step of stepsOf(config)) {
-      if (step === path[0]) return [...path, step];
-      if (path.includes(step)) continue;
-      const inner = this.#configOf(step);
-      const found = inner && isEnsemble(inner) ? this.#circle(inner, [...path, step]) : undefined;
+  async #loadStep(ensemble: string, model: string): Promise<void> {
+    try {
+      await this.load(model);
+    } catch (error) {
+      this.#entry(ensemble).missingStep = model;
+      throw new UserError("model-missing", `ensemble '${ensemble}' depends on '${model}' which has no loaded version. Model '${model}' loading failed with error: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  /** The way by which a model leads to the first of the path: over ensembles that serve, and those that wait to be loaded. */
+  #circle(model: string, path: readonly string[]): readonly string[] | undefined {
+    if (model === path[0]) return [...path, model];
+    if (path.includes(model)) return undefined;
+    const waited = this.#waitsFor.get(model);
+    const next = [...this.serving(model).flatMap(({ config }) => stepsOf(config)), ...(waited === undefined ? [] : [waited])];
+    for (const step of next) {
+      const found = this.#circle(step, [...path, model]);
       if (found) return found;
     }
     return undefined;
-  }
-
-  #configOf(model: string): ModelConfig | undefined {
-    try {
-      return readConfig(this.#options.repositories.find(model), model);
-    } catch {
-      // Loading it says why.
-      return undefined;
-    }
   }
 
   #putInPlace(entry: Entry, made: Entry["versions"]): void {
@@ -264,6 +333,7 @@ export class ModelStore {
     await Promise.all(gone.map(([, { version }]) => version.close()));
     for (const [number] of gone) this.#retire(entry, number);
     entry.stamp = "";
+    entry.override = undefined;
     entry.upload?.remove();
     entry.upload = undefined;
     if (gone.length > 0) this.#options.log.info({ model: entry.name }, `unloaded ${entry.name}`);

@@ -1,7 +1,8 @@
 /**
  * Mode `poll`: looks at the repositories again and again, and loads what has changed and then rested: the same files, sizes
  * and dates in two looks that are apart, none of them written a moment ago. So a repository that is being copied
- * does not go live half-written; a version whose files are refused is tried again when they change.
+ * does not go live half-written; a version whose files are refused is tried again when they change, an ensemble when the step
+ * that it lacked is there.
  */
 import type { Logger } from "pino";
 import { type Stamp, stampOf } from "../../repository/index.ts";
@@ -38,13 +39,25 @@ export class RepositoryPoll {
       await this.#store.unload(name);
     }
     for (const name of names) {
+      if (this.#repositories.isDoubled(name)) {
+        await this.#leave(name);
+        continue;
+      }
       const stamp = this.#stamp(name);
-      if (!stamp || stamp.text === this.#store.stampOf(name)) continue;
+      if (!stamp || (stamp.text === this.#store.stampOf(name) && !this.#store.couldLoadNow(name))) continue;
       const before = this.#seen.get(name);
       this.#seen.set(name, stamp.text);
       if (before !== stamp.text || Date.now() - stamp.newestMs < SETTLE_MS) continue;
       await this.#store.load(name).catch((error: Error) => this.#log.error({ model: name, reason: error.message }, `${name} was not loaded`));
     }
+  }
+
+  /** Which of two is meant nobody knows; the next look sees when one of them has gone. */
+  async #leave(name: string): Promise<void> {
+    this.#seen.delete(name);
+    if (this.#store.serving(name).length === 0) return;
+    this.#log.error({ model: name }, `${name} is in several repositories; it is unloaded until it is in one`);
+    await this.#store.unload(name);
   }
 
   async stop(): Promise<void> {

@@ -38,7 +38,7 @@ export class OneByOne implements BatchingPolicy {
 
 /**
  * Triton's: the largest preferred size that is there goes at once; anything else waits until the oldest request has waited
- * the queue delay, then goes as it is. Without preferred sizes the largest batch is the only one preferred.
+ * the queue delay, then goes as it is. Requests of several rows must add up to a preferred size to be one. Without preferred sizes the largest batch is the only one preferred.
  */
 export class QueueDelay implements BatchingPolicy {
   readonly name = "queue-delay";
@@ -52,11 +52,23 @@ export class QueueDelay implements BatchingPolicy {
     this.#delayNs = delayUs * 1000;
   }
 
-  decide({ rows, headRows, oldestNs }: Candidates, nowNs: number): Decision {
-    const reached = this.#preferred.find((size) => rows >= size);
+  decide({ rows, headRows, oldestNs, sums }: Candidates, nowNs: number): Decision {
+    const reached = sums ? this.#reached(sums) : this.#preferred.find((size) => rows >= size);
     if (reached !== undefined) return { rows: Math.max(reached, headRows) };
     const dueNs = oldestNs + this.#delayNs;
     return nowNs >= dueNs ? { rows } : { waitUntilNs: dueNs };
+  }
+
+  /** The largest preferred size that requests add up to; before one by which the largest is passed, what was there goes. */
+  #reached(sums: readonly number[]): number | undefined {
+    const largest = this.#preferred[0]!;
+    let best: number | undefined;
+    for (const [i, sum] of sums.entries()) {
+      if (i > 0 && sum > largest) best ??= sums[i - 1];
+      if (i > 0 && sum > this.maxRows) break;
+      if (this.#preferred.includes(sum) || (i === 0 && sum >= largest)) best = sum;
+    }
+    return best;
   }
 
   observe(): void {

@@ -51,6 +51,8 @@ export interface Candidates {
   readonly headRows: number;
   /** When the longest waiting of them came. */
   readonly oldestNs: number;
+  /** Rows of the first request, of the first two, …: where some have more than one, and a batch cannot have any size. */
+  readonly sums?: readonly number[];
 }
 
 /** Requests looked through for others of the first one's group. */
@@ -115,14 +117,17 @@ export class RequestQueue<T extends Queued> {
     let head: T | undefined;
     let rows = 0;
     let oldestNs = Number.POSITIVE_INFINITY;
+    let sums: number[] | undefined;
     this.#walk((item) => {
       head ??= item;
       if (item.group !== head.group) return "keep";
+      if (item.rows > 1) sums ??= Array.from({ length: rows }, (_, i) => i + 1);
       rows += item.rows;
+      sums?.push(rows);
       oldestNs = Math.min(oldestNs, item.enqueuedNs);
       return rows >= maxRows ? "stop" : "keep";
     });
-    return head && { rows: Math.min(rows, maxRows), headRows: head.rows, oldestNs };
+    return head && { rows: Math.min(rows, maxRows), headRows: head.rows, oldestNs, ...(sums ? { sums } : {}) };
   }
 
   /** The first request and others of its group, in order, of at most `maxRows` together but at least that one. */

@@ -32,6 +32,34 @@ test("an eager batcher keeps to preferred sizes and the queue delay, a flushed o
   assert.deepEqual(simulation.batches.map(({ ids, startNs }) => [ids, startNs]), [[[0, 1, 2, 3], 0], [[4, 5], 2 * MS], [[6], 4 * MS]]);
 });
 
+test("a batcher that is to start at so many requests waits for them once, and for none when it is to end", () => {
+  const simulation = simulate({ policy: new QueueDelay(8, [], 0), startAt: 3, batchNs: () => MS });
+  for (let i = 0; i < 4; i++) simulation.send(10 * i * MS);
+  simulation.clock.run();
+  assert.deepEqual(idsOf(simulation), [[0, 1, 2], [3]]);
+  const ending = simulate({ policy: new QueueDelay(8, [], 0), startAt: 3, batchNs: () => MS });
+  ending.send(0);
+  ending.clock.at(MS, () => ending.batcher.flush());
+  ending.clock.run();
+  assert.deepEqual(idsOf(ending), [[0]]);
+});
+
+test("requests of several rows go at once where they add up to a preferred size, or can grow no further", () => {
+  const ran = (rows: readonly number[]): (readonly [number, number])[] => {
+    const simulation = simulate({ policy: new QueueDelay(8, [2, 6], 10_000), batchNs: () => MS });
+    for (const size of rows) simulation.send(0, { rows: size });
+    simulation.clock.run();
+    return simulation.batches.map((batch) => [batch.rows, Math.round(batch.startNs / MS)] as const);
+  };
+  assert.deepEqual(ran([2]), [[2, 0]]);
+  assert.deepEqual(ran([3]), [[3, 10]], "3 is none of the sizes");
+  assert.deepEqual(ran([1, 3]), [[4, 10]]);
+  assert.deepEqual(ran([4, 1, 1]), [[6, 0]]);
+  assert.deepEqual(ran([7]), [[7, 0]], "more than the largest");
+  assert.deepEqual(ran([3, 4]), [[3, 0], [4, 10]], "the second would be too many");
+  assert.deepEqual(ran([1, 1, 5]), [[2, 0], [5, 10]]);
+});
+
 test("the queue delay holds small batches back, preferred sizes go at once", () => {
   const simulation = simulate({ policy: new QueueDelay(8, [4], 5000), batchNs: () => MS });
   for (let i = 0; i < 4; i++) simulation.send(i * MS);
@@ -170,13 +198,37 @@ test("an objective that the load rules out does not make the queue grow without 
   assert.ok(latencyOf(simulation.requests.slice(1000)) < 60 * MS, `p99 ${latencyOf(simulation.requests.slice(1000)) / MS} ms`);
 });
 
-test("places that share a model's threads: few rows are one batch on all, many are divided", () => {
-  const simulation = simulate({ policy: new QueueDelay(16, [], 0), slots: 2, spread: true, batchNs: (rows) => rows * MS });
-  for (let i = 0; i < 7; i++) simulation.send(0);
-  for (let i = 0; i < 9; i++) simulation.send(MS);
-  for (let i = 0; i < 2; i++) simulation.send(20 * MS, { rows: i === 0 ? 15 : 1 });
+/** Two places that share a model's threads: on all of them a batch takes three quarters of a part's time. */
+const divided = () => simulate({ policy: new QueueDelay(16, [], 0), slots: 2, spread: true, batchNs: (rows, whole) => (whole ? 1.5 : 2) * rows * MS });
+
+test("places that share a model's threads: many rows are divided once both ways are known, and a part leaves the others their share", () => {
+  const simulation = divided();
+  for (let round = 0; round < 8; round++) for (let i = 0; i < 8; i++) simulation.send(round * 100 * MS);
   simulation.clock.run();
-  assert.deepEqual(simulation.batches.map(({ ids, startNs, whole }) => [ids, startNs / MS, whole]), [
-    [[0, 1, 2, 3, 4, 5, 6], 0, true], [[7, 8, 9, 10, 11], 7, false], [[12, 13, 14, 15], 7, false], [[16, 17], 20, true],
-  ]);
+  assert.deepEqual(simulation.batches.map(({ rows, whole }) => [rows, whole]), [[8, true], [8, true], [8, true], ...Array.from({ length: 10 }, () => [4, false])]);
+  const { length } = simulation.batches;
+  for (let i = 0; i < 8; i++) simulation.send(1000 * MS);
+  for (let i = 0; i < 6; i++) simulation.send(1001 * MS);
+  for (const rows of [15, 1]) simulation.send(2000 * MS, { rows });
+  simulation.clock.run();
+  const later = simulation.batches.slice(length).map(({ rows, startNs }) => [rows, startNs / MS]);
+  assert.deepEqual(later.slice(0, 4), [[4, 1000], [4, 1000], [3, 1008], [3, 1008]]);
+});
+
+test("places that share a model's threads: one client that waits for its answers has all of them", () => {
+  const simulation = divided();
+  for (let i = 0; i < 200; i++) simulation.send(i * 10 * MS);
+  simulation.clock.run();
+  const whole = simulation.batches.filter((batch) => batch.whole).length;
+  assert.ok(whole >= 190 && whole < 200, `${whole} of 200: a few are parts, to know their time`);
+});
+
+test("places that share a model's threads: under load the slowest requests wait less than for batches on all threads", () => {
+  const [apart, together] = [divided(), simulate({ policy: new QueueDelay(16, [], 0), batchNs: (rows) => 1.5 * rows * MS })];
+  for (const simulation of [apart, together]) {
+    for (const timeNs of poisson(4000, 450, 7)) simulation.send(timeNs);
+    simulation.clock.run();
+  }
+  const [p99, peer] = [latencyOf(apart.requests), latencyOf(together.requests)];
+  assert.ok(p99 < 0.8 * peer, `p99 ${p99 / MS} ms, on all threads ${peer / MS} ms`);
 });

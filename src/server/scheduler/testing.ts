@@ -58,14 +58,16 @@ export interface SimulationOptions {
   readonly policy: BatchingPolicy;
   readonly slots?: number;
   readonly spread?: boolean;
-  readonly batchNs: (rows: number) => number;
+  readonly startAt?: number;
+  /** @param whole as `Batcher` dispatches it */
+  readonly batchNs: (rows: number, whole: boolean) => number;
   readonly levels?: number;
   readonly queuePolicy?: Partial<QueuePolicy>;
   readonly maxRequests?: number;
   readonly onDrop?: () => void;
 }
 
-export function simulate({ policy, slots = 1, spread = false, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6, onDrop }: SimulationOptions): Simulation {
+export function simulate({ policy, slots = 1, spread = false, startAt = 0, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6, onDrop }: SimulationOptions): Simulation {
   const clock = new SimulatedClock();
   const batches: Simulation["batches"] = [];
   const requests: SimulatedRequest[] = [];
@@ -76,12 +78,13 @@ export function simulate({ policy, slots = 1, spread = false, batchNs, levels = 
       onDrop?.();
     },
   );
-  const batcher: Batcher<SimulatedRequest> = new Batcher({ queue, policy, clock, slots, spread, dispatch: (batch, slot, whole) => {
+  const batcher: Batcher<SimulatedRequest> = new Batcher({ queue, policy, clock, slots, spread, startAt, dispatch: (batch, slot, whole) => {
     const rows = batch.reduce((sum, item) => sum + item.rows, 0);
     const startNs = clock.nowNs();
     batches.push({ ids: batch.map(({ id }) => id), rows, startNs, whole });
-    clock.at(startNs + batchNs(rows), () => {
-      policy.observe(rows, batchNs(rows));
+    const elapsedNs = batchNs(rows, whole);
+    clock.at(startNs + elapsedNs, () => {
+      batcher.observe(rows, whole, elapsedNs);
       for (const item of batch) Object.assign(item, { outcome: "done", doneNs: clock.nowNs(), batchRows: rows });
       batcher.release(slot);
     });
