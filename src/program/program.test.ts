@@ -301,3 +301,25 @@ test("idle threads take no processor time", async () => {
   assert.ok(user + system < 100_000, `${user + system} us of processor time in 300 ms`);
   program.dispose();
 });
+
+test("copies of a program have its steps and parameters, and memory of their own", () => {
+  const steps = [3, 5].map((tiles) => ({ code: kernels.count, params: 1, tiles }));
+  const original = new Program(steps);
+  const counts = Array.from({ length: 20 }, () => NativeMemory.allocate(4 * 5));
+  const countsOf = (memory: NativeMemory): number[] => [...new Int32Array(memory.view().buffer, 0, 5)];
+  for (const step of [0, 1]) original.setParam(step, 0, counts[0]!.address);
+  const copies = counts.slice(1).map((memory) => {
+    const copy = new Program(original);
+    copy.setTiles(1, 2);
+    copy.setParam(1, 0, memory.address);
+    return copy;
+  });
+  original.dispose();
+  copies[0]!.dispose();
+  for (const copy of copies.slice(1)) copy.runSync({ threads: 1 });
+  assert.deepEqual(countsOf(counts[0]!), [18, 18, 18, 0, 0]);
+  assert.deepEqual(countsOf(counts[1]!), [0, 0, 0, 0, 0]);
+  for (const memory of counts.slice(2)) assert.deepEqual(countsOf(memory), [1, 1, 0, 0, 0]);
+  for (const copy of copies.slice(1)) copy.dispose();
+  for (const memory of counts) memory.dispose();
+});

@@ -8,6 +8,7 @@
  */
 import { assert, UserError } from "../base/index.ts";
 import { NativeMemory } from "../native/index.ts";
+import { type Block, Blocks, singleBlock } from "./blocks.ts";
 import { Channel, type PendingRun } from "./channel.ts";
 import { COUNTER, LINE_BYTES, MOST_SPANS, RUN, RUN_FLAG, SPAN, STEP } from "./layout.ts";
 import { openPool, type Pool } from "./pool.ts";
@@ -86,7 +87,10 @@ export class Program implements PendingRun {
   readonly runAddress: number;
   readonly #pool: Pool;
   readonly #channel: Channel;
-  readonly #memory: NativeMemory;
+  readonly #memory: Block;
+  /** Memory of copies of this program, and of copies of those; the first one gives it up. */
+  readonly #blocks: Blocks;
+  readonly #isCopy: boolean;
   readonly #words: Words;
   readonly #scratchBytes: number;
   readonly #counters: number;
@@ -99,23 +103,25 @@ export class Program implements PendingRun {
   #disposed = false;
 
   /**
-   * @param source the steps, or a program whose steps, tiles and parameters are copied
+   * @param source the steps, or a program whose steps, tiles and parameters are copied; it is not disposed before the last copy is made
    * @throws SinterError when there is not enough memory
    */
   constructor(source: readonly StepSpec[] | Program) {
     this.#pool = openPool();
     this.#channel = openChannel(this.#pool);
     const copied = source instanceof Program ? source : undefined;
+    this.#isCopy = copied !== undefined;
     const steps = copied ? [] : (source as readonly StepSpec[]);
     this.stepCount = copied?.stepCount ?? steps.length;
     this.#scratchBytes = copied ? copied.#scratchBytes : steps.reduce((most, { scratchBytes = 0 }) => Math.max(most, scratchBytes), 0);
     this.#pool.ensureScratch(this.#scratchBytes);
     this.#counters = RUN.bytes + this.stepCount * STEP.bytes;
-    const layout = copied ? { params: copied.#params, sizeBytes: copied.#memory.sizeBytes } : placeParams(steps, this.#counters);
+    const layout = copied ? { params: copied.#params, sizeBytes: copied.#memory.bytes.byteLength } : placeParams(steps, this.#counters);
     this.#params = layout.params;
-    this.#memory = NativeMemory.allocate(layout.sizeBytes);
-    this.runAddress = Number(this.#memory.address);
-    this.#words = new Words(this.#memory.view().buffer);
+    this.#blocks = copied ? copied.#blocks : new Blocks(layout.sizeBytes);
+    this.#memory = copied ? this.#blocks.take() : singleBlock(layout.sizeBytes);
+    this.runAddress = this.#memory.address;
+    this.#words = new Words(this.#memory.bytes);
     if (copied) this.#words.copy(copied.#words, RUN.bytes);
     this.#words.set(RUN.steps, this.runAddress + RUN.bytes);
     this.#words.set(RUN.counters, this.runAddress + this.#counters);
@@ -202,7 +208,7 @@ export class Program implements PendingRun {
     } finally {
       this.#words.set(RUN.spans, 0);
     }
-    const words = new Words(spans.view().buffer);
+    const words = new Words(spans.view());
     const clock = this.#pool.clock();
     return Array.from({ length: this.stepCount }, (_, step) => this.#spansOf(step, words, clock)).flat();
   }
@@ -235,7 +241,8 @@ export class Program implements PendingRun {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    if (this.#outcome === undefined) this.#memory.dispose();
+    if (!this.#isCopy) this.#blocks.dispose();
+    if (this.#outcome === undefined) this.#memory.free();
   }
 
   [Symbol.dispose](): void {
@@ -306,7 +313,7 @@ export class Program implements PendingRun {
   #settle(): Outcome | undefined {
     const outcome = this.#outcome;
     this.#outcome = undefined;
-    if (this.#disposed) this.#memory.dispose();
+    if (this.#disposed) this.#memory.free();
     return outcome;
   }
 }

@@ -7,12 +7,12 @@ const HIGH = 2 ** 32;
 export class Words {
   readonly #words: Int32Array;
 
-  constructor(buffer: ArrayBuffer) {
-    this.#words = new Int32Array(buffer);
+  constructor(bytes: Uint8Array<ArrayBuffer>) {
+    this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
   }
 
   static over(address: number, sizeBytes: number): Words {
-    return new Words(viewMemory(address, sizeBytes));
+    return new Words(new Uint8Array(viewMemory(address, sizeBytes)));
   }
 
   get(offset: number): number {

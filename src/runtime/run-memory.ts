@@ -23,7 +23,8 @@ export class RunMemory {
 
   constructor(engine: LoadedEngine) {
     this.engine = engine;
-    this.arena = NativeMemory.allocate(engine.arenaBytes);
+    // A page costs a virtual machine so much that small ones would make up most of a new shape's first run.
+    this.arena = NativeMemory.allocate(engine.arenaBytes, { hugePages: true });
     this.arenaAddress = Number(this.arena.address);
     this.weightsAddress = Number(engine.file.weightsAddress);
   }

@@ -331,28 +331,19 @@ class ConvGenerator {
     return isUsual(height, 0, outHeight) && isUsual(width, 1, outWidth);
   }
 
-  /** Fetches what the epilogue of a patch will read, and where its results will go. */
+  /** Fetches what the epilogue of a patch will read. */
   #fetch(block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, height: number, width: number): void {
     const w = this.#w;
-    const [, rowBytes, pixelBytes, channelBytes] = this.#outputPitches();
-    const column = w.local(w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs)));
     for (let row = 0; row < height; row++) {
-      const y = w.local(w.add(w.get(patch.y), row));
-      output.fetch([w.value(block.batch), ...(this.#shape.spatialDims === 2 ? [w.get(y)] : []), w.get(patch.x)], width, w.get(column), group.vectors);
-      if (typeof pixelBytes !== "number") continue;
-      const to = w.address(w.get(block.output), w.mul(w.get(y), w.size(rowBytes)), w.mul(w.get(patch.x), pixelBytes), w.mul(w.get(column), w.size(channelBytes)));
-      output.fetchTarget(to, pixelBytes, width, group.vectors);
+      const y = this.#shape.spatialDims === 2 ? [w.add(w.get(patch.y), row)] : [];
+      const column = w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs));
+      output.fetch([w.value(block.batch), ...y, w.get(patch.x)], width, column, group.vectors);
     }
-  }
-
-  /** Bytes from one image, row, pixel and channel of the output to the next. */
-  #outputPitches(): readonly [Dim, Dim, Dim, Dim] {
-    return this.#shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim, Dim, Dim];
   }
 
   #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, width: number): void {
     const w = this.#w;
-    const [, rowStride, pixelStride, channelStride] = this.#outputPitches();
+    const [, rowStride, pixelStride, channelStride] = this.#shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim, Dim, Dim];
     const column = w.move(w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs)));
     const tail = this.#tail(group);
     const outer = (i: number): Size[] => {
@@ -394,7 +385,7 @@ class ConvGenerator {
   #finish(block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch): void {
     const w = this.#w;
     const shape = this.#shape;
-    const [, rowStride, pixelStride, channelStride] = this.#outputPitches();
+    const [, rowStride, pixelStride, channelStride] = shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride));
     const from = w.local(w.get(patch.sums));
     output.begin();
     w.count(0, w.get(patch.rows), 1, (i) => {
@@ -407,7 +398,7 @@ class ConvGenerator {
           from: w.get(from),
           outer: [w.value(block.batch), ...(shape.spatialDims === 2 ? [y] : []), x],
           column,
-          to: w.address(w.get(block.output), w.mul(y, w.size(rowStride)), w.mul(x, w.size(pixelStride)), w.mul(column, w.size(channelStride))),
+          to: w.address(w.get(block.output), w.mul(y, w.size(rowStride!)), w.mul(x, w.size(pixelStride!)), w.mul(column, w.size(channelStride!))),
           vectors: group.vectors,
           ...(tail && { tail }),
         });

@@ -267,7 +267,7 @@ export class MatmulGenerator {
     w.set(target, this.#target(block, row, group));
     const next = w.f.label("nextRows");
     w.choose(rows, heights, (height) => {
-      if (this.#isUsual(height)) this.#afterLast(pass, () => this.#fetch(block, output, group, row, height));
+      if (this.#isUsual(height)) this.#afterLast(pass, () => output.fetch([...block.outer.map((outer) => w.value(outer)), w.get(row)], height, w.get(group.column), group.vectors));
       const tile = this.#multiply(block, pass, group, b, row, target, height, ahead);
       ahead?.next();
       if (!this.#writesAtOnce(output, height)) {
@@ -282,20 +282,6 @@ export class MatmulGenerator {
     w.f.emit("add", row.slot, w.size(this.#height));
     w.f.jump("always", top);
     w.f.bind(done);
-  }
-
-  /** Fetches what the epilogue of a tile will read, and where its results will go. */
-  #fetch(block: MatmulBlock, output: OutputWriter, group: Group, row: Local, height: number): void {
-    const w = this.#w;
-    const [rowBytes, columnBytes] = this.#outputPitches();
-    output.fetch([...block.outer.map((outer) => w.value(outer)), w.get(row)], height, w.get(group.column), group.vectors);
-    if (typeof rowBytes === "number") output.fetchTarget(w.address(w.get(block.output), w.mul(w.get(row), rowBytes), w.mul(w.get(group.column), w.size(columnBytes))), rowBytes, height, group.vectors);
-  }
-
-  /** Bytes from one row of the output to the next, and from one column to the next. */
-  #outputPitches(): readonly [Dim, Dim] {
-    const { output } = this.#kernel;
-    return stridesOf(output).slice(-2).map((stride) => mul(bytesOf(output.dtype), stride)) as [Dim, Dim];
   }
 
   /** Address of the tile's sums in scratch. With one pass every tile uses the same place. */
@@ -379,7 +365,7 @@ export class MatmulGenerator {
 
   #writeTile(tile: RegisterTile, block: MatmulBlock, output: OutputWriter, group: Group, row: Local): void {
     const w = this.#w;
-    const [rowStride, columnStride] = this.#outputPitches();
+    const [rowStride, columnStride] = stridesOf(this.#kernel.output).slice(-2).map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim];
     const outer = block.outer.map((index) => w.value(index));
     const column = w.get(group.column);
     const tail = this.#tail(group);
@@ -403,7 +389,9 @@ export class MatmulGenerator {
   /** The epilogue and the stores of one register tile. */
   #finish(block: MatmulBlock, output: OutputWriter, group: Group, row: Local, rows: Local, target: Local): void {
     const w = this.#w;
-    const [rowBytes, columnBytes] = this.#outputPitches();
+    const strides = stridesOf(this.#kernel.output);
+    const size = bytesOf(this.#kernel.output.dtype);
+    const [rowBytes, columnBytes] = [mul(size, strides.at(-2)!), mul(size, strides.at(-1)!)];
     output.begin();
     const outer = block.outer.map((index) => w.value(index));
     const shared = output.shared([...outer, 0]);
