@@ -1,7 +1,7 @@
 // What do engines do on this machine's GPU? Everything that needs one, in stages of less than ten minutes each, of which one that
 // fails loses no other: agreement with this machine's processor, latency with the data on the device and from host to host, large
 // products and attention beside PyTorch's, load and unload, faults contained, a server under 64 clients, ONNX's own test cases, the
-// kernels of each kind against plain loops. With int8, images are calibrated on noise and compared with this processor's int8 too.
+// kernels of each kind against plain loops. With int8, images are calibrated on noise (or by NAME.calibration.json beside the model) and compared with this processor's int8 too.
 // Usage: npm run bench cuda [STAGE…] [--models=FOLDER] [--level=N] [--precision=fp16,fp32] [--batches=1,8,32,128] [--model=bert-base-ts,resnet50-ts]
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -140,9 +140,11 @@ const calibrations = {};
 async function buildIn(precision, path, shapes, inputs, options) {
   if (precision !== "int8") return build(path, { precision, ...options });
   if (!/resnet|efficientnet|mobilenet/.test(path)) return buildInt8(path, options);
+  const kept = path.replace(/onnx$/, "calibration.json");
+  if (existsSync(kept)) return buildInt8(path, { ...options, calibration: kept });
   const entries = Array.from({ length: CALIBRATED }, (_, i) => ({ id: String(i), columns: {} }));
   const data = { name: "noise", entries, load: async (i) => ({ ...entries[i], feeds: makeFeeds(inputs, { shapes: shapes(1), files: [], seed: 100 + i }, {}) }) };
-  calibrations[path] ??= await calibrate(path, { data, samples: CALIBRATED });
+  calibrations[path] ??= await calibrate(path, { data, samples: CALIBRATED, threads: availableParallelism() });
   return buildInt8(path, { ...options, calibration: calibrations[path] });
 }
 

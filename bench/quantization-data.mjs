@@ -34,6 +34,18 @@ const CLASSIFIERS = [
 export const classifiers = (words = []) => CLASSIFIERS.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word))).flatMap((item) => chooseModels([item.name]).map((model) => ({ ...item, ...model })));
 export const inputOf = (model) => Object.keys(model.profile.opt)[0];
 
+/** Decoding takes longer than most models: pixels are kept beside the picture. */
+function decodedOnce(file) {
+  const kept = `${file}.pixels`;
+  if (existsSync(kept)) {
+    const bytes = readFileSync(kept);
+    return { width: bytes.readUInt32LE(0), height: bytes.readUInt32LE(4), rgb: new Uint8Array(bytes.buffer, bytes.byteOffset + 8, bytes.length - 8) };
+  }
+  const picture = decodePicture(new Uint8Array(readFileSync(file)));
+  writeFileSync(kept, Buffer.concat([Buffer.from(Uint32Array.of(picture.width, picture.height).buffer), picture.rgb]));
+  return picture;
+}
+
 let listed;
 /** All sample images: label, and pixels when they are asked for. */
 function pictures() {
@@ -43,7 +55,7 @@ function pictures() {
   listed = rows.map((row) => {
     const [file, label] = row.split("\t");
     let decoded;
-    return { id: file, label: Number(label), get picture() { return (decoded ??= decodePicture(new Uint8Array(readFileSync(join(at, file))))); } };
+    return { id: file, label: Number(label), get picture() { return (decoded ??= decodedOnce(join(at, file))); } };
   });
   return listed;
 }

@@ -2,7 +2,7 @@
 // sentence embeddings quantized as they run; what a skewed calibration set costs and whether the report says so; bytes of
 // the weights quantized; the share of contraction time in integer kernels. What was found of an engine is remembered by its
 // content, so that the run can be cut off and goes on.
-// Usage: npm run bench quantization [classifiers|embeddings|strata|bytes …] [--model=WORD]
+// Usage: npm run bench quantization [classifiers|embeddings|strata|bytes|calibration …] [--model=WORD]
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { EngineFile } from "../dist/engine/index.js";
@@ -22,17 +22,29 @@ const judge = (text, kept) => {
   console.log(`${kept ? "kept  " : "BROKEN"} ${text}`);
 };
 
+/** Pictures that are run before what was found is written down. */
+const PIECE = 100;
+
 /** Share of the pictures whose largest score is their label's. */
 async function top1(path, data, offset) {
+  let right = 0;
+  for (let from = 0; from < data.entries.length; from += PIECE) {
+    const to = Math.min(from + PIECE, data.entries.length);
+    right += await remembered(`right of ${data.name} ${from} to ${to}`, path, () => rightOf(path, data, offset, from, to));
+  }
+  return right / data.entries.length;
+}
+
+async function rightOf(path, data, offset, from, to) {
   const engine = await Engine.load(path);
   let right = 0;
-  for (let i = 0; i < data.entries.length; i++) {
+  for (let i = from; i < to; i++) {
     const { feeds, columns } = await data.load(i);
     const [scores] = Object.values(await engine.run(feeds));
     if (scores.data.indexOf(Math.max(...scores.data)) === columns.label + offset) right++;
   }
   engine.dispose();
-  return right / data.entries.length;
+  return right;
 }
 
 /** Level 0 measures nothing: accuracy does not depend on tactics. */
@@ -44,7 +56,7 @@ async function measureClassifiers() {
   const losses = [];
   for (const model of classifiers([only])) {
     const data = dataOf("held-out images", heldOut(), model);
-    const shareOf = (path) => remembered(`top-1 on ${data.entries.length}`, path, () => top1(path, data, model.offset));
+    const shareOf = (path) => top1(path, data, model.offset);
     const float = join(folder, `${model.name}.engine`);
     await build(model.path, quick(model, float));
     const calibration = await calibrationOf(model, 250);
@@ -71,7 +83,7 @@ async function measureAsItCame() {
   if (!existsSync(model.path) || !name.includes(only) || !model.profile) return;
   const output = join(folder, `${name}.engine`);
   await build(model.path, quick(model, output));
-  const share = await remembered("top-1", output, () => top1(output, dataOf("held-out images", heldOut(), model), 0));
+  const share = await top1(output, dataOf("held-out images", heldOut(), model), 0);
   console.log(name.padEnd(26), "as it came".padStart(8), percent(share));
 }
 
@@ -92,7 +104,7 @@ async function measureStrata() {
     const [days, nights] = [calibrationImages().slice(0, DAYS), calibrationImages().slice(DAYS).map(darkened)];
     const pool = dataOf("mostly nights", [...nights.slice(0, 20), ...days, ...nights.slice(20)], model, ({ time = "day" }) => ({ time }));
     const test = dataOf("held-out days", heldOut().slice(0, 250), model);
-    const shareOf = (path) => remembered("top-1 by day", path, () => top1(path, test, model.offset));
+    const shareOf = (path) => top1(path, test, model.offset);
     const float = join(folder, `${model.name}.engine`);
     await build(model.path, quick(model, float));
     const reference = await shareOf(float);
@@ -188,6 +200,19 @@ async function integerShare(path, model) {
   return times.integer / (times.integer + times.float);
 }
 
-const PARTS = { classifiers: measureClassifiers, embeddings: measureEmbeddings, strata: measureStrata, bytes: measureBytes };
+// ---- how long calibrating takes ---------------------------------------------------------------------------------------
+
+async function measureCalibration() {
+  console.log("\nmodel".padEnd(27), "samples".padStart(8), "seconds".padStart(8), "ms a sample".padStart(12));
+  for (const model of classifiers([only])) {
+    const data = dataOf("images", calibrationImages(), model);
+    const marks = [];
+    const before = performance.now();
+    await calibrate(model.path, { data, samples: 96, onProgress: () => marks.push(performance.now()) });
+    console.log(model.name.padEnd(26), String(marks.length).padStart(8), ((performance.now() - before) / 1000).toFixed(1).padStart(8), ((marks.at(-1) - marks[0]) / (marks.length - 1)).toFixed(1).padStart(12));
+  }
+}
+
+const PARTS = { classifiers: measureClassifiers, embeddings: measureEmbeddings, strata: measureStrata, bytes: measureBytes, calibration: measureCalibration };
 for (const [name, measure] of Object.entries(PARTS)) if (parts.length === 0 || parts.includes(name)) await measure();
 process.exit(failed ? 1 : 0);

@@ -10,7 +10,7 @@ import { type KernelChoice, link, type ManifestIdentity } from "./link/index.ts"
 import { MappedFile, SpillFile } from "./native/index.ts";
 import { type ImportedModel, importModel } from "./onnx/index.ts";
 import { inferTypes, isDataDependent } from "./ops/index.ts";
-import { type Evaluate, type Layer, type LayerPlan, type Narrow, type Quantization, type QuantizationPlan, runPasses } from "./passes/index.ts";
+import { type Evaluate, type Layer, type LayerPlan, type Narrow, type Quantization, type QuantizationPlan, runPasses, SATURATION_OUTPUT } from "./passes/index.ts";
 import { evaluateNode, type HostValue } from "./reference/index.ts";
 import { assumeProfiles, type KernelStep, type Plan, type Profile, resolveProfiles, schedule, type Step, type SymbolProfile } from "./schedule/index.ts";
 import { openTarget, type Target, type TargetOptions } from "./targets.ts";
@@ -49,6 +49,11 @@ export interface BuildOptions extends TargetOptions {
   readonly workspaceBytes?: number;
   /** File of measured times, read and updated. */
   readonly timingCache?: string;
+  /**
+   * Count how often the values that enter quantized layers lie at an end of their range, at about a hundredth of a run:
+   * `Engine.saturation` and the server's metrics tell. Engines with reference steps do not count.
+   */
+  readonly saturationCounters?: boolean;
   /** Refuse a model that needs a reference step; by default it is built and the report says so. */
   readonly strict?: boolean;
   readonly onProgress?: (progress: BuildProgress) => void;
@@ -58,7 +63,7 @@ export interface BuildOptions extends TargetOptions {
 /** What the build did to one step of the program. */
 export interface StepReport {
   readonly name: string;
-  readonly kind: "loop" | "matmul" | "conv" | "attention" | "sequential" | "size" | "reference" | "jump" | "fail";
+  readonly kind: "loop" | "matmul" | "conv" | "bands" | "attention" | "sequential" | "size" | "reference" | "jump" | "fail";
   readonly description: string;
   readonly tactics: readonly TacticReport[];
 }
@@ -111,14 +116,15 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     assumeProfiles(graph, profiles);
     inferTypes(graph);
     const quantized = quantization && withReport(quantization);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...forTarget(options.precision, target), ...(quantized ? { quantization: quantized.quantization } : {}) });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...forTarget(options.precision, target), ...(options.saturationCounters ? { saturationCounters: true } : {}), ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
     const plan = schedule(graph, target.kernels);
     refuseReferences(plan, options);
     const compiled = await compileKernels(plan, profiles[0]!, target, options, progress).finally(() => target.device.release?.());
     const report: BuildReport = { passes, nodesBefore, nodesAfter: graph.nodes.length, steps: compiled.reports, referenceSteps: plan.steps.flatMap((step) => (step.kind === "reference" ? [step.graph.name] : [])), ...(quantized?.report ? { quantization: quantized.report } : {}) };
     await progress.report("write", 0, 1, options.output);
-    writeEngine(options.output, link({ plan, kernels: compiled.kernels, profiles, identity, report }));
+    const saturation = passes.saturation ? { saturation: { output: SATURATION_OUTPUT, layers: passes.saturation } } : {};
+    writeEngine(options.output, link({ plan, kernels: compiled.kernels, profiles, identity: { ...identity, ...saturation }, report }));
     return { output: options.output, report, elapsedMs: performance.now() - started };
   } finally {
     imported.close();

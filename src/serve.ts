@@ -1,7 +1,7 @@
 /**
  * The whole server on one page: the engine cache and the backends, the model store over them, the front ends before it.
  */
-import { Compiler, EngineBackend, EngineCache, GpuHosts, IdentityBackend, NativePool, OnnxruntimeBackend, RepeatBackend } from "./backends/index.ts";
+import { Compiler, EngineBackend, EngineCache, GpuHosts, IdentityBackend, MODEL_NICE, NativePool, OnnxruntimeBackend, RepeatBackend } from "./backends/index.ts";
 import { SinterError } from "./base/index.ts";
 import { Nvml } from "./native/index.ts";
 import { openPool } from "./program/index.ts";
@@ -50,14 +50,13 @@ export interface RunningServer {
 }
 
 const MIB = 2 ** 20;
-/** Nice value of the threads that run engines: the event loop goes first. */
-const ENGINE_NICE = 5;
+/** Models loaded at a time at start. */
 const LOADS_AT_ONCE = 4;
 
 /** Resolves when the start-up set is warm. @throws SinterError when a model of it fails, unless `exitOnError` is false */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { log, mode = "none", defaultMaxBatch = 4 } = options;
-  openPool().setPriority(ENGINE_NICE);
+  openPool().setPriority(MODEL_NICE);
   const metrics = new ServerMetrics(new MetricsRegistry());
   const repositories = new Repositories(options.repositories);
   const compiler = new Compiler();

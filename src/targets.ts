@@ -3,7 +3,7 @@
  * for the engine, proposes tactics for a kernel, and times them.
  */
 import { assert, type Precision, UnsupportedError, UserError } from "./base/index.ts";
-import { archName, attentionTactics, compileLoop, compileSequential, convTactics, type CudaArch, type CudaKernel, cudaTactics, HOPPER, type Isa, isaOf, matmulTactics, PRELUDE } from "./codegen/index.ts";
+import { archName, attentionTactics, bandTactics, compileLoop, compileSequential, convTactics, type CudaArch, type CudaKernel, cudaTactics, HOPPER, type Isa, isaOf, matmulTactics, PRELUDE } from "./codegen/index.ts";
 import type { ManifestTarget } from "./engine/index.ts";
 import type { Bindings, CompiledKernel, ConstantLookup, Kernel, Tactic } from "./ir/index.ts";
 import { mul } from "./ir/index.ts";
@@ -110,6 +110,7 @@ class X64Target implements Target {
       case "sequential": return [{ name: "sequential", estimate: 0, compile: () => compileSequential(kernel, isa) }];
       case "matmul": return matmulTactics(kernel, isa, constants, bindings);
       case "conv": return convTactics(kernel, isa, constants, bindings, { fastConvolution: this.#fastConvolution });
+      case "bands": return bandTactics(kernel, isa, constants, bindings);
       case "attention": return attentionTactics(kernel, isa, constants, bindings);
     }
   }
@@ -119,7 +120,7 @@ class CudaTarget implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
-  readonly kernels: TargetKernels = { bfloat16: true, float16: true, narrowAttention: true, narrowCopies: false, integers: true, blockWeights: false, sequential: false };
+  readonly kernels: TargetKernels = { bfloat16: true, float16: true, narrowAttention: true, narrowCopies: false, integers: true, blockWeights: false, sequential: false, bands: false };
   readonly #arch: CudaArch;
   readonly #compiler: CudaCompiler;
   readonly #form: "cubin" | "ptx";

@@ -3,7 +3,11 @@
  * instances, each of which executes one batch at a time. Tensors are raw little-endian bytes with their shape, in the
  * order of the model's inputs and outputs; strings carry a 32-bit length before each element, as on the wire.
  */
+import type { Saturation } from "../runtime/index.ts";
 import type { ModelConfig, ModelDescription } from "../repository/index.ts";
+
+/** Nice value of the threads that run models: the event loop goes first. */
+export const MODEL_NICE = 5;
 
 export interface BatchTensor {
   readonly bytes: Uint8Array;
@@ -38,6 +42,8 @@ export interface BackendModel {
   readonly summary: string;
   /** Bytes of weights, code and contexts, as far as they are known. */
   memoryBytes(): number;
+  /** How far quantized layers have saturated in all runs so far; absent where it is not counted. */
+  saturation?(): Saturation | undefined;
   /** How many instances to make when the configuration does not say. */
   readonly defaultInstances: number;
   /** How many instances can divide its threads among them, batch by batch; absent where each has threads of its own. */

@@ -1,4 +1,5 @@
 /** What a server can run. */
+export { MODEL_NICE } from "./contract.ts";
 export type { Backend, BackendInstance, BackendModel, BatchResults, BatchTensor, ModelSource } from "./contract.ts";
 export { Compiler } from "./engine/compiler.ts";
 export { GpuHosts } from "./gpu/gpu-host.ts";

@@ -4,7 +4,7 @@ import { Command, Option } from "commander";
 import { type Precision, PRECISIONS, Tensor, UserError } from "../base/index.ts";
 import { isaOf } from "../codegen/index.ts";
 import { detectCpu } from "../native/index.ts";
-import type { Engine, ExecutionContext, Feeds, Results } from "../runtime/index.ts";
+import type { Engine, ExecutionContext, Feeds, LayerSaturation, Results } from "../runtime/index.ts";
 import type { TuneLevel } from "../tune/index.ts";
 import { chromeTrace } from "./chrome-trace.ts";
 import { makeFeeds } from "./feeds.ts";
@@ -55,6 +55,8 @@ interface BenchResult {
   readonly maxRelativeError?: number;
   readonly peaks?: Peaks;
   readonly kernels?: readonly KernelTime[];
+  /** Of an engine that counts it, over the runs of this measurement. */
+  readonly saturation?: readonly LayerSaturation[];
 }
 
 /** Length of a turn when several contexts run at once. */
@@ -133,9 +135,18 @@ async function measure(file: string, opened: Opened, feeds: Record<string, Tenso
     threads: engine.threads, contexts: options.contexts, precision: engine.metadata.precision,
     shapes: Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, tensor.dims])),
     memory: { engineBytes: opened.sizeBytes, contextBytes: contexts[0]!.memoryBytes, processBytes: process.memoryUsage.rss() },
+    ...(engine.saturation ? { saturation: engine.saturation.layers } : {}),
     ...(peer && peerLatency ? { peer: { name: peer.name, version: peer.version, latencyMs: peerLatency, throughput: others!.throughput }, speedup: peerLatency.median / latencyMs.median, maxRelativeError: error! } : {}),
     ...(options.profile ? { ...(engine.metadata.target.arch === "x64" ? { peaks: peaksOf(engine) } : {}), kernels } : {}),
   };
+}
+
+const SATURATED_SHOWN = 10;
+
+/** The layers that saturate most. */
+function saturationTable(layers: readonly LayerSaturation[]): string {
+  const most = [...layers].sort((a, b) => b.share - a.share).slice(0, SATURATED_SHOWN);
+  return table(["layer", "of its input at an end of the range"], most.map(({ layer, share }) => [layer, `${(100 * share).toFixed(3)} %`]));
 }
 
 function candidate(runs: readonly (() => Promise<unknown>)[]): Candidate {
@@ -189,6 +200,7 @@ function print(result: BenchResult, trace: string | undefined): void {
     ...(result.buildMs === undefined ? [] : [["build", `${(result.buildMs / 1000).toFixed(1)} s`]] as const),
     ["memory", `engine file ${bytes(memory.engineBytes)}, context ${bytes(memory.contextBytes)}, process ${bytes(memory.processBytes)}`],
   ]));
+  if (result.saturation) console.log(`${heading("Saturation")}\n${saturationTable(result.saturation)}`);
   if (trace !== undefined) console.log(`\n${trace}: a timeline of one run, for chrome://tracing or ui.perfetto.dev`);
   if (result.kernels) console.log(`${heading("Kernels")}\n${kernelTable(result.kernels, result.peaks)}`);
 }

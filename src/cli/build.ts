@@ -35,6 +35,7 @@ export interface Int8CommandOptions {
   readonly labelOffset?: number;
   readonly minAccuracy?: number;
   readonly preprocess?: string;
+  readonly saturationCounters?: boolean;
 }
 
 /** Options of int8 builds. */
@@ -51,7 +52,8 @@ function int8Options(command: CommandType): CommandType {
     .option("--label <column>", "column of the data with the right class", "label")
     .option("--label-offset <n>", "added to that column's numbers", Number, 0)
     .option("--min-accuracy <share>", "least share of the float model's figure: layers that cost too much stay in float", parsePositive("min-accuracy"))
-    .option("--preprocess <list>", "of pictures, as for sinter calibrate");
+    .option("--preprocess <list>", "of pictures, as for sinter calibrate")
+    .option("--saturation-counters", "count how far quantized layers saturate as the engine runs: seen in bench, and in the server's metrics");
 }
 
 export function buildCommand(): Command {
@@ -92,7 +94,7 @@ async function run(model: string, options: BuildCommandOptions): Promise<void> {
     const result = await withInterrupt((signal): Promise<Int8Result> => {
       const common: BuildOptions = {
         output, precision: options.precision, profiles: parseProfile(options), signal, ...tuningOf(options), ...targetOf(options), ...(options.compatibility ? { compatibility: true } : {}),
-        ...(options.strict ? { strict: true } : {}),
+        ...(options.strict ? { strict: true } : {}), ...(options.saturationCounters ? { saturationCounters: true } : {}),
         onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
       };
       return options.precision === "int8" ? buildInt8(model, { ...common, ...measured(model, options), onMeasure: (text) => line.show(`measuring: ${text}`, "measure") }) : build(model, common);

@@ -36,6 +36,8 @@ interface EngineText extends Pick<Manifest, "version" | "format" | "model" | "ta
   readonly profiles: readonly Pick<ManifestProfile, "symbols" | "arenaBytes">[];
   /** What lies beside the engine. */
   readonly accuracy?: AccuracyReport;
+  /** Layers whose saturation is counted. */
+  readonly saturation?: readonly string[];
   readonly layers: readonly LayerText[];
   /** One per profile. */
   readonly memory: readonly MemoryPlan[];
@@ -67,7 +69,7 @@ function describeEngine(path: string): EngineText {
       sizeBytes: file.sizeBytes, codeBytes: file.sizeOf("code"), weightBytes: file.sizeOf("weights"), modelWeightBytes,
       inputs: manifest.inputs.map((value) => valueText(value, dims)), outputs: manifest.outputs.map((value) => valueText(value, dims)),
       profiles: manifest.profiles.map(({ symbols, arenaBytes }) => ({ symbols, arenaBytes })),
-      nodesBefore, nodesAfter, passes, referenceSteps, ...(report.quantization ? { quantization: report.quantization } : {}), ...(accuracy ? { accuracy } : {}),
+      nodesBefore, nodesAfter, passes, referenceSteps, ...(report.quantization ? { quantization: report.quantization } : {}), ...(accuracy ? { accuracy } : {}), ...(manifest.saturation ? { saturation: manifest.saturation.layers } : {}),
       layers: manifest.steps.map((step, i) => layerOf(step, report, i)), memory: manifest.profiles.map((_, i) => planOf(manifest, i)),
     };
   } finally {
@@ -133,6 +135,7 @@ function print(engine: EngineText): void {
     ["size", `${bytes(engine.sizeBytes)}: code ${bytes(engine.codeBytes)}, weights ${bytes(engine.weightBytes)} (the model's ${bytes(engine.modelWeightBytes)})`],
     ["nodes", `${engine.nodesBefore}, after the passes ${engine.nodesAfter}, in ${engine.layers.length} kernels`],
     ...engine.profiles.map((profile, i): [string, string] => [`profile ${i}`, `peak arena ${bytes(profile.arenaBytes)}; ${Object.entries(profile.symbols).map(([name, range]) => `${name} ${range.min}/${range.opt}/${range.max}`).join(", ") || "fixed shapes"}`]),
+    ...(engine.saturation ? [["counts saturation", `of ${engine.saturation.length} layers: ${some(engine.saturation, 4)}`] satisfies [string, string]] : []),
     ["not native", engine.referenceSteps.length === 0 ? "nothing" : some(engine.referenceSteps, 8)],
   ]));
   console.log(valueTable("Inputs", engine.inputs));

@@ -1,6 +1,6 @@
 /** `sinter serve` as a process of its own, over real sockets. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { Tensor } from "../base/index.ts";
 import { makeModel } from "../onnx/index.ts";
 import { makeProgram } from "./program.ts";
 
@@ -210,4 +211,33 @@ test("a model without a configuration, a load that is tried again, another confi
   assert.equal(broken.lines.filter((line) => line.includes("is tried again")).length, 2);
   broken.child.kill("SIGTERM");
   await broken.ended;
+});
+
+test("an engine that counts saturation is seen in the metrics, layer by layer, and drift in them", async () => {
+  const folder = join(root, "counted");
+  mkdirSync(join(folder, "counted", "1"), { recursive: true });
+  const weights = new Tensor("float32", Float32Array.from({ length: 64 }, (_, i) => Math.sin(i)), [8, 8]);
+  writeFileSync(join(root, "counted.onnx"), makeModel({ inputs: [{ name: "x", type: "float32", dims: ["n", 8] }], outputs: [{ name: "y", type: "float32", dims: ["n", 8] }], initializers: { w: weights }, nodes: [{ op: "MatMul", name: "product", inputs: ["x", "w"], outputs: ["y"] }] }));
+  writeFileSync(join(root, "data.jsonl"), Array.from({ length: 64 }, (_, i) => JSON.stringify({ x: Array.from({ length: 8 }, (_, j) => Math.sin(i + 3 * j)) })).join("\n"));
+  const env = { ...process.env, XDG_CACHE_HOME: join(root, "cache"), XDG_CONFIG_HOME: join(root, "config") };
+  const engine = join(folder, "counted", "1", "model.engine");
+  for (const args of [["calibrate", "counted.onnx", "--data", "data.jsonl", "-o", "counted.json"], ["build", "counted.onnx", "--level", "0", "--precision", "int8", "--calibration", "counted.json", "--calibrator", "minmax", "--saturation-counters", "-o", engine]]) {
+    const { status, stderr } = spawnSync(process.execPath, [fileURLToPath(new URL("./main.js", import.meta.url)), ...args], { cwd: root, env, encoding: "utf8" });
+    assert.equal(status, 0, stderr);
+  }
+  const server = start("--model-repository", folder);
+  const { http, metrics } = await server.until(/^ready$/);
+  const ask = async (factor: number): Promise<number> => {
+    for (let i = 0; i < 5; i++) {
+      const data = Array.from({ length: 8 }, (_, j) => factor * 0.9 * Math.sin(i + 3 * j));
+      const reply = await fetch(`http://127.0.0.1:${http}/v2/models/counted/infer`, { method: "POST", body: JSON.stringify({ inputs: [{ name: "x", datatype: "FP32", shape: [1, 8], data }] }) });
+      assert.deepEqual(((await reply.json()) as { outputs: { name: string }[] }).outputs.map(({ name }) => name), ["y"]);
+    }
+    const text = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
+    return Number(/^sinter_saturated_share_total\{model="counted",version="1",layer="product"\} (\S+)$/m.exec(text)?.[1]);
+  };
+  assert.equal(await ask(1), 0);
+  assert.ok((await ask(4)) > 1, "more than a fifth of what five drifted requests brought");
+  server.child.kill("SIGTERM");
+  assert.equal(await server.ended, 0);
 });

@@ -48,6 +48,14 @@ class Check {
     for (const value of [...inputs, ...outputs]) this.value(value);
     for (const [index, step] of steps.entries()) this.step(step, index);
     this.profiles();
+    this.saturation();
+  }
+
+  private saturation(): void {
+    const { saturation, outputs, dims } = this.manifest;
+    if (!saturation) return;
+    const output = outputs.find(({ name }) => name === saturation.output);
+    this.require(output?.dtype === "float32" && output.shape?.length === 1 && dims[output.shape[0]!] === saturation.layers.length, "the saturation of layers is no output with a number for each");
   }
 
   private storages(): void {

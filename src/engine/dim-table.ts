@@ -101,6 +101,11 @@ export class DimTable {
     return typeof dim === "number" ? dim : String(dim);
   }
 
+  /** Whether a row is the same for all shapes. */
+  isNumber(index: DimIndex): boolean {
+    return typeof this.rows[index] === "number";
+  }
+
   /** The symbol a row is, if it is one. */
   symbol(index: DimIndex): string | undefined {
     const row = this.rows[index];

@@ -160,4 +160,6 @@ export interface Manifest {
   readonly steps: readonly ManifestStep[];
   /** Bytes of the model's weights as it stored them. */
   readonly modelWeightBytes: number;
+  /** A float32 output that is the runtime's own: for each layer the share of saturated bytes among those looked at. */
+  readonly saturation?: { readonly output: string; readonly layers: readonly string[] };
 }

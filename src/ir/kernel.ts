@@ -145,7 +145,27 @@ export interface StridedOperand {
   readonly offset?: Dim;
 }
 
-export type Kernel = LoopKernel | MatmulKernel | ConvKernel | AttentionKernel | SequentialKernel;
+/**
+ * A depthwise convolution together with the product that makes its input, the one that reads its results, or both; some
+ * rows of the image at a time, so that what lies between them stays in the near caches and has no memory of its own.
+ * Rows of the products are pixels of all images, in order.
+ */
+export interface BandKernel {
+  readonly kind: "bands";
+  readonly name: string;
+  /** Its output is the convolution's input. */
+  readonly expansion?: MatmulKernel;
+  readonly depthwise: ConvKernel;
+  /** Its A is the convolution's output. */
+  readonly projection?: MatmulKernel;
+}
+
+/** The kernels that a band kernel joins, in order. */
+export function bandParts({ expansion, depthwise, projection }: BandKernel): (MatmulKernel | ConvKernel)[] {
+  return [...(expansion ? [expansion] : []), depthwise, ...(projection ? [projection] : [])];
+}
+
+export type Kernel = LoopKernel | MatmulKernel | ConvKernel | AttentionKernel | SequentialKernel | BandKernel;
 
 /**
  * One 64-bit slot of a kernel's parameters: an address, or a size. Filled by the runtime when a shape is bound.

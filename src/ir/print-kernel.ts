@@ -3,7 +3,7 @@
  * other memory have the same text: it names a kernel in the timing cache, and shows it in `inspect`.
  */
 import { dimKey, type Dim } from "./dim.ts";
-import type { BlockWeights, Epilogue, Kernel, MatmulOperand, StridedOperand, ZeroPoint } from "./kernel.ts";
+import { bandParts, type BlockWeights, type Epilogue, type Kernel, type MatmulOperand, type StridedOperand, type ZeroPoint } from "./kernel.ts";
 import type { Axis, Buffer, Expr } from "./loop.ts";
 import type { SequentialCondition, SequentialExpr, Statement } from "./sequential.ts";
 
@@ -29,6 +29,8 @@ class Printer {
         return `conv ${this.buffer(kernel.input)} * ${this.buffer(kernel.weights)} out ${this.buffer(kernel.output)}${this.copy(kernel.copy)} groups ${kernel.groups} kernel ${list(kernel.kernel)} strides ${list(kernel.strides)} dilations ${list(kernel.dilations)} pads ${list(kernel.pads)}${kernel.inputChannelsFirst ? " channels-first" : ""}${this.zero("input", kernel.inputZero)}${this.zero("weights", kernel.weightsZero)}${this.epilogue(kernel.epilogue)}`;
       case "attention":
         return `attention batch ${dimKey(kernel.batch)} heads ${dimKey(kernel.heads)}/${kernel.headsPerKv} queries ${dimKey(kernel.queries)} keys ${dimKey(kernel.keys)} sizes ${dimKey(kernel.headSize)}/${dimKey(kernel.valueSize)} q ${this.strided(kernel.q)} k ${this.strided(kernel.k)} v ${this.strided(kernel.v)} out ${this.strided(kernel.output)} scale ${kernel.scale}${kernel.causalOffset === undefined ? "" : ` causal ${dimKey(kernel.causalOffset)}`}${this.epilogue(kernel.mask)}`;
+      case "bands":
+        return `bands of ${bandParts(kernel).map((part) => this.kernel(part)).join("; ")}`;
       case "sequential":
         return `sequential ${kernel.name} tiles ${dimKey(kernel.tiles)}: ${this.statements(kernel.body)}`;
     }

@@ -10,7 +10,7 @@ import { type FailStep, type HostSource, type JumpStep, type KernelStep, layoutA
 const CODE_ALIGNMENT = 64;
 const WEIGHT_ALIGNMENT = 64;
 
-export type ManifestIdentity = Pick<Manifest, "version" | "model" | "target" | "precision" | "level" | "modelWeightBytes">;
+export type ManifestIdentity = Pick<Manifest, "version" | "model" | "target" | "precision" | "level" | "modelWeightBytes" | "saturation">;
 
 /** What runs a kernel step: one kernel, or several that do the same, each from so many operations on (ascending). */
 export interface KernelChoice {
@@ -249,6 +249,7 @@ function writtenBuffers(kernel: Kernel): readonly Buffer[] {
     case "loop": return kernel.outputs.map((output) => output.buffer);
     case "sequential": return kernel.outputs;
     case "attention": return [kernel.output.buffer];
+    case "bands": return [(kernel.projection ?? kernel.depthwise).output];
     default: return [kernel.output];
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Threads of the operating system and what they wait on. Threads made here run generated code only, never JavaScript.
- * Sources: pthread_create(3), futex(2), setpriority(2), setenv(3).
+ * Sources: pthread_create(3), futex(2), setpriority(2), sched_setattr(2), setenv(3); Linux, kernel/sched/fair.c (do_preempt_short).
  */
 import { SinterError } from "../base/index.ts";
 import { libc } from "./koffi.ts";
@@ -56,6 +56,38 @@ export function threadExists(id: number): boolean {
 export function setThreadPriority(id: number, nice: number): boolean {
   const whichProcess = 0;
   return Number(setpriority(whichProcess, id, nice)) === 0;
+}
+
+/** Bytes of what `setThreadScheduling` reads: `struct sched_attr` in its first version. */
+export const SCHEDULING_BYTES = 48;
+/**
+ * How long a thread that computes asks to run at a time, the most that Linux grants. A long slice gives no more of the processor; it
+ * lets whoever wakes with a shorter one run at once, instead of after what is left of this one's slice and at the next tick.
+ */
+const COMPUTING_SLICE_NS = 100_000_000;
+
+/** Writes the description of a thread that computes: its nice value, and that it gives way to all who wake. */
+export function describeComputing(words: Int32Array, nice: number): void {
+  words.fill(0, 0, SCHEDULING_BYTES / 4);
+  words[0] = SCHEDULING_BYTES;
+  words[4] = nice;
+  words[6] = COMPUTING_SLICE_NS;
+}
+
+/**
+ * Schedules a thread (0: the calling one, whose new threads inherit it) as described at `address`. Linux before 6.12 takes the nice value alone.
+ * @returns whether the system allowed it
+ */
+export function setThreadScheduling(id: number, address: bigint | number): boolean {
+  const schedSetattr = 314;
+  return Number(syscall(schedSetattr, id, address, 0)) === 0;
+}
+
+/** The calling thread, and those it starts, compute from now on: whoever wakes goes first. */
+export function computeInBackground(nice: number): void {
+  using memory = NativeMemory.allocate(SCHEDULING_BYTES);
+  describeComputing(new Int32Array(memory.view().buffer, 0, SCHEDULING_BYTES / 4), nice);
+  if (!setThreadScheduling(0, memory.address)) setThreadPriority(0, nice);
 }
 
 /** Wakes up to `count` threads that wait on the 32-bit word at `address`. @returns how many woke */

@@ -23,7 +23,7 @@ import { mergePads } from "./pads.ts";
 import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
 import { decomposeContribOperators } from "./contrib.ts";
 import { unrollRecurrent } from "./recurrent.ts";
-import { blockProducts, cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
+import { blockProducts, cancelQuantize, countSaturation, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
 import { rowZeroPoints } from "./row-zero-points.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
 import { singleGatherToSlice } from "./single-gathers.ts";
@@ -32,6 +32,7 @@ import { wholePixels } from "./whole-pixels.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
 export type { Narrow } from "./narrow.ts";
+export { SATURATION_OUTPUT } from "./quantized/index.ts";
 export type { Evaluate, PassOptions, PassReport } from "./pass.ts";
 export type { ActivationPlan, Layer, LayerPlan, Quantization, QuantizationPlan, Summary } from "./quantized/index.ts";
 
@@ -134,7 +135,8 @@ export function runPasses(graph: Graph, options: PassOptions): PassReport {
   for (const group of PIPELINE) runGroup(graph, group, options, rows);
   if (options.quantization) rows.push({ name: "quantize by plan", changes: quantize(graph, options.quantization), nodes: graph.nodes.length });
   for (const group of [...QUANTIZED_PIPELINE, ...(options.wholePixels ? [[...PIXELS, ...CLEAN]] : []), ...(options.narrow ? narrowPipeline(options.narrow) : [])]) runGroup(graph, group, options, rows);
-  return { passes: rows };
+  const counted = options.saturationCounters ? countSaturation(graph) : [];
+  return { passes: rows, ...(counted.length > 0 ? { saturation: counted } : {}) };
 }
 
 /** The same for the branches of an If. Other subgraphs stay: their sizes may change from one iteration to the next. */

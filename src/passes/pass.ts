@@ -16,6 +16,8 @@ export interface PassOptions {
   readonly narrow?: Narrow;
   /** Whether there are kernels for products with weights that have a scale per block. */
   readonly blockWeights?: boolean;
+  /** Adds an output that says how far quantized values saturate. */
+  readonly saturationCounters?: boolean;
   /** Quantizes float layers by a plan, behind the float passes. */
   readonly quantization?: Quantization;
 }
@@ -33,5 +35,7 @@ export interface PassRow {
 }
 
 export interface PassReport {
+  /** Layers whose saturation the further output counts, in its order. */
+  readonly saturation?: readonly string[];
   readonly passes: readonly PassRow[];
 }

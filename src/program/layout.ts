@@ -20,6 +20,7 @@ export const STEP = {
 /** What threads write while they run a step; an array parallel to the steps. */
 export const COUNTER = {
   bytes: LINE_BYTES,
+  /** Tiles claimed from the front, and in the upper half from the back; of steps that are one chunk, not zero once it is claimed. */
   claimed: 0,
   done: 8,
   /** uint32. Not zero when threads may sleep on `done`. */
@@ -104,6 +105,8 @@ export const POOL = {
   nice: 360,
   /** Bit mask of the processors the process may use, AFFINITY_BYTES long. */
   allowed: 384,
+  /** How the system schedules the threads: see `describeComputing`. */
+  scheduling: 512,
   threadTable: 4096,
 } as const;
 

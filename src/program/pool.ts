@@ -6,9 +6,10 @@
  * while it owns the pool is noticed and replaced. The walker's own lock is never held while JavaScript runs.
  */
 import { createHash } from "node:crypto";
+import { getPriority } from "node:os";
 import { UserError } from "../base/index.ts";
 import {
-  allocateExecutable, allowedCpus, availableThreads, mapAnonymous, munmap, nativeFunction, type NativeFunction, setThreadPriority, startThread, threadExists,
+  allocateExecutable, allowedCpus, availableThreads, describeComputing, mapAnonymous, munmap, nativeFunction, type NativeFunction, setThreadPriority, setThreadScheduling, startThread, threadExists,
   threadId,
 } from "../native/index.ts";
 import { AFFINITY_BYTES, MAX_THREADS, POOL, POOL_BYTES, SCRATCH_HEADER_BYTES, THREAD } from "./layout.ts";
@@ -102,9 +103,10 @@ export class Pool {
   /** Sets the nice value of the pool's threads, now and later. A server lets its event loop go first. */
   setPriority(nice: number): void {
     this.words.set32(POOL.nice, nice);
+    describeComputing(this.words.from(POOL.scheduling), nice);
     for (let index = 0; index < this.threads; index++) {
       const id = this.words.get32(POOL.threadTable + index * THREAD.bytes + THREAD.id);
-      if (id !== 0) setThreadPriority(id, nice);
+      if (id !== 0 && !setThreadScheduling(id, this.address + POOL.scheduling)) setThreadPriority(id, nice);
     }
   }
 
@@ -157,6 +159,7 @@ export class Pool {
     words.set32(POOL.crowdedSpins, SPINS.crowded);
     words.set32(POOL.roomySpins, SPINS.roomy);
     this.#setMask(POOL.allowed, allowedCpus());
+    describeComputing(words.from(POOL.scheduling), getPriority());
     words.set(POOL.startTicks, Number(this.walker.ticks()));
     words.set(POOL.startNs, nowNs());
     this.walker.exchange(this.address + POOL.code, code);

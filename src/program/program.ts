@@ -34,6 +34,8 @@ const CLAIMS_PER_THREAD = 8;
  * in memory, few at last, so that threads end together.
  */
 const CLAIMED_SHARE = 2;
+/** Of a step: what is claimed from either end is counted in 32 bits. */
+const MOST_TILES = 2 ** 31 - 1;
 
 export interface RunOptions {
   /** Threads to take part; by default the pool's budget. Never more than the budget or the tiles allow. */
@@ -96,26 +98,29 @@ export class Program implements PendingRun {
   #outcome: Outcome | undefined;
   #disposed = false;
 
-  /** @throws SinterError when there is not enough memory */
-  constructor(steps: readonly StepSpec[]) {
+  /**
+   * @param source the steps, or a program whose steps, tiles and parameters are copied
+   * @throws SinterError when there is not enough memory
+   */
+  constructor(source: readonly StepSpec[] | Program) {
     this.#pool = openPool();
     this.#channel = openChannel(this.#pool);
-    this.stepCount = steps.length;
-    this.#scratchBytes = steps.reduce((most, { scratchBytes = 0 }) => Math.max(most, scratchBytes), 0);
+    const copied = source instanceof Program ? source : undefined;
+    const steps = copied ? [] : (source as readonly StepSpec[]);
+    this.stepCount = copied?.stepCount ?? steps.length;
+    this.#scratchBytes = copied ? copied.#scratchBytes : steps.reduce((most, { scratchBytes = 0 }) => Math.max(most, scratchBytes), 0);
     this.#pool.ensureScratch(this.#scratchBytes);
-    this.#counters = RUN.bytes + steps.length * STEP.bytes;
-    this.#params = new Int32Array(steps.length);
-    let size = this.#counters + steps.length * COUNTER.bytes;
-    for (const [index, step] of steps.entries()) {
-      this.#params[index] = size;
-      size += Math.ceil((step.params * 8) / LINE_BYTES) * LINE_BYTES;
-    }
-    this.#memory = NativeMemory.allocate(size);
+    this.#counters = RUN.bytes + this.stepCount * STEP.bytes;
+    const layout = copied ? { params: copied.#params, sizeBytes: copied.#memory.sizeBytes } : placeParams(steps, this.#counters);
+    this.#params = layout.params;
+    this.#memory = NativeMemory.allocate(layout.sizeBytes);
     this.runAddress = Number(this.#memory.address);
     this.#words = new Words(this.#memory.view().buffer);
+    if (copied) this.#words.copy(copied.#words, RUN.bytes);
     this.#words.set(RUN.steps, this.runAddress + RUN.bytes);
     this.#words.set(RUN.counters, this.runAddress + this.#counters);
     this.#words.set(RUN.channel, this.#channel.address);
+    for (let step = 0; step < this.stepCount; step++) this.#words.set(RUN.bytes + step * STEP.bytes + STEP.params, this.paramsAddress(step));
     for (const [index, step] of steps.entries()) this.#writeStep(index, step);
   }
 
@@ -131,8 +136,8 @@ export class Program implements PendingRun {
 
   /** Changes a step's tiles, see `StepSpec`. */
   setTiles(step: number, tiles: number, grain = Math.max(1, Math.ceil(tiles / (CLAIMS_PER_THREAD * this.#pool.budget)))): void {
-    assert(step >= 0 && step < this.stepCount, `step ${step} of ${this.stepCount}`);
-    assert(Number.isSafeInteger(tiles) && tiles >= 0 && Number.isSafeInteger(grain) && grain > 0, `${tiles} tiles by ${grain}`);
+    const isValid = step >= 0 && step < this.stepCount && Number.isSafeInteger(tiles) && tiles >= 0 && tiles <= MOST_TILES && Number.isSafeInteger(grain) && grain > 0;
+    if (!isValid) assert(false, `step ${step} of ${this.stepCount}: ${tiles} tiles by ${grain}`);
     const offset = RUN.bytes + step * STEP.bytes;
     this.#words.set(offset + STEP.tiles, tiles);
     this.#words.set(offset + STEP.grain, grain);
@@ -240,7 +245,6 @@ export class Program implements PendingRun {
   #writeStep(index: number, step: StepSpec): void {
     const offset = RUN.bytes + index * STEP.bytes;
     this.#words.set(offset + STEP.code, Number(step.code));
-    this.#words.set(offset + STEP.params, this.paramsAddress(index));
     this.setTiles(index, step.tiles, step.grain);
   }
 
@@ -305,6 +309,17 @@ export class Program implements PendingRun {
     if (this.#disposed) this.#memory.dispose();
     return outcome;
   }
+}
+
+/** Byte offsets of each step's parameters behind the counters, and where they end. */
+function placeParams(steps: readonly StepSpec[], counters: number): { readonly params: Int32Array; readonly sizeBytes: number } {
+  const params = new Int32Array(steps.length);
+  let sizeBytes = counters + steps.length * COUNTER.bytes;
+  for (const [index, step] of steps.entries()) {
+    params[index] = sizeBytes;
+    sizeBytes += Math.ceil((step.params * 8) / LINE_BYTES) * LINE_BYTES;
+  }
+  return { params, sizeBytes };
 }
 
 function aborted(signal: AbortSignal): UserError {

@@ -163,45 +163,31 @@ export function emitWalkShared(a: StubAssembler, walkAlone: Label): Label {
 
 type WalkLabels = { readonly wait: Label; readonly finished: Label; readonly next: Label; readonly out: Label };
 
-/** Claims and runs chunks of a step; goes to `finished` after its last tile was done here, else to `wait`. */
+/**
+ * Claims and runs chunks of a step; goes to `finished` after its last tile was done here, else to `wait`.
+ *
+ * Participants of even index claim from the front and those of odd index from the back, so that in each step a thread
+ * finds most of what it reads in its own caches: neighbouring steps divide their results alike. The two counts are the
+ * halves of one word, so that one atomic addition both claims and tells what the others have claimed; what is added past
+ * the end is cut off by the other count.
+ */
 function emitSharedStep(a: StubAssembler, labels: WalkLabels): void {
   const claim = a.label();
-  const sized = a.label();
-  const whole = a.label();
   const unmarked = a.label();
   a.storeConstant(at("rsp", SLOT.stride), STEP.bytes);
   a.load("r15", at("rbp", STEP.tiles));
   a.bind(claim);
-  a.load("rax", at("r13", COUNTER.claimed));
-  a.arithmetic("cmp", "rax", "r15");
-  a.jumpIf("aboveOrEqual", labels.wait);
-  a.move("rdi", "r15");
-  a.arithmetic("sub", "rdi", "rax");
-  a.load("rcx", at("rbx", RUN.share), 32);
-  a.shiftRightByCl("rdi");
-  a.load("rax", at("rbp", STEP.grain));
-  a.arithmetic("cmp", "rdi", "rax");
-  a.jumpIf("aboveOrEqual", sized);
-  a.move("rdi", "rax");
-  a.bind(sized);
-  a.move("rax", "rdi");
-  a.fetchAdd(at("r13", COUNTER.claimed), "rax");
-  a.arithmetic("cmp", "rax", "r15");
-  a.jumpIf("aboveOrEqual", labels.wait);
-  a.store(at("rsp", SLOT.begin), "rax");
-  a.move("rsi", "rax");
-  a.arithmetic("add", "rdi", "rax");
-  a.arithmetic("cmp", "rdi", "r15");
-  a.jumpIf("belowOrEqual", whole);
-  a.move("rdi", "r15");
-  a.bind(whole);
+  emitChunkSize(a, labels);
+  emitClaim(a, labels);
+  a.store(at("rsp", SLOT.begin), "rsi");
   a.store(at("rsp", SLOT.chunkEnd), "rdi");
-  a.test("rsi", "rsi");
+  a.test("rax", "rax");
   a.jumpIf("notEqual", unmarked);
   emitMark(a, "r13", COUNTER.begin);
   a.bind(unmarked);
   emitSpan(a, SPAN.begin);
   a.load("rdi", at("rbp", STEP.params));
+  a.load("rsi", at("rsp", SLOT.begin));
   a.load("rdx", at("rsp", SLOT.chunkEnd));
   a.move("rcx", "r12");
   a.load("r8", at("rsp", SLOT.index));
@@ -216,6 +202,77 @@ function emitSharedStep(a: StubAssembler, labels: WalkLabels): void {
   a.jumpIf("notEqual", claim);
   emitMark(a, "r13", COUNTER.end);
   a.jump(labels.finished);
+}
+
+/** How many tiles to claim now, to rdi: a share of those that are left, and at least the step's grain. */
+function emitChunkSize(a: StubAssembler, labels: WalkLabels): void {
+  const sized = a.label();
+  emitClaimed(a);
+  a.move("rdi", "r15");
+  a.arithmetic("sub", "rdi", "rsi");
+  a.arithmetic("sub", "rdi", "rdx");
+  a.arithmetic("cmp", "rdi", 0);
+  a.jumpIf("less", labels.wait);
+  a.jumpIf("equal", labels.wait);
+  a.load("rcx", at("rbx", RUN.share), 32);
+  a.shiftRightByCl("rdi");
+  a.load("rax", at("rbp", STEP.grain));
+  a.arithmetic("cmp", "rdi", "rax");
+  a.jumpIf("aboveOrEqual", sized);
+  a.move("rdi", "rax");
+  a.bind(sized);
+}
+
+/** The tiles claimed so far, to rax; those from the front to rsi, from the back to rdx. */
+function emitClaimed(a: StubAssembler): void {
+  a.load("rax", at("r13", COUNTER.claimed));
+  emitHalves(a);
+}
+
+function emitHalves(a: StubAssembler): void {
+  a.move("rsi", "rax", 32);
+  a.move("rdx", "rax");
+  a.shiftRight("rdx", 32);
+}
+
+/** Claims rdi tiles at this participant's end, fewer where fewer are left: rsi to rdi. rax holds what was claimed before. */
+function emitClaim(a: StubAssembler, labels: WalkLabels): void {
+  const back = a.label();
+  const claimed = a.label();
+  a.move("rcx", "rdi");
+  a.load("rax", at("rsp", SLOT.index));
+  a.arithmetic("and", "rax", 1);
+  a.jumpIf("notEqual", back);
+  a.move("rax", "rdi");
+  a.fetchAdd(at("r13", COUNTER.claimed), "rax");
+  emitHalves(a);
+  emitBackEnd(a, labels);
+  a.arithmetic("add", "rcx", "rsi");
+  a.arithmetic("cmp", "rdi", "rcx");
+  a.jumpIf("less", claimed);
+  a.move("rdi", "rcx");
+  a.jump(claimed);
+  a.bind(back);
+  a.move("rax", "rdi");
+  a.shiftLeft("rax", 32);
+  a.fetchAdd(at("r13", COUNTER.claimed), "rax");
+  emitHalves(a);
+  emitBackEnd(a, labels);
+  a.move("rdx", "rdi");
+  a.arithmetic("sub", "rdx", "rcx");
+  a.arithmetic("cmp", "rdx", "rsi");
+  a.jumpIf("less", claimed);
+  a.move("rsi", "rdx");
+  a.bind(claimed);
+}
+
+/** The first tile that was claimed from the back, to rdi; leaves when none is before it. */
+function emitBackEnd(a: StubAssembler, labels: WalkLabels): void {
+  a.move("rdi", "r15");
+  a.arithmetic("sub", "rdi", "rdx");
+  a.arithmetic("cmp", "rdi", "rsi");
+  a.jumpIf("less", labels.wait);
+  a.jumpIf("equal", labels.wait);
 }
 
 /** Claims neighbouring steps of one chunk as a whole; eax says how many there are. Falls through to `finished`. */

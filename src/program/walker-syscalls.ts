@@ -1,7 +1,7 @@
 /** The system calls that walker code makes. Numbers are those of Linux on x86-64; each clobbers rax, rcx, r11. */
 import type { StubAssembler } from "../native/index.ts";
 
-export const SYSCALL = { write: 1, munmap: 11, setpriority: 141, gettid: 186, futex: 202, setaffinity: 203 } as const;
+export const SYSCALL = { write: 1, munmap: 11, setpriority: 141, gettid: 186, futex: 202, setaffinity: 203, setattr: 314 } as const;
 const FUTEX = { waitPrivate: 128, wakePrivate: 129 } as const;
 /** For a wake: all who wait. */
 export const EVERYONE = 0x7fff_ffff;

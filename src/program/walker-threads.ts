@@ -121,7 +121,7 @@ function emitIdleSpins(a: StubAssembler): void {
   a.bind(decided);
 }
 
-/** Gives this thread the pool's nice value; 0 is what it was born with. */
+/** Gives this thread the pool's nice value, where that is not what it was born with, and its way of being scheduled. */
 function emitSetPriority(a: StubAssembler): void {
   const usual = a.label();
   a.load("rdx", at("r12", POOL.nice), 32);
@@ -132,6 +132,11 @@ function emitSetPriority(a: StubAssembler): void {
   a.constant("rax", SYSCALL.setpriority);
   a.syscall();
   a.bind(usual);
+  a.zero("rdi");
+  a.lea("rsi", at("r12", POOL.scheduling));
+  a.zero("rdx");
+  a.constant("rax", SYSCALL.setattr);
+  a.syscall();
 }
 
 /** Sleeps until the next submission; the lock is held on entry and free afterwards. */

@@ -2,7 +2,7 @@
  * The machine code that runs programs: what pool threads do from their first instruction, and the few calls that
  * JavaScript makes. Made once per process, from this description.
  *
- * Steps run in order. The tiles of a step are claimed in chunks from an atomic counter, so a thread that loses its
+ * Steps run in order. The tiles of a step are claimed in chunks, from both ends, from an atomic counter, so a thread that loses its
  * processor delays one chunk; a step has ended when all its tiles are counted as done. Neighbouring steps of one chunk
  * each are claimed as one. Participants come while a run is queued and leave when nothing is left to claim; the run
  * has ended when the last one left, so nobody touches its memory afterwards.

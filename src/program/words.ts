@@ -34,6 +34,16 @@ export class Words {
     this.#words[offset >> 2] = value;
   }
 
+  /** The words themselves, from an offset on. */
+  from(offset: number): Int32Array {
+    return this.#words.subarray(offset >> 2);
+  }
+
+  /** Takes over all that lies in another range of the same size from `offset` on. */
+  copy(from: Words, offset: number): void {
+    this.#words.set(from.#words.subarray(offset >> 2), offset >> 2);
+  }
+
   clear(offset: number, sizeBytes: number): void {
     this.#words.fill(0, offset >> 2, (offset + sizeBytes) >> 2);
   }

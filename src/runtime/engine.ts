@@ -12,6 +12,8 @@ import { GpuExecutor } from "./gpu-executor.ts";
 import { LoadedEngine } from "./loaded-engine.ts";
 import { allocateTensor } from "./native-tensors.ts";
 import { ReferenceWorker } from "./reference-worker.ts";
+import { ResultMemory } from "./result-memory.ts";
+import type { Saturation } from "./saturation.ts";
 
 export interface EngineOptions {
   /** Native threads per run, 1 up to the processors this process may use; all of them by default. */
@@ -48,13 +50,16 @@ export class Engine {
   private readonly worker: ReferenceWorker | undefined;
   private readonly contexts = new Set<ExecutionContext>();
   private readonly idle: ExecutionContext[] = [];
+  /** For processors: a GPU's results come through memory that it copies to. */
+  private readonly results: ResultMemory | undefined;
   private disposed = false;
 
   private constructor(loaded: LoadedEngine, threads: number, env: EngineOptions["env"]) {
     this.loaded = loaded;
     this.threads = threads;
     this.inputs = loaded.manifest.inputs.map((value) => valueInfo(value, loaded.dims));
-    this.outputs = loaded.manifest.outputs.map((value) => valueInfo(value, loaded.dims));
+    this.outputs = loaded.manifest.outputs.filter(({ name }) => name !== loaded.saturation?.output).map((value) => valueInfo(value, loaded.dims));
+    this.results = loaded.manifest.target.arch === "cuda" ? undefined : new ResultMemory();
     this.worker = loaded.hasReferenceSteps ? new ReferenceWorker(loaded.path, threads, env) : undefined;
   }
 
@@ -86,10 +91,15 @@ export class Engine {
     return this.loaded.hasReferenceSteps;
   }
 
+  /** How far quantized layers have saturated in the runs so far; undefined unless the engine was built to count it. */
+  get saturation(): Saturation | undefined {
+    return this.loaded.saturation?.total;
+  }
+
   /** A context with its own arena; the caller disposes it, or the engine does. */
   createContext(): ExecutionContext {
     this.checkAlive();
-    const context = new ExecutionContext(this.loaded, this.threads, this.worker, () => this.contexts.delete(context));
+    const context = new ExecutionContext(this.loaded, { threads: this.threads, worker: this.worker, results: this.results, released: () => this.contexts.delete(context) });
     this.contexts.add(context);
     return context;
   }
@@ -120,6 +130,7 @@ export class Engine {
     this.disposed = true;
     const busy = [...this.contexts].map((context) => context.dispose());
     const worker = this.worker?.dispose();
+    this.results?.dispose();
     if (busy.some((wait) => wait) || worker) void Promise.all([...busy, worker]).then(() => this.loaded.dispose());
     else this.loaded.dispose();
   }
@@ -133,12 +144,19 @@ export class Engine {
   }
 }
 
+/** What contexts of an engine share. */
+interface Shared {
+  readonly threads: number;
+  /** Where it has reference steps. */
+  readonly worker: ReferenceWorker | undefined;
+  readonly results: ResultMemory | undefined;
+  /** Tells the engine that nothing of this context runs any more. */
+  released(): void;
+}
+
 export class ExecutionContext {
   private readonly loaded: LoadedEngine;
-  private readonly threads: number;
-  private readonly worker: ReferenceWorker | undefined;
-  /** Tells the engine that nothing of this context runs any more. */
-  private readonly released: () => void;
+  private readonly shared: Shared;
   private readonly workerContext: number;
   private executor: Execution | undefined;
   /** Settles when the last run asked for has ended. */
@@ -146,12 +164,10 @@ export class ExecutionContext {
   private disposed = false;
   private freed: Promise<void> | undefined;
 
-  constructor(loaded: LoadedEngine, threads: number, worker: ReferenceWorker | undefined, released: () => void) {
+  constructor(loaded: LoadedEngine, shared: Shared) {
     this.loaded = loaded;
-    this.threads = threads;
-    this.worker = worker;
-    this.released = released;
-    this.workerContext = worker ? worker.createContext() : -1;
+    this.shared = shared;
+    this.workerContext = shared.worker?.createContext() ?? -1;
   }
 
   /**
@@ -181,7 +197,7 @@ export class ExecutionContext {
   /** Takes the memory that runs need now, so that who has none is told now. In a worker it is taken by the first run. */
   prepare(): void {
     this.checkAlive();
-    if (!this.worker) this.own();
+    if (!this.shared.worker) this.own();
   }
 
   /** Runs once, holding the calling thread, and times every step: see `Executor.profile`. */
@@ -216,11 +232,11 @@ export class ExecutionContext {
   dispose(): Promise<void> | undefined {
     if (this.disposed) return this.freed;
     this.disposed = true;
-    this.worker?.disposeContext(this.workerContext);
+    this.shared.worker?.disposeContext(this.workerContext);
     const free = (): void => {
       this.freed = undefined;
       this.executor?.dispose();
-      this.released();
+      this.shared.released();
     };
     if (this.last) this.freed = this.last.then(free);
     else free();
@@ -234,13 +250,14 @@ export class ExecutionContext {
   private async afterwards(before: Promise<unknown> | undefined, feeds: Feeds, options: RunOptions): Promise<Results> {
     if (before) await before;
     if (options.signal?.aborted) throw new UserError("aborted", "The run was cancelled before it started.");
-    if (this.worker) return this.worker.run(this.workerContext, feeds, options.outputs ?? {});
-    return this.own().run(feeds, options.outputs, options.allocate, options.threads);
+    const { worker, results } = this.shared;
+    if (worker) return worker.run(this.workerContext, feeds, options.outputs ?? {});
+    return this.own().run(feeds, options.outputs, options.allocate ?? results?.allocate, options.threads);
   }
 
   private own(): Execution {
     if (this.executor?.isLost) this.release();
-    this.executor ??= newExecutor(this.loaded, this.threads);
+    this.executor ??= newExecutor(this.loaded, this.shared.threads);
     return this.executor;
   }
 

@@ -140,6 +140,7 @@ export class Executor implements Execution {
 
   dispose(): void {
     this.shapes.clear();
+    this.segments.dispose();
     this.memory.dispose();
   }
 
@@ -151,7 +152,7 @@ export class Executor implements Execution {
     const shape = this.shapes.of(feeds);
     const run: Run = { feeds, shape, values: shape.values, external: new Map(), hosts: new Map(), given: allocate ? { ...given } : given };
     for (const input of manifest.inputs) this.bindInput(input, feeds[input.name], run);
-    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run, allocate);
+    for (const output of manifest.outputs) if (output.storage !== undefined) this.bindOutput(output, run, output.name === this.engine.saturation?.output ? undefined : allocate);
     return run;
   }
 
@@ -188,7 +189,7 @@ export class Executor implements Execution {
   private results(run: Run): Results {
     const results: Results = {};
     for (const output of this.engine.manifest.outputs) results[output.name] = this.result(output, run);
-    return results;
+    return this.engine.saturation?.take(results) ?? results;
   }
 
   private result(output: ManifestValue, run: Run): HostValue {

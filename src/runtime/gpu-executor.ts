@@ -222,7 +222,7 @@ export class GpuExecutor implements Execution {
   /** The caller's memory for an output, if it gives any. */
   private wantedFor(output: ManifestValue, dims: readonly number[], { given, allocate, wanted }: Run): Tensor | undefined {
     if (wanted.has(output.name)) return wanted.get(output.name);
-    const tensor = given[output.name] ?? allocate?.(output.name, output.dtype, dims);
+    const tensor = given[output.name] ?? (output.name === this.engine.saturation?.output ? undefined : allocate)?.(output.name, output.dtype, dims);
     if (tensor) checkGiven(output, tensor, dims);
     wanted.set(output.name, tensor);
     return tensor;
@@ -231,7 +231,7 @@ export class GpuExecutor implements Execution {
   private results(run: Run): Results {
     const results: Results = {};
     for (const output of this.engine.manifest.outputs) results[output.name] = this.result(output, run);
-    return results;
+    return this.engine.saturation?.take(results) ?? results;
   }
 
   private result(output: ManifestValue, run: Run): HostValue {

@@ -5,6 +5,7 @@ import { type Graph, graphFromJson } from "../ir/index.ts";
 import type { Cpu, Gpu, NativeMemory } from "../native/index.ts";
 import { checkGpu, GpuResidence } from "./gpu-residence.ts";
 import { ShapeBinder } from "./shapes.ts";
+import { SaturationCounter } from "./saturation.ts";
 
 /** Steps between two exits to JavaScript, or one exit. A jump goes on at segment `target` unless its condition holds. */
 export type Segment =
@@ -26,6 +27,8 @@ export class LoadedEngine {
   /** Largest arena of any profile. */
   readonly arenaBytes: number;
   readonly scratchBytes: number;
+  /** Of engines that count. */
+  readonly saturation: SaturationCounter | undefined;
 
   private readonly openGpu: () => Gpu;
   private onGpu: GpuResidence | undefined;
@@ -37,6 +40,7 @@ export class LoadedEngine {
     this.openGpu = openGpu;
     this.code = manifest.target.arch === "x64" ? file.executableCode() : undefined;
     this.dims = new DimTable(manifest.dims);
+    this.saturation = manifest.saturation && new SaturationCounter(manifest.saturation);
     this.binder = new ShapeBinder(manifest, this.dims);
     this.segments = segmentsOf(manifest, file);
     this.arenaBytes = Math.max(0, ...manifest.profiles.map((profile) => profile.arenaBytes));

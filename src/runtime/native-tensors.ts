@@ -11,10 +11,14 @@ const owners = new FinalizationRegistry<NativeMemory>((memory) => memory.dispose
 export function allocateTensor(type: DType, dims: readonly number[]): Tensor {
   if (type === "string") throw new UserError("input-invalid", "String tensors live on the host; make them with `new Tensor`.");
   const memory = NativeMemory.allocate(Math.max(1, byteLength(type, elementCount(dims))));
-  // Not the memory's own view: the registry holds the memory, which must not hold the buffer.
-  const bytes = new Uint8Array(viewMemory(memory.address, memory.sizeBytes));
-  owners.register(bytes.buffer, memory);
-  return Tensor.fromBytes(type, bytes, dims);
+  const tensor = tensorOver(memory, type, dims);
+  owners.register(tensor.bytes.buffer, memory);
+  return tensor;
+}
+
+/** A tensor over memory that somebody keeps as long as the tensor's buffer is there. It is not the memory's own view: who keeps the memory must not keep the buffer. */
+export function tensorOver(memory: NativeMemory, type: Exclude<DType, "string">, dims: readonly number[]): Tensor {
+  return Tensor.fromBytes(type, new Uint8Array(viewMemory(memory.address, memory.sizeBytes)), dims);
 }
 
 /** Where a tensor over native memory lies; undefined for tensors of the JavaScript heap. */

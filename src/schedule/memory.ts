@@ -4,7 +4,7 @@
  * Offsets are fixed per profile, from each storage's size at the profile's maximum: two storages share bytes only when
  * no step needs both. Placement is greedy, largest first, at the lowest offset that is free over the whole lifetime.
  */
-import { boundsOf, type Buffer, type Expr, type Kernel, type Range, sequentialBuffers, type ZeroPoint } from "../ir/index.ts";
+import { bandParts, boundsOf, type Buffer, type Expr, type Kernel, type Range, sequentialBuffers, type ZeroPoint } from "../ir/index.ts";
 import type { Placement, Plan, Step } from "./plan.ts";
 import type { Storage } from "./view.ts";
 
@@ -47,6 +47,11 @@ export function kernelBuffers(kernel: Kernel): Set<Buffer> {
     case "conv":
       for (const buffer of [kernel.input, kernel.weights, kernel.output, ...(kernel.copy ? [kernel.copy] : []), ...zeroBuffers(kernel.inputZero, kernel.weightsZero)]) buffers.add(buffer);
       if (kernel.epilogue) visit(kernel.epilogue.value);
+      break;
+    case "bands":
+      for (const part of bandParts(kernel)) for (const buffer of kernelBuffers(part)) buffers.add(buffer);
+      if (kernel.expansion) for (const between of [kernel.expansion.output, kernel.depthwise.input]) buffers.delete(between);
+      if (kernel.projection) for (const between of [kernel.depthwise.output, kernel.projection.a.buffer]) buffers.delete(between);
       break;
     case "sequential":
       return sequentialBuffers(kernel);

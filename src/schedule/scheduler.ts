@@ -12,6 +12,7 @@ import { type DType, DTYPE_BITS } from "../base/index.ts";
 import { type Buffer, captures, type Dim, dimEqual, dimKey, dimsEqual, Graph, type Node, subgraphsOf, symbolsOf, type Value } from "../ir/index.ts";
 import { findProblem, isDataDependent, lowerings, opKey, type SequentialMemory, sequentials } from "../ops/index.ts";
 import { aliasView } from "./alias.ts";
+import { joinBands } from "./bands.ts";
 import { ContractionWriter } from "./contraction-writer.ts";
 import type { HostSource, HostTarget, JumpStep, OutputSource, Plan } from "./plan.ts";
 import { isMemory, StepWriter } from "./step-writer.ts";
@@ -41,7 +42,8 @@ class Scheduler {
     this.reserveOutputs();
     for (const node of this.graph.nodes) this.emit(node);
     const outputs = this.graph.outputs.map((value) => this.bindOutput(value));
-    return { graph: this.graph, steps: this.writer.shared.steps, views: this.writer.shared.bufferViews, inputs, outputs, constants: this.writer.shared.constants };
+    const plan: Plan = { graph: this.graph, steps: this.writer.shared.steps, views: this.writer.shared.bufferViews, inputs, outputs, constants: this.writer.shared.constants };
+    return this.writer.kernels.bands ? joinBands(plan) : plan;
   }
 
   private bindInput(value: Value): View | undefined {

@@ -13,7 +13,9 @@ export interface TargetKernels {
   readonly blockWeights: boolean;
   /** Algorithms in steps: TopK, NonMaxSuppression and the like. */
   readonly sequential: boolean;
+  /** Depthwise convolutions joined with the products beside them. */
+  readonly bands: boolean;
 }
 
 /** Of every processor that engines run on. */
-export const PROCESSOR_KERNELS: TargetKernels = { bfloat16: false, float16: false, narrowAttention: false, narrowCopies: true, integers: true, blockWeights: true, sequential: true };
+export const PROCESSOR_KERNELS: TargetKernels = { bfloat16: false, float16: false, narrowAttention: false, narrowCopies: true, integers: true, blockWeights: true, sequential: true, bands: true };

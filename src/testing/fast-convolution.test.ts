@@ -1,6 +1,6 @@
 /** Fast convolutions from end to end: chosen only when asked for, right, and within the bytes they may add. */
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -70,4 +70,14 @@ test("where the weights would grow beyond the bound the plain convolution stays"
   const { tactic, growth } = await made(16, true);
   assert.match(tactic, /^conv /);
   assert.ok(growth < 1.15, `${growth}`);
+});
+
+test("engines are byte-identical with the timing cache, within a limit of workspace or of weights", async () => {
+  for (const [name, more] of Object.entries({ workspace: { workspaceBytes: 16_384 }, fast: { fastConvolution: true } })) {
+    const [cold, warm] = ["cold", "warm"].map((which) => join(folder, `${name}-${which}.engine`)) as [string, string];
+    const options = { ...more, level: 2, threads: 1, timingCache: join(folder, `${name}.json`), profiles: [{ x: { min: [1, 32, 15, 14], opt: [1, 32, 15, 14], max: [2, 32, 15, 14] } }] } as const;
+    await build(model(24), { ...options, output: cold });
+    await build(model(24), { ...options, output: warm });
+    assert.ok(readFileSync(cold).equals(readFileSync(warm)), name);
+  }
 });

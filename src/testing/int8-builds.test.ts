@@ -74,6 +74,40 @@ describe("calibration", () => {
   });
 });
 
+describe("saturation counters", () => {
+  /** Mean share over the layers after a few runs on values `factor` times those of the calibration. */
+  const shareAt = async (path: string, factor: number): Promise<number> => {
+    using engine = await Engine.load(path);
+    for (let i = 0; i < 20; i++) {
+      const results = await engine.run({ x: new Tensor("float32", floats(16, i + 500).map((item) => item * factor), [1, 16]) });
+      assert.deepEqual(Object.keys(results), ["y"], "the counters are no result");
+    }
+    const { runs, layers } = engine.saturation!;
+    assert.equal(runs, 20);
+    assert.deepEqual(layers.map(({ layer }) => layer), ["fc1", "fc2"]);
+    return layers.reduce((sum, { share }) => sum + share, 0) / layers.length;
+  };
+
+  it("stay where they are on data like the calibration's, and rise on data that has drifted", async () => {
+    const cache = await calibrate(mlp(), { data: dataOf(200) });
+    await buildInt8(mlp(), { output: at("counted.engine"), level: 0, calibration: cache, calibrator: "minmax", saturationCounters: true });
+    const [alike, drifted] = [await shareAt(at("counted.engine"), 1), await shareAt(at("counted.engine"), 3)];
+    assert.ok(alike < 0.02, `alike: ${alike}`);
+    assert.ok(drifted > 0.2 && drifted > 10 * alike, `drifted: ${drifted}`);
+  });
+
+  it("are not there unless they are asked for, nor where scales are found as the engine runs", async () => {
+    const cache = await calibrate(mlp(), { data: dataOf(64) });
+    await buildInt8(mlp(), { output: at("uncounted.engine"), level: 0, calibration: cache });
+    await buildInt8(mlp(), { output: at("dynamic.engine"), level: 0, saturationCounters: true });
+    for (const name of ["uncounted.engine", "dynamic.engine"]) {
+      using engine = await Engine.load(at(name));
+      assert.equal(engine.saturation, undefined);
+      assert.deepEqual(engine.outputs.map((output) => output.name), ["y"]);
+    }
+  });
+});
+
 describe("mixed precision", () => {
   it("keeps named layers in float, and refuses a name that fits none", async () => {
     const { report } = await buildInt8(mlp(), { output: at("kept.engine"), level: 0, keep: ["fc1*"] });

@@ -111,6 +111,26 @@ test("tactics above the workspace limit are refused with the reason; the smalles
   assert.equal(tune("mm", tactics, new Map(), options(simulate({ a: 1, b: 9 }).device, { workspaceBytes: 10 })).tactic, "b");
 });
 
+test("with a workspace limit, a build from the cache makes the same choice and report; one without a limit times what was refused", () => {
+  const [cache, tactics] = [new TimingCache(), [tactic("a", 1, 5000), tactic("b", 2, 100), tactic("c", 3, 100)]];
+  const limited = (times: Readonly<Record<string, number>>) => tune("mm", tactics, new Map(), options(simulate(times).device, { cache, workspaceBytes: 1000 }));
+  const cold = limited({ a: 1, b: 9, c: 12 });
+  const warm = limited({ a: 1, b: 90, c: 1 });
+  assert.equal(cold.tactic, "b");
+  assert.deepEqual([warm.tactic, warm.report], [cold.tactic, cold.report]);
+  assert.equal(tune("mm", tactics, new Map(), options(simulate({ a: 1, b: 9, c: 12 }).device, { cache })).tactic, "a");
+  assert.deepEqual(limited({ a: 1, b: 90, c: 1 }).report.map((row) => row.outcome), ["chosen", "slower", "refused"], "times of what is refused do no harm");
+});
+
+test("a kernel that chooses again among fewer tactics leaves the cache's times as they were, so that a build from the cache chooses alike", () => {
+  const cache = new TimingCache();
+  const choose = (times: Readonly<Record<string, number>>) => [TACTICS.slice(0, 3), TACTICS.slice(1)].map((among) => tune("mm", among, new Map(), options(simulate(times).device, { cache })));
+  const cold = [tune("mm", TACTICS.slice(0, 3), new Map(), options(simulate(TIMES).device, { cache })), tune("mm", TACTICS.slice(1), new Map(), options(simulate({ b: 120, c: 90, d: 95 }).device, { cache }))];
+  const warm = choose({ a: 1, b: 2, c: 3, d: 4 });
+  assert.deepEqual(cold.map(({ tactic: name }) => name), ["b", "d"]);
+  assert.deepEqual(warm.map(({ tactic: name, report }) => [name, report]), cold.map(({ tactic: name, report }) => [name, report]));
+});
+
 test("a spent budget keeps the best so far", () => {
   let clock = 0;
   const tuned = tune("mm", TACTICS, new Map(), options(simulate(TIMES).device, { budgetMs: 1.5, now: () => clock++ }));

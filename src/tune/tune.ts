@@ -132,7 +132,7 @@ class Search {
 
   run(): Tuned {
     const limit = TRIED[this.#options.level];
-    const wanted = this.#candidates.slice(0, Math.min(limit, this.#candidates.length));
+    const wanted = this.#withinLimit(this.#candidates.slice(0, limit));
     if (limit > 1 && wanted.length > 1) {
       if (!this.#fromCache(wanted)) this.#measure(wanted);
       if (this.#options.level >= LEVEL_OF_ALTERNATIVES) this.#judgeAcrossShapes(wanted);
@@ -160,6 +160,11 @@ class Search {
     return (this.#options.now ?? (() => performance.now()))();
   }
 
+  /** Under a limit all are compiled first, so that a build from the cache refuses what a build without it does, and the cache says nothing of them. */
+  #withinLimit(candidates: readonly Candidate[]): readonly Candidate[] {
+    return this.#options.workspaceBytes === undefined ? candidates : candidates.filter((candidate) => this.#compile(candidate));
+  }
+
   /** True when the cache knows all that would be measured. */
   #fromCache(wanted: readonly Candidate[]): boolean {
     const timings = this.#options.cache?.get(this.#key);
@@ -185,10 +190,18 @@ class Search {
     });
     this.#playOff(wanted);
     for (const candidate of wanted) {
-      if (candidate.ns !== undefined) candidate.ns = Math.round(candidate.ns);
-      this.#options.cache?.set(this.#key, candidate.tactic.name, candidate.ns ?? NOT_TIMED);
+      this.#keep(candidate);
       this.#release(candidate);
     }
+  }
+
+  /** What the cache says of a tactic stays: an earlier choice of this build was made by it, and a build from the cache must make the same. */
+  #keep(candidate: Candidate): void {
+    const known = this.#options.cache?.get(this.#key)?.[candidate.tactic.name];
+    const ns = known ?? (candidate.ns === undefined ? NOT_TIMED : Math.round(candidate.ns));
+    if (known === undefined) this.#options.cache?.set(this.#key, candidate.tactic.name, ns);
+    if (ns === NOT_TIMED) delete candidate.ns;
+    else candidate.ns = ns;
   }
 
   /** Gives scores to the candidates that are close at the optimum, when other shapes are known. */
@@ -230,9 +243,9 @@ class Search {
         this.#checkAborted();
         prepared.forEach((kernel, i) => { if (round > 0) samples[i]!.push(kernel.time()); else kernel.time(); });
       }
-      const times = samples.map((list) => Math.max(1, Math.round(typical(list))));
+      const times = samples.map((list, i) => kept[i] ?? Math.max(1, Math.round(typical(list))));
       close.forEach((candidate, i) => this.#options.cache?.set(key, candidate.tactic.name, times[i]!));
-      return times;
+      return times.includes(NOT_TIMED) ? undefined : times;
     } finally {
       for (const kernel of prepared) kernel.dispose();
     }

@@ -19,7 +19,7 @@ import type { GpuHosts } from "../gpu/gpu-host.ts";
 import { HostedEngine, type HostedEngineOptions, inTurns } from "../gpu/hosted-engine.ts";
 import type { Compiler } from "./compiler.ts";
 import { type EngineCache, hashFile } from "./engine-cache.ts";
-import { EngineModel, type Origin } from "./engine-model.ts";
+import { EngineModel, type Origin, threadsOfShare } from "./engine-model.ts";
 import { localEngine } from "./local-engine.ts";
 import type { NativePool } from "./native-pool.ts";
 
@@ -175,7 +175,7 @@ function whereOf(config: ModelConfig): Pick<CompileRequest, "gpu" | "precision">
 /** Threads each instance computes with: the parameter `threads`, or an even share of the processor. */
 function threadsFor(config: ModelConfig): number {
   const text = parameterOf(config, "threads");
-  if (text === undefined) return Math.max(1, Math.floor(availableThreads() / Math.max(1, instancesOf(config) ?? 1)));
+  if (text === undefined) return threadsOfShare(availableThreads(), Math.max(1, instancesOf(config) ?? 1));
   const threads = Number(text);
   if (!Number.isSafeInteger(threads) || threads < 1 || threads > 1024) throw new UserError("config-invalid", `Model "${config.name}": parameter "threads" is "${text}"; expected a whole number from 1.`);
   return threads;

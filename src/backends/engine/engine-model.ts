@@ -7,7 +7,7 @@
  */
 import type { Manifest } from "../../engine/index.ts";
 import type { ModelDescription, TensorDescription } from "../../repository/index.ts";
-import type { Engine, ValueInfo } from "../../runtime/index.ts";
+import type { Engine, Saturation, ValueInfo } from "../../runtime/index.ts";
 import type { BackendInstance, BackendModel } from "../contract.ts";
 
 /** Each share is a context with memory of its own. */
@@ -20,6 +20,8 @@ export interface ServedEngine extends Pick<Engine, "inputs" | "outputs" | "threa
   readonly metadata: Pick<Manifest, "level" | "target"> & { readonly profiles: readonly Pick<Manifest["profiles"][number], "symbols">[] };
   /** On how many its instances run; one by default. */
   readonly devices?: number;
+  /** Absent in another process. */
+  saturation?(): Saturation | undefined;
   /** @param disposed called when it is */
   createInstance(disposed: () => void): ServedInstance;
   dispose(): void;
@@ -71,6 +73,10 @@ export class EngineModel implements BackendModel {
     }
   }
 
+  saturation(): Saturation | undefined {
+    return this.#engine.saturation?.();
+  }
+
   memoryBytes(): number {
     return this.#sizeBytes + this.#contexts.reduce((sum, context) => sum + context.memoryBytes, 0);
   }
@@ -98,6 +104,11 @@ export class EngineModel implements BackendModel {
   dispose(): void {
     this.#engine.dispose();
   }
+}
+
+/** Rounded up: the pool has no more threads than processors, and who begins late gets what others leave, so that none stands idle. */
+export function threadsOfShare(threads: number, shares: number): number {
+  return Math.max(1, Math.ceil(threads / shares));
 }
 
 function describe({ name, type, dims }: ValueInfo): TensorDescription {

@@ -7,12 +7,12 @@ import { addressOf } from "../../native/index.ts";
 import type { Engine, ExecutionContext, ValueInfo } from "../../runtime/index.ts";
 import type { BatchResults, BatchTensor } from "../contract.ts";
 import { decodeStrings, encodeStrings } from "../strings.ts";
-import type { ServedEngine, ServedInstance } from "./engine-model.ts";
+import { type ServedEngine, type ServedInstance, threadsOfShare } from "./engine-model.ts";
 import type { NativePool } from "./native-pool.ts";
 
 export function localEngine(engine: Engine, pool: NativePool): ServedEngine {
   const { inputs, outputs, threads, hasReferenceSteps, metadata } = engine;
-  return { inputs, outputs, threads, hasReferenceSteps, metadata, createInstance: (disposed) => new LocalInstance(engine, pool, disposed), dispose: () => engine.dispose() };
+  return { inputs, outputs, threads, hasReferenceSteps, metadata, saturation: () => engine.saturation, createInstance: (disposed) => new LocalInstance(engine, pool, disposed), dispose: () => engine.dispose() };
 }
 
 class LocalInstance implements ServedInstance {
@@ -62,7 +62,7 @@ class LocalInstance implements ServedInstance {
     };
     try {
       const results = await this.#context.run(feeds, {
-        threads: Math.max(1, Math.floor(this.#threads / shares)),
+        threads: threadsOfShare(this.#threads, shares),
         allocate: (_name, type, dims) => {
           if (type === "string") return undefined;
           const sizeBytes = byteLength(type, elementCount(dims));

@@ -2,7 +2,8 @@
 import { createRequire } from "node:module";
 import { Socket } from "node:net";
 import { byteLength, type DType, elementCount, SinterError, UserError, viewArray } from "../../base/index.ts";
-import { viewShared } from "../../native/index.ts";
+import { computeInBackground, viewShared } from "../../native/index.ts";
+import { MODEL_NICE } from "../contract.ts";
 import { decodeStrings, encodeStrings } from "../strings.ts";
 import { Lines } from "../lines.ts";
 import { aligned, type FromChild, type PlacedTensor, SHARED_BYTES, SHARED_FD, SOCKET_FD, type ToChild } from "./protocol.ts";
@@ -31,6 +32,7 @@ interface Ort {
   readonly InferenceSession: { create(path: string, options: object): Promise<OrtSession> };
 }
 
+computeInBackground(MODEL_NICE);
 const shared = viewShared(SHARED_FD, SHARED_BYTES);
 const socket = new Socket({ fd: SOCKET_FD, readable: true, writable: true });
 let ort: Ort;

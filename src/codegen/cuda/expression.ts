@@ -12,7 +12,7 @@ import { assert } from "../../base/index.ts";
 import { affineOf, type Axis, castTo, childrenOf, type Dim, type Expr, freeAxes, indexBounds, isNonNegative, reduceIdentity, sameExpr, visitExpr } from "../../ir/index.ts";
 import type { CodeWriter } from "./code-writer.ts";
 import type { KernelParams } from "./kernel-params.ts";
-import { type SmallQuotient, smallQuotient } from "./rounding.ts";
+import { isSmallInteger, type SmallQuotient, smallQuotient } from "./rounding.ts";
 import { C_TYPE, conversion, literal, operation, REDUCER, storedAs } from "./scalars.ts";
 
 export type LoadExpr = Extract<Expr, { kind: "load" }>;
@@ -67,13 +67,30 @@ function usesAccumulator(expr: Expr): boolean {
   return uses;
 }
 
+/** Constants that come as parameters, so that kernels which differ in them alone share their text. Those that many kernels have stay in it. */
+export class Numbers {
+  readonly values: number[] = [];
+
+  nameOf(value: number): string {
+    if (Number.isInteger(value * COMMON_PARTS) && Math.abs(value) < LARGEST_COMMON) return literal("f32", value);
+    const known = this.values.indexOf(value);
+    return `n${known >= 0 ? known : this.values.push(value) - 1}`;
+  }
+}
+
+const COMMON_PARTS = 16;
+const LARGEST_COMMON = 1024;
+
 export class ExpressionEmitter {
   readonly code: CodeWriter;
   readonly params: KernelParams;
   /** Loads that may be done whether or not their guard holds; see `flattenExpr`. */
   readonly #safe: ReadonlySet<Expr>;
 
-  constructor(code: CodeWriter, params: KernelParams, safe: ReadonlySet<Expr>) {
+  readonly #numbers: Numbers | undefined;
+
+  constructor(code: CodeWriter, params: KernelParams, safe: ReadonlySet<Expr>, numbers?: Numbers) {
+    this.#numbers = numbers;
     this.code = code;
     this.params = params;
     this.#safe = safe;
@@ -86,7 +103,7 @@ export class ExpressionEmitter {
   /** Emits what is needed and answers the value, a variable or a literal. Loads have one index, a position (`flattenExpr`). */
   value(expr: Expr, point: Point): string {
     switch (expr.kind) {
-      case "const": return literal(expr.type, expr.value);
+      case "const": return expr.type === "f32" ? this.#number(Number(expr.value)) : literal(expr.type, expr.value);
       case "dim": return `(long long)${this.params.dim(expr.value)}`;
       case "axis": return `(long long)${this.#axis(expr.axis, point)}`;
       case "accumulator": {
@@ -165,6 +182,7 @@ export class ExpressionEmitter {
       case "cast": {
         const small = expr.type === "i32" ? smallQuotient(expr.arg) : undefined;
         if (small) return this.#name(expr.type, `small_int_of(${this.#quotient(small, point)})${small.added === 0 ? "" : ` + ${literal("i32", small.added)}`}`);
+        if (expr.type === "f32" && isSmallInteger(expr.arg)) return this.#name(expr.type, `small_float_of(${this.value(expr.arg, point)})`);
         return this.#name(expr.type, conversion(expr.arg.type, expr.type, this.value(expr.arg, point)));
       }
       case "select": return this.#select(expr, point);
@@ -173,7 +191,11 @@ export class ExpressionEmitter {
   }
 
   #quotient({ dividend, divisor }: SmallQuotient, point: Point): string {
-    return `quotient_of(${this.value(dividend, point)}, ${literal("f32", divisor)}, ${literal("f32", Math.fround(1 / divisor))})`;
+    return `quotient_of(${this.value(dividend, point)}, ${this.#number(divisor)}, ${this.#number(Math.fround(1 / divisor))})`;
+  }
+
+  #number(value: number): string {
+    return this.#numbers && Number.isFinite(value) ? this.#numbers.nameOf(value) : literal("f32", value);
   }
 
   #name(type: keyof typeof C_TYPE, text: string): string {

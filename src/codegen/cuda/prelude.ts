@@ -77,6 +77,7 @@ __device__ __forceinline__ float quotient_of(float x, float s, float inverse) { 
 /* The nearest integer, half to even, of |x| < 2^22: the last place of x + 1.5 * 2^23 is worth one. */
 __device__ __forceinline__ float small_round_of(float x) { return (x + 12582912.0f) - 12582912.0f; }
 __device__ __forceinline__ int small_int_of(float x) { return (int)(__float_as_uint(x + 12582912.0f) - 0x4b400000u); }
+__device__ __forceinline__ float small_float_of(int x) { return __uint_as_float((u32)x + 0x4b400000u) - 12582912.0f; }
 
 struct Sum { template <typename T> __device__ __forceinline__ static T join(T a, T b) { return a + b; } };
 struct Product { template <typename T> __device__ __forceinline__ static T join(T a, T b) { return a * b; } };

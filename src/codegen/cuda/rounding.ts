@@ -1,6 +1,6 @@
 /**
- * What QuantizeLinear computes, without the unit that converts between floats and integers, which takes a sixteenth of the
- * rate of an addition: a value between two bounds, divided by a constant and rounded. The quotient is known to be small,
+ * What QuantizeLinear and DequantizeLinear compute, without the unit that converts between floats and integers, which has an
+ * eighth of the rate of an addition: bytes as floats; and a value between two bounds, divided by a constant and rounded. The quotient is known to be small,
  * so the rounding is one addition, and the division, rounded as IEEE 754 asks, three multiplications.
  */
 import type { Expr } from "../../ir/index.ts";
@@ -29,6 +29,12 @@ export function smallQuotient(expr: Expr): SmallQuotient | undefined {
   const divisor = numberOf(by);
   const bound = boundOf(dividend);
   return divisor !== undefined && divisor > 0 && bound !== undefined && bound / divisor <= LARGEST ? { dividend, divisor, added: 0 } : undefined;
+}
+
+/** Whether it is an element of 8 bits, less a number perhaps: small enough to become a float by an addition. */
+export function isSmallInteger(expr: Expr): boolean {
+  if (expr.kind === "op" && expr.op === "sub") return isSmallInteger(expr.args[0]!) && Math.abs(numberOf(expr.args[1]!) ?? LARGEST) < LARGEST / 2;
+  return expr.kind === "load" && expr.type === "i32" && (expr.buffer.dtype === "int8" || expr.buffer.dtype === "uint8");
 }
 
 const numberOf = (expr: Expr): number | undefined => (expr.kind === "const" ? Number(expr.value) : undefined);

@@ -12,7 +12,7 @@ const LAST = 1e30;
 
 /** Code for several architectures keeps to what all of them have, which the plain kernels do. */
 export function cudaTactics(kernel: Kernel, arch: CudaArch, constants: ConstantLookup, bindings: Bindings): CudaTactic[] {
-  assert(kernel.kind !== "sequential", "a sequential kernel planned for a GPU");
+  assert(kernel.kind !== "sequential" && kernel.kind !== "bands", `a kernel of kind ${kernel.kind} planned for a GPU`);
   switch (kernel.kind) {
     case "loop": return loopTactics(kernel);
     case "matmul": return [...(isMultiplied(kernel.a.buffer.dtype) && hasFragments(arch) ? matmulTactics(kernel, arch, constants, bindings) : []), { name: "matmul plain", estimate: LAST, compile: () => plainMatmul(kernel) }];

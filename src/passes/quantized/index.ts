@@ -8,5 +8,6 @@ export { cancelQuantize, lowerActivations, lowerDequantize, raiseQuantize } from
 export { unpackNibbles } from "./nibbles.ts";
 export type { ActivationPlan, LayerPlan, QuantizationPlan } from "./plan.ts";
 export { expandQLinear } from "./qlinear.ts";
+export { countSaturation, SATURATION_OUTPUT } from "./saturation-counters.ts";
 export { dropSaturatedClips } from "./saturation.ts";
 export type { Summary } from "./summaries.ts";

@@ -50,6 +50,24 @@ describe("a quantization plan", () => {
     assert.ok(error < 0.02, `error ${error}`);
   });
 
+  it("quantizes a layer that another feeds without anything between", () => {
+    const chain = makeModel({
+      inputs: [{ name: "x", type: "float32", dims: [4, 8] }], outputs: [{ name: "y", type: "float32" }],
+      initializers: { a: tensor([8, 8], 1), b: tensor([8, 8], 2) },
+      nodes: [{ op: "MatMul", name: "first", inputs: ["x", "a"], outputs: ["h"] }, { op: "MatMul", name: "second", inputs: ["h", "b"], outputs: ["y"] }],
+    });
+    const x = { x: tensor([4, 8], 3) };
+    const [exact] = interpret(importModel(chain).graph, x) as [Tensor];
+    for (const plan of [int8(0.05), { precision: "int8", input: "dynamic" } as const]) {
+      const { graph } = importModel(chain);
+      inferTypes(graph);
+      runPasses(graph, { evaluate: evaluateNode, quantization: { plan: () => ({ layers: { first: plan, second: plan } }) } });
+      assert.equal(countOf(graph, "MatMulInteger"), 2);
+      const [actual] = interpret(graph, x) as [Tensor];
+      (exact.data as Float32Array).forEach((item, k) => assert.ok(Math.abs(item - (actual.data as Float32Array)[k]!) < 0.3, `item ${k}`));
+    }
+  });
+
   it("reads a shared value in bytes everywhere, so that no float form of it is kept", () => {
     const { graph, error } = quantized({ layers: { first: int8(1 / 127), depthwise: int8(range("r") / 127), last: int8(range("s") / 127) } });
     assert.equal(countOf(graph, "ConvInteger"), 3);

@@ -74,6 +74,9 @@ class Inserter {
   private readonly made = new Map<Value, Quantized>();
   private readonly rows = new Map<Value, QuantizedRows>();
   private readonly forms = new Map<Value, RowForm>();
+  /** A layer's result takes the place of the float one, which plans know: where one layer feeds another. */
+  private readonly replaced = new Map<Value, Value>();
+  private readonly planned = new Map<Value, Value>();
   private count = 0;
 
   constructor(graph: Graph, layers: ReadonlyMap<Node, Layer>, plan: QuantizationPlan, switches: Value | undefined) {
@@ -96,11 +99,16 @@ class Inserter {
     if (layer) return this.quantizeLayer(layer, editor);
     let changed = false;
     node.inputs.forEach((input, i) => {
-      if (!input || !this.shared.has(input)) return;
-      editor.setInput(node, i, dequantized(editor, this.bytesOf(input, editor)));
+      const own = input && (this.planned.get(input) ?? input);
+      if (!own || !this.shared.has(own)) return;
+      editor.setInput(node, i, dequantized(editor, this.bytesOf(own, editor)));
       changed = true;
     });
     return changed;
+  }
+
+  private now(value: Value): Value {
+    return this.replaced.get(value) ?? value;
   }
 
   private planOf(name: string): Extract<LayerPlan, { precision: "int8" }> {
@@ -110,11 +118,21 @@ class Inserter {
   private quantizeLayer(layer: Layer, editor: Editor): boolean {
     const { name, node, kind } = layer;
     const result = kind === "Conv" ? this.quantizedConv(layer, editor) : this.quantizedProduct(layer, editor);
-    if (!this.switches) return editor.replaceNode(node, result);
+    if (!this.switches) return this.replaceLayer(node, result, editor);
     const kept = editor.emit(node.op, node.inputs, node.attributes, { origins: node.origins });
     const chosen = editor.emit("Gather", [this.switches, int64Constant([this.count++], [])], { axis: 0 });
     assert(this.plan.layers[name], `layer "${name}" is in the plan`);
-    return editor.replaceNode(node, editor.emit("Where", [chosen, result, kept]));
+    return this.replaceLayer(node, editor.emit("Where", [chosen, result, kept]), editor);
+  }
+
+  private replaceLayer(node: Node, result: Value, editor: Editor): boolean {
+    const output = node.outputs[0]!;
+    // An output of the graph keeps its value.
+    if (!editor.isOutput(output)) {
+      this.replaced.set(output, result);
+      this.planned.set(result, output);
+    }
+    return editor.replaceNode(node, result);
   }
 
   private quantizedConv(layer: Layer, editor: Editor): Value {
@@ -167,7 +185,7 @@ class Inserter {
     const { type, scale, zeroPoint, scales } = this.activations.get(value)!;
     if (scales) return this.channelsOf(value, type, scales, editor);
     const parameters = [float32Constant([scale], []), constantValue(type, [], type === "uint8" ? Uint8Array.of(zeroPoint) : new Uint8Array(Int8Array.of(zeroPoint).buffer))];
-    const made: Quantized = { bytes: editor.emit("QuantizeLinear", [value, ...parameters]), parameters, attributes: {} };
+    const made: Quantized = { bytes: editor.emit("QuantizeLinear", [this.now(value), ...parameters]), parameters, attributes: {} };
     this.made.set(value, made);
     return made;
   }
@@ -176,7 +194,7 @@ class Inserter {
   private channelsOf(value: Value, type: ActivationPlan["type"], scales: readonly number[], editor: Editor): Quantized {
     const attributes = { axis: value.dims!.length - 1 };
     const parameters = [float32Constant(scales)];
-    const made: Quantized = { bytes: editor.emit("QuantizeLinear", [value, ...parameters], { ...attributes, output_dtype: dataTypeOf(type) }), parameters, attributes };
+    const made: Quantized = { bytes: editor.emit("QuantizeLinear", [this.now(value), ...parameters], { ...attributes, output_dtype: dataTypeOf(type) }), parameters, attributes };
     this.made.set(value, made);
     return made;
   }
@@ -186,7 +204,7 @@ class Inserter {
     const before = this.rows.get(value);
     if (before) return before;
     const [rank, length] = [value.dims!.length, value.dims!.at(-1)];
-    const smooth = smoothing ? editor.emit("Mul", [value, float32Constant(smoothing.map((item) => 1 / item))]) : value;
+    const smooth = smoothing ? editor.emit("Mul", [this.now(value), float32Constant(smoothing.map((item) => 1 / item))]) : this.now(value);
     const least = known === undefined ? editor.emit("ReduceMin", [smooth, shapeOperand([rank - 1])], { keepdims: 1 }) : float32Constant([known], []);
     const counted = known === 0 ? smooth : editor.emit("Sub", [smooth, least]);
     const largest = editor.emit("ReduceMax", [smooth, shapeOperand([rank - 1])], { keepdims: 1 });

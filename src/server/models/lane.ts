@@ -165,14 +165,14 @@ export class Lane {
 
   /** @param free lets the instance have its next batch; called early when that saves time */
   async #execute(batch: readonly Pending[], instance: BackendInstance, shares: number, free: () => void): Promise<void> {
-    const { clock, context, pads, policy } = this.#options;
+    const { clock, context, pads } = this.#options;
     const startNs = clock.nowNs();
     for (const item of batch) item.startedNs = startNs;
     const gathered = gather(instance, batch, context.signature.allInputs, context.signature.inputCount, pads);
     const inputEndNs = clock.nowNs();
     const results = await instance.execute(gathered.inputs, shares);
     const inferEndNs = clock.nowNs();
-    policy.observe(gathered.rows, inferEndNs - startNs);
+    this.#batcher.observe(gathered.rows, shares === 1, inferEndNs - startNs);
     const isLong = inferEndNs - inputEndNs > OVERLAP_NS;
     this.#batcher.setEager(!isLong);
     if (isLong) free();

@@ -23,6 +23,8 @@ export interface VersionGauges {
   readonly memoryBytes: number;
   /** What the batching policy works with. */
   readonly batching: Readonly<Record<string, number>>;
+  /** Of engines that count it: by layer, the sum over executions of the share of saturated values. */
+  readonly saturation: ReadonlyMap<string, number>;
 }
 
 export class ServerMetrics {
@@ -48,7 +50,7 @@ export class ServerMetrics {
   /** Gauges of a version that has gone; its counters stay, since the version may come back. */
   forget(metrics: VersionMetrics): void {
     this.#versions.delete(metrics);
-    metrics.show({ pending: 0, pendingBytes: 0, memoryBytes: 0, batching: {} });
+    metrics.show({ pending: 0, pendingBytes: 0, memoryBytes: 0, batching: {}, saturation: new Map() });
   }
 
   /** Watches how late the event loop is. @returns how to stop */
@@ -80,6 +82,8 @@ export class VersionMetrics {
   readonly #failures: ReadonlyMap<FailureReason, Counter>;
   readonly #phases: Readonly<Record<(typeof PHASES)[number], Histogram>>;
   readonly #batchRows: Histogram;
+  /** What was shown of each layer last. */
+  readonly #saturation = new Map<string, number>();
   readonly #gauges: Readonly<Record<"pending" | "pendingBytes" | "memory", Gauge>>;
 
   constructor(all: ReturnType<typeof families>, labels: Readonly<Record<string, string>>) {
@@ -126,11 +130,17 @@ export class VersionMetrics {
     this.#batchRows.observe(rows);
   }
 
-  show({ pending, pendingBytes, memoryBytes, batching }: VersionGauges): void {
+  show({ pending, pendingBytes, memoryBytes, batching, saturation }: VersionGauges): void {
     this.#gauges.pending.set(pending);
     this.#gauges.pendingBytes.set(pendingBytes);
     this.#gauges.memory.set(memoryBytes);
     for (const [setting, value] of Object.entries(batching)) this.#families.batching.labels({ ...this.#labels, setting }).set(value);
+    for (const [layer, sum] of saturation) {
+      const before = this.#saturation.get(layer) ?? 0;
+      // A better engine that has taken the place of the first begins anew.
+      this.#families.saturation.labels({ ...this.#labels, layer }).inc(sum >= before ? sum - before : sum);
+      this.#saturation.set(layer, sum);
+    }
   }
 }
 
@@ -155,6 +165,7 @@ function families(registry: MetricsRegistry) {
     pendingBytes: gauge("sinter_pending_request_bytes", "Bytes of the inputs of waiting requests"),
     memory: gauge("sinter_model_memory_bytes", "Memory that the model's weights, code and contexts take"),
     batching: gauge("sinter_batching_setting", "What the batching policy works with at the moment", ["setting"]),
+    saturation: counter("sinter_saturated_share_total", "Sum over executions of the share of the values entering a quantized layer that lay at an end of their range, of engines that count it", ["layer"]),
     outsideProfile: counter("sinter_requests_outside_profile_total", "Requests of shapes outside the profile the engine was made for"),
     inputBytes: counter("sinter_batch_input_bytes_total", "Bytes of inputs in executed batches, padding included"),
     paddingBytes: counter("sinter_batch_padding_bytes_total", "Bytes of padding in executed batches"),

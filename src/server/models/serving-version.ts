@@ -133,10 +133,10 @@ export class ServingVersion implements Served {
     return this.#statistics.snapshot(this.name, this.version, this.#memoryBytes());
   }
 
-  gauges(): { readonly pending: number; readonly pendingBytes: number; readonly memoryBytes: number; readonly batching: Readonly<Record<string, number>> } {
+  gauges(): { readonly pending: number; readonly pendingBytes: number; readonly memoryBytes: number; readonly batching: Readonly<Record<string, number>>; readonly saturation: ReadonlyMap<string, number> } {
     return {
       pending: this.#lane.waiting + (this.#sequencer?.waiting ?? 0) + (this.#wide?.waiting ?? 0) + this.#waitingForWide, pendingBytes: this.#lane.waitingBytes + (this.#wide?.waitingBytes ?? 0),
-      memoryBytes: this.#memoryBytes(), batching: this.#lane.policy.describe(),
+      memoryBytes: this.#memoryBytes(), batching: this.#lane.policy.describe(), saturation: this.#saturation(),
     };
   }
 
@@ -293,6 +293,11 @@ export class ServingVersion implements Served {
 
   /** The least and the most that the wide lane's engine was made to admit, by input and axis. */
   #covered: readonly Shapes[] = [];
+
+  #saturation(): ReadonlyMap<string, number> {
+    const { runs, layers } = this.#lane.model.saturation?.() ?? { runs: 0, layers: [] };
+    return new Map(layers.map(({ layer, share }) => [layer, runs * share]));
+  }
 
   #memoryBytes(): number {
     return this.#lane.model.memoryBytes() + (this.#wide?.model.memoryBytes() ?? 0);

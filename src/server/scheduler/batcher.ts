@@ -5,7 +5,7 @@
 import type { Clock } from "./clock.ts";
 import type { BatchingPolicy } from "./policy.ts";
 import type { Candidates, Queued, RequestQueue } from "./queue.ts";
-import { type Share, shareOf } from "./spread.ts";
+import { type Share, Spread } from "./spread.ts";
 
 export interface BatcherOptions<T extends Queued> {
   readonly queue: RequestQueue<T>;
@@ -13,7 +13,7 @@ export interface BatcherOptions<T extends Queued> {
   readonly clock: Clock;
   /** Places where batches can run at the same time. */
   readonly slots: number;
-  /** Whether the places share the threads of one model, so that a batch may take one of them or all: see `shareOf`. */
+  /** Whether the places share the threads of one model, so that a batch may take one of them or all: see `Spread`. */
   readonly spread?: boolean;
   /** How many must wait before the first batch is made, so that a test knows what is in it. */
   readonly startAt?: number;
@@ -27,6 +27,7 @@ export class Batcher<T extends Queued> {
   readonly #idle: number[];
   /** Places that a batch has beside its own. */
   readonly #held: number[] = [];
+  readonly #spread: Spread | undefined;
   #pumpAsked = false;
   #eager = false;
   #flushing = false;
@@ -40,6 +41,7 @@ export class Batcher<T extends Queued> {
     this.#options = options;
     this.policy = options.policy;
     this.#startAt = options.startAt ?? 0;
+    this.#spread = options.spread ? new Spread(options.slots, options.policy.maxRows) : undefined;
     this.#idle = Array.from({ length: options.slots }, (_, i) => options.slots - 1 - i);
   }
 
@@ -64,6 +66,7 @@ export class Batcher<T extends Queued> {
   submit(item: T): boolean {
     const { queue, clock } = this.#options;
     if (!queue.push(item, clock.nowNs())) return false;
+    this.#spread?.arrived(this.running);
     if (this.#idle.length === 0) this.#setAlarm(queue.nextDeadlineNs);
     // What gathers nothing has nothing to wait for: its answer can leave in the turn of the loop that brought the request.
     else if (this.policy.maxRows === 1) this.#pump();
@@ -74,8 +77,15 @@ export class Batcher<T extends Queued> {
     return true;
   }
 
+  /** A batch has been executed. */
+  observe(rows: number, whole: boolean, elapsedNs: number): void {
+    this.policy.observe(rows, elapsedNs);
+    this.#spread?.observe(rows, whole, elapsedNs);
+  }
+
   /** The batch in that place has ended. */
   release(slot: number): void {
+    this.#spread?.ended(slot);
     this.#idle.push(...this.#held.splice(0), slot);
     this.#pump();
   }
@@ -136,24 +146,24 @@ export class Batcher<T extends Queued> {
         waitUntilNs = decision.waitUntilNs;
         break;
       }
-      const { rows, whole } = this.#share("rows" in decision ? decision.rows : candidates.rows, candidates);
+      const { rows, whole } = this.#share("rows" in decision ? decision.rows : candidates.rows, candidates, nowNs);
       const batch = queue.take(nowNs, Math.min(rows, Math.max(this.policy.maxRows, candidates.headRows)));
       if (batch.length === 0) break;
       const slot = this.#idle.pop()!;
       if (whole) this.#held.push(...this.#idle.splice(0));
+      else this.#spread?.began(slot, batch.reduce((sum, item) => sum + item.rows, 0), nowNs);
       dispatch(batch, slot, whole);
     }
     this.#setAlarm(Math.min(waitUntilNs, queue.nextDeadlineNs));
   }
 
-  /** Rows that all free places together could take. */
+  /** Rows that all places together could take. */
   #mostRows(): number {
-    return this.#options.spread ? this.policy.maxRows * this.#idle.length : this.policy.maxRows;
+    return this.#spread ? this.policy.maxRows * this.#options.slots : this.policy.maxRows;
   }
 
-  #share(decided: number, { rows, headRows }: Candidates): Share {
-    const { spread, slots } = this.#options;
-    return spread ? shareOf(Math.max(decided, rows), headRows, this.#idle.length, slots) : { rows: decided, whole: false };
+  #share(decided: number, { rows, headRows }: Candidates, nowNs: number): Share {
+    return this.#spread ? this.#spread.share(Math.max(decided, rows), headRows, this.#idle.length, nowNs) : { rows: decided, whole: false };
   }
 
   #setAlarm(timeNs: number): void {

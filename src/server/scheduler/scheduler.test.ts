@@ -198,13 +198,37 @@ test("an objective that the load rules out does not make the queue grow without 
   assert.ok(latencyOf(simulation.requests.slice(1000)) < 60 * MS, `p99 ${latencyOf(simulation.requests.slice(1000)) / MS} ms`);
 });
 
-test("places that share a model's threads: few rows are one batch on all, many are divided", () => {
-  const simulation = simulate({ policy: new QueueDelay(16, [], 0), slots: 2, spread: true, batchNs: (rows) => rows * MS });
-  for (let i = 0; i < 7; i++) simulation.send(0);
-  for (let i = 0; i < 9; i++) simulation.send(MS);
-  for (let i = 0; i < 2; i++) simulation.send(20 * MS, { rows: i === 0 ? 15 : 1 });
+/** Two places that share a model's threads: on all of them a batch takes three quarters of a part's time. */
+const divided = () => simulate({ policy: new QueueDelay(16, [], 0), slots: 2, spread: true, batchNs: (rows, whole) => (whole ? 1.5 : 2) * rows * MS });
+
+test("places that share a model's threads: many rows are divided once both ways are known, and a part leaves the others their share", () => {
+  const simulation = divided();
+  for (let round = 0; round < 8; round++) for (let i = 0; i < 8; i++) simulation.send(round * 100 * MS);
   simulation.clock.run();
-  assert.deepEqual(simulation.batches.map(({ ids, startNs, whole }) => [ids, startNs / MS, whole]), [
-    [[0, 1, 2, 3, 4, 5, 6], 0, true], [[7, 8, 9, 10, 11], 7, false], [[12, 13, 14, 15], 7, false], [[16, 17], 20, true],
-  ]);
+  assert.deepEqual(simulation.batches.map(({ rows, whole }) => [rows, whole]), [[8, true], [8, true], [8, true], ...Array.from({ length: 10 }, () => [4, false])]);
+  const { length } = simulation.batches;
+  for (let i = 0; i < 8; i++) simulation.send(1000 * MS);
+  for (let i = 0; i < 6; i++) simulation.send(1001 * MS);
+  for (const rows of [15, 1]) simulation.send(2000 * MS, { rows });
+  simulation.clock.run();
+  const later = simulation.batches.slice(length).map(({ rows, startNs }) => [rows, startNs / MS]);
+  assert.deepEqual(later.slice(0, 4), [[4, 1000], [4, 1000], [3, 1008], [3, 1008]]);
+});
+
+test("places that share a model's threads: one client that waits for its answers has all of them", () => {
+  const simulation = divided();
+  for (let i = 0; i < 200; i++) simulation.send(i * 10 * MS);
+  simulation.clock.run();
+  const whole = simulation.batches.filter((batch) => batch.whole).length;
+  assert.ok(whole >= 190 && whole < 200, `${whole} of 200: a few are parts, to know their time`);
+});
+
+test("places that share a model's threads: under load the slowest requests wait less than for batches on all threads", () => {
+  const [apart, together] = [divided(), simulate({ policy: new QueueDelay(16, [], 0), batchNs: (rows) => 1.5 * rows * MS })];
+  for (const simulation of [apart, together]) {
+    for (const timeNs of poisson(4000, 450, 7)) simulation.send(timeNs);
+    simulation.clock.run();
+  }
+  const [p99, peer] = [latencyOf(apart.requests), latencyOf(together.requests)];
+  assert.ok(p99 < 0.8 * peer, `p99 ${p99 / MS} ms, on all threads ${peer / MS} ms`);
 });

@@ -59,7 +59,8 @@ export interface SimulationOptions {
   readonly slots?: number;
   readonly spread?: boolean;
   readonly startAt?: number;
-  readonly batchNs: (rows: number) => number;
+  /** @param whole as `Batcher` dispatches it */
+  readonly batchNs: (rows: number, whole: boolean) => number;
   readonly levels?: number;
   readonly queuePolicy?: Partial<QueuePolicy>;
   readonly maxRequests?: number;
@@ -81,8 +82,9 @@ export function simulate({ policy, slots = 1, spread = false, startAt = 0, batch
     const rows = batch.reduce((sum, item) => sum + item.rows, 0);
     const startNs = clock.nowNs();
     batches.push({ ids: batch.map(({ id }) => id), rows, startNs, whole });
-    clock.at(startNs + batchNs(rows), () => {
-      policy.observe(rows, batchNs(rows));
+    const elapsedNs = batchNs(rows, whole);
+    clock.at(startNs + elapsedNs, () => {
+      batcher.observe(rows, whole, elapsedNs);
       for (const item of batch) Object.assign(item, { outcome: "done", doneNs: clock.nowNs(), batchRows: rows });
       batcher.release(slot);
     });

@@ -8,7 +8,7 @@ import { DTYPE_BITS } from "../../../base/index.ts";
 import { add, affineOf, type Axis, type Dim, type Epilogue, type Expr, mul, visitExpr } from "../../../ir/index.ts";
 import { flattenExpr } from "../../flatten.ts";
 import { CodeWriter } from "../code-writer.ts";
-import { ExpressionEmitter, type LoadExpr, Point } from "../expression.ts";
+import { ExpressionEmitter, type LoadExpr, Numbers, Point } from "../expression.ts";
 import { elementType } from "../scalars.ts";
 import { ELEMENTS } from "./elements.ts";
 import type { KernelText } from "./kernel-text.ts";
@@ -62,7 +62,9 @@ function accessText(text: KernelText, { output, columns, operands }: Problem, bl
   const rows = (output.rows ?? []).map(({ name, value }) => `const int ${name} = ${value};`).join(" ");
   const indices = [...batch, ...(output.rows ? output.rows.map(({ name }) => name) : ["row"])];
   const own = ownColumns(dtype, blocks);
-  const pair = pairText(text, output.epilogue, { indices, columns, ...(output.columnBase !== undefined && { base: output.columnBase }), ...(own && { own }) });
+  // Layers of a quantized network differ in their scales.
+  const numbers = sum === "int" || type === "int2" ? new Numbers() : undefined;
+  const pair = pairText(text, output.epilogue, { indices, columns, ...(numbers && { numbers }), ...(output.columnBase !== undefined && { base: output.columnBase }), ...(own && { own }) });
   const place = `${rows}
         ${indented(pair.place)}`;
   const finish = `const auto finish = [&](${sum} sum0, ${sum} sum1, int row, int column, const Fetched& fetched) -> ${type} {
@@ -76,10 +78,18 @@ function accessText(text: KernelText, { output, columns, operands }: Problem, bl
         ${indented(pair.loads.map(loadOf).join("\n"))}
         return fetched;
       };`;
-  return `${fetch}
+  return `${numbersText(text, numbers?.values ?? [])}${fetch}
       ${own && pair.ownLoads.length > 0 ? ownText(text, pair, own, columns, rows, place) : NOTHING_OWN}
       ${finish}
       ${ACCESS}`;
+}
+
+function numbersText(text: KernelText, values: readonly number[]): string {
+  if (values.length === 0) return "";
+  const bytes = new Uint8Array(Float32Array.from(values).buffer);
+  const from = text.packedPointer({ key: `numbers:${values.join()}`, sizeBytes: bytes.byteLength, write: (into) => into.set(bytes) }, "float");
+  return `const float ${values.map((_, i) => `n${i} = ${from}[${i}]`).join(", ")};
+      `;
 }
 
 function ownText(text: KernelText, { ownLoads }: PairText, own: number, columns: Dim, rows: string, place: string): string {
@@ -117,6 +127,8 @@ export interface PairPlace {
   readonly base?: string;
   /** Neighbouring columns that a lane may load at once. */
   readonly own?: number;
+  /** Takes constants that are not to stand in the text. */
+  readonly numbers?: Numbers;
 }
 
 /** Neighbours that are loaded before they are needed. */
@@ -143,7 +155,7 @@ export interface PairText {
   readonly finish: string;
 }
 
-export function pairText(text: KernelText, { axes, value }: Epilogue, { indices, columns, base = "0", own }: PairPlace): PairText {
+export function pairText(text: KernelText, { axes, value }: Epilogue, { indices, columns, base = "0", own, numbers }: PairPlace): PairText {
   const { expr, safe } = flattenExpr(value);
   const columnAxis = axes.at(-1)!;
   const row = new Point(undefined, new Map(indices.map((name, i) => [axes[i]!, name])));
@@ -152,7 +164,7 @@ export function pairText(text: KernelText, { axes, value }: Epilogue, { indices,
   const place = `const int column0 = ${base} + min(column, ${last}), column1 = ${paired ? "column0 + 1" : `${base} + min(column + 1, ${last})`};`;
   const points = ["column0", "column1"].map((name) => new Point(row, new Map([[columnAxis, name]])));
   const code = new CodeWriter();
-  const emitter = new ExpressionEmitter(code, text.params, safe);
+  const emitter = new ExpressionEmitter(code, text.params, safe, numbers);
   const ahead = paired ? aheadLoads(emitter, expr, columnAxis, points) : [];
   const inVectors = own !== undefined && base === "0" && isMultipleOf(columns, own);
   const isOwn = ({ load }: (typeof ahead)[number]): boolean => inVectors && isVector(load, columnAxis);

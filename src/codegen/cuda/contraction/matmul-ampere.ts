@@ -175,15 +175,15 @@ function preciseProducts(parts: { readonly rows: number; readonly columns: numbe
       ${split("fb", parts.columns / 2)}
       #pragma unroll
       for (int i = 0; i < ${parts.rows}; i++) {
+        float s[${parts.columns}][4] = {};
         #pragma unroll
-        for (int j = 0; j < ${parts.columns}; j++) {
-          float s[4] = {};
-          multiply(s, faLow[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
-          multiply(s, fa[i], fbLow[j / 2][j % 2 * 2], fbLow[j / 2][j % 2 * 2 + 1]);
-          multiply(s, fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
-          #pragma unroll
-          for (int e = 0; e < 4; e++) d[i][j * 4 + e] += s[e];
-        }
+        for (int j = 0; j < ${parts.columns}; j++) multiply(s[j], faLow[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+        #pragma unroll
+        for (int j = 0; j < ${parts.columns}; j++) multiply(s[j], fa[i], fbLow[j / 2][j % 2 * 2], fbLow[j / 2][j % 2 * 2 + 1]);
+        #pragma unroll
+        for (int j = 0; j < ${parts.columns}; j++) multiply(s[j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+        #pragma unroll
+        for (int e = 0; e < ${parts.columns * 4}; e++) d[i][e] += s[e / 4][e % 4];
       }`;
 }
 

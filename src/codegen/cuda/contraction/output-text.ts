@@ -116,9 +116,10 @@ ${HEAD("u16")}
       transposeQuad(w, lane);
       const int c = own + g * 8;
       u16* to = out + r * rowStride + c;
+      const bool whole = columns % 8 == 0 ? c < columns : c + 8 <= columns;
       if (r < rows) {
-        if (ALIGNED && c + 8 <= columns) *(Vector16*)to = Vector16{w[0], w[1], w[2], w[3]};
-        else {
+        if (ALIGNED && whole) *(Vector16*)to = Vector16{w[0], w[1], w[2], w[3]};
+        else if (!ALIGNED || columns % 8 != 0) {
           #pragma unroll
           for (int e = 0; e < 8; e++) if (c + e < columns) to[e] = (u16)(w[e / 2] >> (e % 2 * 16));
         }
@@ -174,11 +175,12 @@ ${HEAD("u8")}
       const u32 words[4] = {__byte_perm(w[0], w[1], 0x5410), __byte_perm(w[2], w[3], 0x5410), __byte_perm(w[0], w[1], 0x7632), __byte_perm(w[2], w[3], 0x7632)};
       const int c = own + g * 8;
       u8* to = out + r * rowStride + c;
+      const bool whole = columns % OWN == 0 ? c < columns : c + OWN <= columns;
       if (r < rows) {
-        if (ALIGNED && c + OWN <= columns) {
+        if (ALIGNED && whole) {
           if (GROUP == 8) *(Vector16*)to = Vector16{words[0], words[1], words[2], words[3]};
           else *(Vector8*)to = Vector8{words[0], words[1]};
-        } else {
+        } else if (!ALIGNED || columns % OWN != 0) {
           #pragma unroll
           for (int e = 0; e < OWN; e++) if (c + e < columns) to[e] = (u8)(words[e / 4] >> (e % 4 * 8));
         }

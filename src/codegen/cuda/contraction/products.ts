@@ -48,7 +48,7 @@ export function warpProduct([left, right]: Operands): string {
   const [type, register] = [PTX_SUM[sum], sum === "int" ? "r" : "f"];
   return `
 __device__ __forceinline__ void multiply(${sum} (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm volatile("mma.sync.aligned.m16n8k${32 / bytes}.row.col.${type}.${ptx}.${ELEMENTS[right].ptx}.${type} {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k${32 / bytes}.row.col.${type}.${ptx}.${ELEMENTS[right].ptx}.${type} {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
     : ${list(4, (i) => `"+${register}"(d[${i}])`)} : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 `;

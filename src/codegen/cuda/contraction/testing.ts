@@ -44,9 +44,19 @@ export function randomContents(buffers: readonly Buffer[], bindings: Bindings, s
   }));
 }
 
+const decoded = new WeakMap<NumericArray, Float64Array>();
+
+/** A buffer's elements as numbers. */
+function elementsOf(contents: Contents, item: Buffer): Float64Array {
+  const array = contents.get(item)!;
+  let numbers = decoded.get(array);
+  if (!numbers) decoded.set(array, (numbers = Float64Array.from(array as Float32Array, codecOf(item.dtype).read)));
+  return numbers;
+}
+
 /** Element at a position, as a number. */
 function elementAt(contents: Contents, item: Buffer, position: number): number {
-  return codecOf(item.dtype).read(Number(contents.get(item)![position]));
+  return elementsOf(contents, item)[position]!;
 }
 
 /** To the nearest integer, half to even. */
@@ -94,14 +104,13 @@ const zeroOf = (zero: ZeroPoint | undefined): number => (typeof zero === "number
 export function expectedMatmul({ batch, m, n, k, a, b, output, epilogue }: MatmulKernel, bindings: Bindings, contents: Contents): Expected {
   const at = (dim: Dim | undefined): number => evaluate(dim ?? 0, bindings);
   const depth = at(k);
+  const [aElements, bElements, aStep, bStep, zero] = [elementsOf(contents, a.buffer), elementsOf(contents, b.buffer), at(a.columnStride), at(b.rowStride), zeroOf(a.zero)] as const;
   const expected: Expected = new Map();
   for (const point of pointsOf([...batch, m, n].map(at))) {
     const start = ({ batchStrides, offset }: MatmulKernel["a"]): number => batchStrides.reduce<number>((sum, stride, i) => sum + point[i]! * at(stride), at(offset));
     const [row, column] = point.slice(-2) as [number, number];
-    let sum = 0;
-    for (let z = 0; z < depth; z++) {
-      sum += (elementAt(contents, a.buffer, start(a) + row * at(a.rowStride) + z * at(a.columnStride)) - zeroOf(a.zero)) * elementAt(contents, b.buffer, start(b) + z * at(b.rowStride) + column * at(b.columnStride));
-    }
+    let [sum, left, right] = [0, start(a) + row * at(a.rowStride), start(b) + column * at(b.columnStride)];
+    for (let z = 0; z < depth; z++, left += aStep, right += bStep) sum += (aElements[left]! - zero) * bElements[right]!;
     expected.set(positionOf(output, point, bindings), epilogueValue(epilogue, sum, point, contents, bindings));
   }
   return expected;
@@ -114,16 +123,18 @@ export function expectedConv(conv: ConvKernel, bindings: Bindings, contents: Con
   const [height, width, channels] = first ? [dims[2]!, dims[3]!, dims[1]!] : [dims[1]!, dims[2]!, dims[3]!];
   const outputs = output.dims.map((dim) => evaluate(dim, bindings));
   const [inside, outside] = [channels / groups, outputs[3]! / groups];
+  const [pixels, filters, zero, step, taps] = [elementsOf(contents, input), elementsOf(contents, weights), zeroOf(conv.inputZero), evaluate(stridesOf(input)[first ? 1 : 3]!, bindings), kernel[0]! * kernel[1]!] as const;
   const expected: Expected = new Map();
   for (const point of pointsOf(outputs)) {
     const [image, oy, ox, channel] = point as [number, number, number, number];
     const group = Math.floor(channel / outside);
     let sum = 0;
-    for (const [ky, kx, c] of pointsOf([kernel[0]!, kernel[1]!, inside]) as Generator<[number, number, number]>) {
+    for (const [ky, kx] of pointsOf([kernel[0]!, kernel[1]!]) as Generator<[number, number]>) {
       const [y, x] = [oy * strides[0]! - pads[0]! + ky * dilations[0]!, ox * strides[1]! - pads[1]! + kx * dilations[1]!];
       if (y < 0 || x < 0 || y >= height || x >= width) continue;
-      const from = group * inside + c;
-      sum += (elementAt(contents, input, positionOf(input, first ? [image, from, y, x] : [image, y, x, from], bindings)) - zeroOf(conv.inputZero)) * elementAt(contents, weights, positionOf(weights, [channel, c, ky, kx], bindings));
+      const base = positionOf(input, first ? [image, group * inside, y, x] : [image, y, x, group * inside], bindings);
+      const weight = positionOf(weights, [channel, 0, ky, kx], bindings);
+      for (let c = 0; c < inside; c++) sum += (pixels[base + c * step]! - zero) * filters[weight + c * taps]!;
     }
     expected.set(positionOf(output, point, bindings), epilogueValue(conv.epilogue, sum, point, contents, bindings));
   }

@@ -44,7 +44,8 @@ function laneScore(kernel: FlatKernel, axis: Axis): number {
     judge(offset, 2);
     visitExpr(value, (e) => { if (e.kind === "load" && freeAxes(e).has(axis)) judge(e.index[0]!, 1); });
   }
-  if (known(axis.extent, 64) < 8) score -= 2;
+  // Four neighbours are a vector of their own.
+  if (known(axis.extent, 64) < 8) score -= axis.extent === 4 ? 1 : 2;
   return score;
 }
 

@@ -10,11 +10,11 @@
  * Source: Intel SDM vol. 2, VPERMPS.
  */
 import { assert } from "../../../base/index.ts";
-import { type BlockWeights, ceilDiv, type CompiledKernel, type ConstantLookup, type MatmulKernel, mul, product, type Tactic } from "../../../ir/index.ts";
+import { type BlockWeights, ceilDiv, type CompiledKernel, type ConstantLookup, type Dim, type MatmulKernel, max, mul, product, type Tactic } from "../../../ir/index.ts";
 import { type Isa, mem, type VReg } from "../function.ts";
 import { type BlockPanels, blockPanels, integerBytes, NIBBLES, SCALE_BYTES } from "./block-panels.ts";
 import { copyBlock, paddedPitch } from "./copy.ts";
-import { matmulBytes } from "./matmul.ts";
+import { evenHeight, matmulBytes } from "./matmul.ts";
 import { type MatmulBlock, placeBlock } from "./matmul-block.ts";
 import { OutputWriter, stridesOf } from "./output.ts";
 import { PANEL_COLUMNS } from "./panels.ts";
@@ -23,9 +23,10 @@ import { KernelWriter, type Local, type Size } from "./writer.ts";
 
 /** Most rows that are multiplied at once, as registers allow. */
 const mostRows = ({ name }: Isa): number => (name === "avx512" ? 8 : 2);
-/** Panels of a column group, and rows of a block of work. */
+/** Panels of a column group. */
 const PANELS = 4;
-const BLOCK_ROWS = 64;
+/** How often a block of work goes over its columns, each time for as many rows as are multiplied at once. */
+const BLOCK_TILES = 8;
 const GROUP_COLUMNS = PANELS * PANEL_COLUMNS;
 /** Bytes from one row of sums to the next. */
 const SUMS_PITCH = 4 * GROUP_COLUMNS;
@@ -46,6 +47,8 @@ class BlockMatmulGenerator {
   readonly #name: string;
   readonly #k: number;
   readonly #mostRows: number;
+  /** Rows that are multiplied at once: as even as their number allows. */
+  readonly #height: Dim;
   /** Bytes from one row of A to the next where rows are read in place, or as they are copied. */
   readonly #aPitch: number;
   readonly #copies: boolean;
@@ -61,6 +64,7 @@ class BlockMatmulGenerator {
     this.#name = name;
     this.#k = kernel.k as number;
     this.#mostRows = mostRows(isa);
+    this.#height = evenHeight(kernel.m, this.#mostRows);
     const { rowStride, columnStride } = kernel.a;
     this.#copies = columnStride !== 1 || typeof rowStride !== "number";
     this.#aPitch = this.#copies ? paddedPitch(this.#k) : 4 * (rowStride as number);
@@ -70,11 +74,12 @@ class BlockMatmulGenerator {
   compile(): CompiledKernel {
     const w = this.#w;
     const kernel = this.#kernel;
-    const [rowBlocks, columnBlocks] = [ceilDiv(kernel.m, BLOCK_ROWS), ceilDiv(kernel.n, GROUP_COLUMNS)];
+    const blockRows = mul(this.#height, BLOCK_TILES);
+    const [rowBlocks, columnBlocks] = [ceilDiv(kernel.m, max(1, blockRows)), ceilDiv(kernel.n, GROUP_COLUMNS)];
     const output = new OutputWriter(w, kernel, stridesOf(kernel.output).at(-1) ?? 1, "f32");
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [rowBlock, columnBlock, ...outer] = w.split(tile, [rowBlocks, columnBlocks, ...[...kernel.batch].reverse()]);
-      this.#block(placeBlock(w, kernel, this.#panels.packed, { outer: outer.reverse(), rowBlock: rowBlock!, columnBlock: columnBlock!, rows: BLOCK_ROWS, columns: GROUP_COLUMNS }), output);
+      this.#block(placeBlock(w, kernel, this.#panels.packed, { outer: outer.reverse(), rowBlock: rowBlock!, columnBlock: columnBlock!, rows: w.size(blockRows), columns: GROUP_COLUMNS }), output);
     });
     const { code } = w.f.finish();
     return {
@@ -96,11 +101,11 @@ class BlockMatmulGenerator {
     w.f.bind(top);
     w.f.emit("cmp", w.get(row), block.rowEnd.slot);
     w.f.jump("ge", done);
-    w.set(rows, w.min(w.sub(w.get(block.rowEnd), w.get(row)), this.#mostRows));
+    w.set(rows, w.min(w.sub(w.get(block.rowEnd), w.get(row)), w.size(this.#height)));
     const a = this.#rowsOfA(block, row, rows);
     w.choose(rows, Array.from({ length: this.#heights() }, (_, i) => i + 1), (height) => this.#group(block, a, height));
     this.#finish(block, output, row, rows);
-    w.f.emit("add", row.slot, this.#mostRows);
+    w.f.emit("add", row.slot, w.size(this.#height));
     w.f.jump("always", top);
     w.f.bind(done);
   }
@@ -290,6 +295,6 @@ const UNROLLED = 4;
 
 /** Panels side by side: enough sums that no multiplication waits for the one before, in the registers there are. */
 function panelsTogether(height: number, { name }: Isa): number {
-  if (name === "avx512") return height === 1 ? 4 : height <= 3 ? 2 : 1;
+  if (name === "avx512") return height <= 2 ? 4 : height <= 6 ? 2 : 1;
   return 1;
 }

@@ -225,3 +225,19 @@ for (const isa of [AVX512, AVX2]) {
     }
   });
 }
+
+for (const isa of [AVX512, AVX2]) {
+  test(`${isa.name}: rows of taps are summed apart, so that sums err as short chains do`, () => {
+    const { kernel } = convolution({ size: [8, 8], outSize: [6, 6], kernel: [3, 3], channels: 256, outChannels: 32, batch: 1 });
+    const random = randomizer(5);
+    const contents: Contents = new Map([kernel.input, kernel.weights].map((buffer): [Buffer, Elements] => [buffer, randomFloats(spanOf(buffer, new Map()), random).map((value) => value + 1.5)]));
+    const bytes = new Uint8Array(contents.get(kernel.weights)!.buffer);
+    const expected = reference(kernel, contents, new Map());
+    for (const tactic of convTactics(kernel, isa, (buffer) => (buffer === kernel.weights ? bytes : undefined), new Map(), {}).slice(0, 4)) {
+      const got = execute(tactic.compile(), new Map(), contents, kernel.output);
+      const errors = Array.from(got, (value, i) => (value - expected[i]!) / expected[i]!);
+      const error = Math.sqrt(errors.reduce((sum, e) => sum + e * e, 0) / errors.length);
+      if (error > 4e-7) throw new Error(`${tactic.name}: sums of 2304 products err by ${error}`);
+    }
+  });
+}

@@ -60,6 +60,9 @@ export function readsInPlace(shape: ConvShape, product: Product): boolean {
     });
 }
 
+/** Words of a row of taps from which on a part of the sums of its own costs nothing to speak of. */
+const PART_WORDS = 96;
+
 interface Range { readonly begin: Local; readonly end: Local }
 
 interface Block {
@@ -289,18 +292,31 @@ class ConvGenerator {
     const a = w.local(w.address(w.get(block.input), inY, inX, ...(pass ? [w.mul(w.get(pass), dilation[0] * this.#rowPitch)] : [])));
     const { words, product } = this.#operands;
     const start = (): void => startSums(w, tile, this.#operands.start, product, w.add(w.get(group.column), w.mul(w.value(block.group), panelCount(this.#outputs) * PANEL_COLUMNS)));
-    if (pass) w.when("eq", w.get(pass), 0, start, () => tile.load(w.get(patch.sums), this.#groupColumns * 4));
+    const inParts = !pass && this.#sumsInParts();
+    if (pass) w.when("eq", w.get(pass), 0, start, () => tile.zero());
     else start();
     const weights = w.get(b);
     const together = this.#pixelPitch === 4 * words && dilation[1] === 1;
     const taps = together ? 1 : kernel[1];
     const steps = together ? kernel[1] * words : words;
-    this.#repeat(pass ? 1 : kernel[0], dilation[0] * this.#rowPitch, a, (row) => {
+    const earlier = (): void => tile.add(w.get(patch.sums), this.#groupColumns * 4);
+    this.#repeat(pass ? 1 : kernel[0], dilation[0] * this.#rowPitch, a, (row, times) => {
+      if (inParts) w.when("gt", w.get(times), 0, () => tile.zero());
       this.#repeat(taps, dilation[1] * this.#pixelPitch, row, (tap) => {
         tile.multiply(w.get(tap), { offsets }, weights, ahead.beside(this.#layout(group), tile.rows), steps, this.#p.unroll);
       });
+      if (!inParts) return;
+      w.when("gt", w.get(times), 0, earlier);
+      w.when("lt", w.get(times), kernel[0] - 1, () => tile.store(w.get(patch.sums), this.#groupColumns * 4));
     });
+    if (pass) w.when("gt", w.get(pass), 0, earlier);
     return tile;
+  }
+
+  /** Whether each row of taps is summed from zero, as onnxruntime's blocks of channels are: a rounding error grows with the length of its chain. */
+  #sumsInParts(): boolean {
+    const { words, product } = this.#operands;
+    return product.accumulator === "f32" && this.#shape.kernel[0] > 1 && this.#shape.kernel[1] * words >= PART_WORDS;
   }
 
   /** Whether patches of this size go to the output from their registers: where the code stays small. */
@@ -315,19 +331,28 @@ class ConvGenerator {
     return isUsual(height, 0, outHeight) && isUsual(width, 1, outWidth);
   }
 
-  /** Fetches what the epilogue of a patch will read. */
+  /** Fetches what the epilogue of a patch will read, and where its results will go. */
   #fetch(block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, height: number, width: number): void {
     const w = this.#w;
+    const [, rowBytes, pixelBytes, channelBytes] = this.#outputPitches();
+    const column = w.local(w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs)));
     for (let row = 0; row < height; row++) {
-      const y = this.#shape.spatialDims === 2 ? [w.add(w.get(patch.y), row)] : [];
-      const column = w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs));
-      output.fetch([w.value(block.batch), ...y, w.get(patch.x)], width, column, group.vectors);
+      const y = w.local(w.add(w.get(patch.y), row));
+      output.fetch([w.value(block.batch), ...(this.#shape.spatialDims === 2 ? [w.get(y)] : []), w.get(patch.x)], width, w.get(column), group.vectors);
+      if (typeof pixelBytes !== "number") continue;
+      const to = w.address(w.get(block.output), w.mul(w.get(y), w.size(rowBytes)), w.mul(w.get(patch.x), pixelBytes), w.mul(w.get(column), w.size(channelBytes)));
+      output.fetchTarget(to, pixelBytes, width, group.vectors);
     }
+  }
+
+  /** Bytes from one image, row, pixel and channel of the output to the next. */
+  #outputPitches(): readonly [Dim, Dim, Dim, Dim] {
+    return this.#shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim, Dim, Dim];
   }
 
   #writeTile(tile: RegisterTile, block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch, width: number): void {
     const w = this.#w;
-    const [, rowStride, pixelStride, channelStride] = this.#shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim, Dim, Dim];
+    const [, rowStride, pixelStride, channelStride] = this.#outputPitches();
     const column = w.move(w.add(w.get(group.column), w.mul(w.value(block.group), this.#outputs)));
     const tail = this.#tail(group);
     const outer = (i: number): Size[] => {
@@ -346,13 +371,13 @@ class ConvGenerator {
     });
   }
 
-  /** Runs the body `times` times with an address that moves on by `bytes`. */
-  #repeat(times: number, bytes: number, from: Local, body: (address: Local) => void): void {
+  /** Runs the body `times` times with an address that moves on by `bytes`, and how often it has run. */
+  #repeat(times: number, bytes: number, from: Local, body: (address: Local, done: Local) => void): void {
     const w = this.#w;
-    if (times === 1) { body(from); return; }
+    if (times === 1) { body(from, w.local(0)); return; }
     const address = w.local(w.get(from));
-    w.count(0, times, 1, () => {
-      body(address);
+    w.count(0, times, 1, (done) => {
+      body(address, done);
       w.f.emit("add", address.slot, bytes);
     });
   }
@@ -369,7 +394,7 @@ class ConvGenerator {
   #finish(block: Block, output: OutputWriter, group: ColumnGroup, patch: Patch): void {
     const w = this.#w;
     const shape = this.#shape;
-    const [, rowStride, pixelStride, channelStride] = shape.outputStrides.map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride));
+    const [, rowStride, pixelStride, channelStride] = this.#outputPitches();
     const from = w.local(w.get(patch.sums));
     output.begin();
     w.count(0, w.get(patch.rows), 1, (i) => {
@@ -382,7 +407,7 @@ class ConvGenerator {
           from: w.get(from),
           outer: [w.value(block.batch), ...(shape.spatialDims === 2 ? [y] : []), x],
           column,
-          to: w.address(w.get(block.output), w.mul(y, w.size(rowStride!)), w.mul(x, w.size(pixelStride!)), w.mul(column, w.size(channelStride!))),
+          to: w.address(w.get(block.output), w.mul(y, w.size(rowStride)), w.mul(x, w.size(pixelStride)), w.mul(column, w.size(channelStride))),
           vectors: group.vectors,
           ...(tail && { tail }),
         });

@@ -36,6 +36,14 @@ const MOST_DYNAMIC_PIXELS = 16;
 export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
   const operands = depthwiseOperands(kernel, shape, isa, constants);
   if (!operands) return [];
+  return depthwiseChoices(shape, isa, optimum).map(({ p, estimate }): Tactic => ({
+    name: depthwiseTacticName(p, operands.product.name), estimate,
+    compile: () => new DepthwiseGenerator(kernel, shape, operands, isa, p).compile(),
+  }));
+}
+
+/** Parameters worth trying, best estimate first. */
+export function depthwiseChoices(shape: ConvShape, isa: Isa, optimum: Bindings): { readonly p: DepthwiseParameters; readonly estimate: number }[] {
   const height = evaluate(shape.outHeight, optimum);
   const blocks = Math.max(1, Math.ceil(WANTED_BLOCKS / Math.max(1, evaluate(shape.batch, optimum))));
   const rows = Math.max(1, Math.ceil(height / blocks));
@@ -49,16 +57,12 @@ export function depthwiseTactics(kernel: ConvKernel, shape: ConvShape, isa: Isa,
   const isTall = height > 1 && shape.kernel[0] > shape.stride[0];
   const pairs = isTall ? [...new Set([4, 5, 7, 10, mostInPair])].filter((pixels) => pixels > 1 && pixels <= mostInPair).map((pixels): DepthwiseParameters => ({ pixels, rows: Math.min(height, rows + (rows % 2)), lines: 2 })) : [];
   const all = [...single, ...pairs];
-  return all.map((p): Tactic => {
+  return all.map((p) => {
     const { pixels } = p;
     const tiles = Math.ceil(width / pixels);
     const rowLoads = (pixels - 1) * shape.stride[1] + 2 * shape.kernel[1];
     const loads = p.lines === 1 ? rowLoads : (rowLoads * (shape.kernel[0] + shape.stride[0])) / (2 * shape.kernel[0]);
-    return {
-      name: depthwiseTacticName(p, operands.product.name),
-      estimate: height * shape.channels * shape.kernel[0] * tiles * (loads + pixels * shape.kernel[1] + 8) / (isa.vectorBytes / 4),
-      compile: () => new DepthwiseGenerator(kernel, shape, operands, isa, p).compile(),
-    };
+    return { p, estimate: height * shape.channels * shape.kernel[0] * tiles * (loads + pixels * shape.kernel[1] + 8) / (isa.vectorBytes / 4) };
   }).sort((a, b) => a.estimate - b.estimate);
 }
 
@@ -66,13 +70,13 @@ function depthwiseTacticName(p: DepthwiseParameters, product: Product["name"]): 
   return `depthwise ${product === "float" ? "" : `${product} `}${p.pixels} rows ${p.rows}${p.lines === 2 ? " pairs" : ""}`;
 }
 
-interface DepthwiseOperands {
+export interface DepthwiseOperands {
   readonly product: Product;
   readonly packed: PackedData;
   readonly zero: number;
 }
 
-function depthwiseOperands(kernel: ConvKernel, shape: ConvShape, isa: Isa, constants: ConstantLookup): DepthwiseOperands | undefined {
+export function depthwiseOperands(kernel: ConvKernel, shape: ConvShape, isa: Isa, constants: ConstantLookup): DepthwiseOperands | undefined {
   const bytes = constants(kernel.weights);
   const zeros = constantZeros(kernel.weightsZero, constants);
   const zero = scalarZero(kernel.inputZero, constants);
@@ -137,7 +141,8 @@ interface Row {
   readonly weights: Local;
 }
 
-class DepthwiseGenerator {
+/** Of a kernel of its own, or of a part of one whose writer is given. */
+export class DepthwiseGenerator {
   readonly #kernel: ConvKernel;
   readonly #shape: ConvShape;
   readonly #operands: DepthwiseOperands;
@@ -148,12 +153,12 @@ class DepthwiseGenerator {
   readonly #w: KernelWriter;
   readonly #p: DepthwiseParameters;
 
-  constructor(kernel: ConvKernel, shape: ConvShape, operands: DepthwiseOperands, isa: Isa, p: DepthwiseParameters) {
+  constructor(kernel: ConvKernel, shape: ConvShape, operands: DepthwiseOperands, isa: Isa, p: DepthwiseParameters, writer = new KernelWriter(isa, kernel.name)) {
     this.#kernel = kernel;
     this.#shape = shape;
     this.#operands = operands;
     this.#p = p;
-    this.#w = new KernelWriter(isa, kernel.name);
+    this.#w = writer;
     this.#lanes = new Lanes(this.#w.f);
     this.#inBytes = bytesOf(kernel.input.dtype);
     this.#outBytes = bytesOf(kernel.output.dtype);
@@ -164,19 +169,12 @@ class DepthwiseGenerator {
     const shape = this.#shape;
     const kernel = this.#kernel;
     const radices = [ceilDiv(shape.outHeight, this.#p.rows), shape.batch];
-    const output = new OutputWriter(w, kernel, shape.outputStrides[3], this.#operands.product.accumulator);
+    const output = this.output();
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
       const [block, batch] = w.split(tile, radices);
       const begin = w.local(w.mul(w.value(block!), this.#p.rows));
       const end = w.local(w.min(w.add(w.get(begin), this.#p.rows), w.size(shape.outHeight)));
-      const single = w.local(w.get(begin));
-      if (this.#p.lines === 2) {
-        w.count(w.get(begin), w.add(w.get(end), -1), 2, (y) => {
-          this.#row(output, batch!, y, 2);
-          w.set(single, w.add(w.get(y), 2));
-        });
-      }
-      w.count(w.get(single), w.get(end), 1, (y) => this.#row(output, batch!, y, 1));
+      this.rows(batch!, begin, end, output);
     });
     const { code } = w.f.finish();
     const taps = shape.kernel[0] * shape.kernel[1];
@@ -187,6 +185,23 @@ class DepthwiseGenerator {
       bytes: add(mul(this.#inBytes, product(kernel.input.dims)), mul(this.#outBytes, outputs), bytesOf(kernel.weights.dtype) * taps * shape.channels),
       tactic: depthwiseTacticName(this.#p, this.#operands.product.name),
     };
+  }
+
+  output(): OutputWriter {
+    return new OutputWriter(this.#w, this.#kernel, this.#shape.outputStrides[3], this.#operands.product.accumulator);
+  }
+
+  /** Output rows of one image. */
+  rows(batch: Local | number, begin: Local, end: Local, output: OutputWriter): void {
+    const w = this.#w;
+    const single = w.local(w.get(begin));
+    if (this.#p.lines === 2) {
+      w.count(w.get(begin), w.add(w.get(end), -1), 2, (y) => {
+        this.#row(output, batch, y, 2);
+        w.set(single, w.add(w.get(y), 2));
+      });
+    }
+    w.count(w.get(single), w.get(end), 1, (y) => this.#row(output, batch, y, 1));
   }
 
   #row(output: OutputWriter, batch: Local | number, y: Local, lines: 1 | 2): void {

@@ -54,11 +54,19 @@ function* candidates(kernel: MatmulKernel, isa: Isa, operands: MatmulOperands, s
       for (const copyA of copies(kernel, product)) {
         for (const b of operands.packed ? ["constant" as const] : moving(kernel, product)) {
           if (b === "direct" && rows * vectors + Math.min(rows, vectors) + 2 > (isa.name === "avx512" ? 32 : 16)) continue;
-          yield { rows, vectors, ...(depth !== undefined && { depth }), copyA, b, unroll: 4, ...block(sizes, rows, vectors * lanes, depth ?? sizes.k, copyA) };
+          yield { rows, vectors, ...(depth !== undefined && { depth }), copyA, b, ...(followsRows(sizes) && { byRows: true }), unroll: 4, ...block(sizes, rows, vectors * lanes, depth ?? sizes.k, copyA) };
         }
       }
     }
   }
+}
+
+/**
+ * Whether A and the output are more than B. Then blocks of the same rows follow each other: the threads divide the rows,
+ * as the steps before and after do, and find in their own caches what they made there.
+ */
+function followsRows({ m, n, k }: MatmulSizes): boolean {
+  return m * (k + n) > k * n;
 }
 
 /** A static length can be done at once; a length bound at run time goes in blocks of a known depth. */

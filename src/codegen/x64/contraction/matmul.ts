@@ -34,6 +34,8 @@ export interface MatmulParameters {
   /** Row tiles and column groups of a block. */
   readonly blockTiles: number;
   readonly blockGroups: number;
+  /** Blocks of the same rows follow each other, not those of the same columns. */
+  readonly byRows?: boolean;
   readonly unroll: number;
 }
 
@@ -68,7 +70,8 @@ interface Group {
   readonly columns?: Local | number;
 }
 
-class MatmulGenerator {
+/** Of a kernel of its own, or of a part of one whose writer is given. */
+export class MatmulGenerator {
   readonly #kernel: MatmulKernel;
   readonly #p: MatmulParameters;
   readonly #w: KernelWriter;
@@ -84,12 +87,12 @@ class MatmulGenerator {
   /** Where the parts of the scratch memory begin: A's block is first. */
   readonly #bScratch: number;
   readonly #cScratch: number;
-  readonly #scratchBytes: number;
+  readonly scratchBytes: number;
 
-  constructor(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, p: MatmulParameters) {
+  constructor(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, p: MatmulParameters, writer = new KernelWriter(isa, kernel.name)) {
     this.#kernel = kernel;
     this.#p = p;
-    this.#w = new KernelWriter(isa, kernel.name);
+    this.#w = writer;
     const operands = matmulOperands(kernel, isa, constants);
     assert(operands, `matrix product "${kernel.name}" cannot be generated`);
     this.#operands = operands;
@@ -105,7 +108,7 @@ class MatmulGenerator {
     this.#cPitch = this.#groupColumns * 4;
     this.#bScratch = this.#aPitch * mostRows;
     this.#cScratch = this.#bScratch + (p.b === "packed" ? depth * this.#cPitch : 0);
-    this.#scratchBytes = this.#cScratch + (this.#depth === undefined ? p.rows : mostRows * p.blockGroups) * this.#cPitch;
+    this.scratchBytes = this.#cScratch + (this.#depth === undefined ? p.rows : mostRows * p.blockGroups) * this.#cPitch;
   }
 
   compile(): CompiledKernel {
@@ -113,11 +116,13 @@ class MatmulGenerator {
     const kernel = this.#kernel;
     const rowBlocks = ceilDiv(kernel.m, max(1, this.#blockRows));
     const columnBlocks = ceilDiv(kernel.n, this.#groupColumns * this.#p.blockGroups);
-    const output = new OutputWriter(w, kernel, stridesOf(kernel.output).at(-1) ?? 1, this.#operands.product.accumulator);
+    const output = this.output();
     w.count(w.tileBegin, w.tileEnd, 1, (tile) => {
-      const [rowBlock, columnBlock, ...outer] = w.split(tile, [rowBlocks, columnBlocks, ...[...kernel.batch].reverse()]);
+      const inner = this.#p.byRows ? [columnBlocks, rowBlocks] : [rowBlocks, columnBlocks];
+      const [first, second, ...outer] = w.split(tile, [...inner, ...[...kernel.batch].reverse()]);
+      const [rowBlock, columnBlock] = this.#p.byRows ? [second, first] : [first, second];
       const [rows, columns] = [w.size(this.#blockRows), this.#groupColumns * this.#p.blockGroups];
-      this.#block(placeBlock(w, kernel, this.#packed(), { outer: outer.reverse(), rowBlock: rowBlock!, columnBlock: columnBlock!, rows, columns }), output);
+      this.block(placeBlock(w, kernel, this.#packed(), { outer: outer.reverse(), rowBlock: rowBlock!, columnBlock: columnBlock!, rows, columns }), output);
     });
     const { code } = w.f.finish();
     return {
@@ -126,11 +131,28 @@ class MatmulGenerator {
       params: w.table.list,
       packed: w.packed,
       tiles: product([...kernel.batch, rowBlocks, columnBlocks]),
-      scratchBytes: this.#scratchBytes,
+      scratchBytes: this.scratchBytes,
       flops: mul(2, product([...kernel.batch, kernel.m, kernel.n, kernel.k])),
       bytes: matmulBytes(kernel),
       tactic: matmulTacticName(this.#p, w.lanes, this.#operands.product.name),
     };
+  }
+
+  output(): OutputWriter {
+    return new OutputWriter(this.#w, this.#kernel, stridesOf(this.#kernel.output).at(-1) ?? 1, this.#operands.product.accumulator);
+  }
+
+  /** Rows from `begin` on, as many as the kernel has, and all columns, where B is a packed constant and there are no batches. */
+  rows(begin: Local, output: OutputWriter): void {
+    const w = this.#w;
+    const { a, m, n } = this.#kernel;
+    const packed = this.#packed();
+    assert(packed, `the columns of "${this.#kernel.name}" are no packed constant`);
+    this.block({
+      outer: [], rowBegin: begin, rowEnd: w.local(w.add(w.get(begin), w.size(m))), columnBegin: w.local(0), columnEnd: w.local(w.size(n)),
+      a: w.local(w.address(w.pointer(a.buffer), w.mul(w.get(begin), w.size(mul(bytesOf(a.buffer.dtype), a.rowStride))))),
+      b: w.local(w.packedPointer(packed)), output: w.local(w.pointer(this.#kernel.output)),
+    }, output);
   }
 
   /** B as a packed constant, when it is read as one. */
@@ -138,7 +160,7 @@ class MatmulGenerator {
     return this.#p.b === "constant" ? this.#operands.packed : undefined;
   }
 
-  #block(block: MatmulBlock, output: OutputWriter): void {
+  private block(block: MatmulBlock, output: OutputWriter): void {
     const w = this.#w;
     const words = this.#words;
     const depth = this.#depth;
@@ -245,7 +267,7 @@ class MatmulGenerator {
     w.set(target, this.#target(block, row, group));
     const next = w.f.label("nextRows");
     w.choose(rows, heights, (height) => {
-      if (this.#isUsual(height)) this.#afterLast(pass, () => output.fetch([...block.outer.map((outer) => w.value(outer)), w.get(row)], height, w.get(group.column), group.vectors));
+      if (this.#isUsual(height)) this.#afterLast(pass, () => this.#fetch(block, output, group, row, height));
       const tile = this.#multiply(block, pass, group, b, row, target, height, ahead);
       ahead?.next();
       if (!this.#writesAtOnce(output, height)) {
@@ -260,6 +282,20 @@ class MatmulGenerator {
     w.f.emit("add", row.slot, w.size(this.#height));
     w.f.jump("always", top);
     w.f.bind(done);
+  }
+
+  /** Fetches what the epilogue of a tile will read, and where its results will go. */
+  #fetch(block: MatmulBlock, output: OutputWriter, group: Group, row: Local, height: number): void {
+    const w = this.#w;
+    const [rowBytes, columnBytes] = this.#outputPitches();
+    output.fetch([...block.outer.map((outer) => w.value(outer)), w.get(row)], height, w.get(group.column), group.vectors);
+    if (typeof rowBytes === "number") output.fetchTarget(w.address(w.get(block.output), w.mul(w.get(row), rowBytes), w.mul(w.get(group.column), w.size(columnBytes))), rowBytes, height, group.vectors);
+  }
+
+  /** Bytes from one row of the output to the next, and from one column to the next. */
+  #outputPitches(): readonly [Dim, Dim] {
+    const { output } = this.#kernel;
+    return stridesOf(output).slice(-2).map((stride) => mul(bytesOf(output.dtype), stride)) as [Dim, Dim];
   }
 
   /** Address of the tile's sums in scratch. With one pass every tile uses the same place. */
@@ -343,7 +379,7 @@ class MatmulGenerator {
 
   #writeTile(tile: RegisterTile, block: MatmulBlock, output: OutputWriter, group: Group, row: Local): void {
     const w = this.#w;
-    const [rowStride, columnStride] = stridesOf(this.#kernel.output).slice(-2).map((stride) => mul(bytesOf(this.#kernel.output.dtype), stride)) as [Dim, Dim];
+    const [rowStride, columnStride] = this.#outputPitches();
     const outer = block.outer.map((index) => w.value(index));
     const column = w.get(group.column);
     const tail = this.#tail(group);
@@ -367,22 +403,21 @@ class MatmulGenerator {
   /** The epilogue and the stores of one register tile. */
   #finish(block: MatmulBlock, output: OutputWriter, group: Group, row: Local, rows: Local, target: Local): void {
     const w = this.#w;
-    const strides = stridesOf(this.#kernel.output);
-    const size = bytesOf(this.#kernel.output.dtype);
-    const [rowBytes, columnBytes] = [mul(size, strides.at(-2)!), mul(size, strides.at(-1)!)];
+    const [rowBytes, columnBytes] = this.#outputPitches();
     output.begin();
+    const outer = block.outer.map((index) => w.value(index));
+    const shared = output.shared([...outer, 0]);
+    const from = w.local(w.get(target));
+    const place = (index: Size): VReg => w.address(w.get(block.output), w.mul(index, w.size(rowBytes)), w.mul(w.get(group.column), w.size(columnBytes)));
+    const to = w.local(place(w.get(row)));
     w.count(0, w.get(rows), 1, (r) => {
-      const index = w.add(w.get(row), w.get(r)) as VReg;
-      const column = w.get(group.column);
       const tail = this.#tail(group);
       output.row({
-        from: w.address(w.get(target), w.mul(w.get(r), this.#cPitch)),
-        outer: [...block.outer.map((outer) => w.value(outer)), index],
-        column,
-        to: w.address(w.get(block.output), w.mul(index, w.size(rowBytes)), w.mul(column, w.size(columnBytes))),
-        vectors: group.vectors,
-        ...(tail && { tail }),
-      });
+        from: w.get(from), outer: shared ? [] : [...block.outer.map((index) => w.value(index)), w.add(w.get(row), w.get(r))],
+        column: w.get(group.column), to: w.get(to), vectors: group.vectors, ...(tail && { tail }),
+      }, shared);
+      w.f.emit("add", from.slot, this.#cPitch);
+      w.f.emit("add", to.slot, typeof rowBytes === "number" ? rowBytes : w.size(rowBytes));
     });
   }
 }

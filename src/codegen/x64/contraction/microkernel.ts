@@ -67,6 +67,12 @@ export class RegisterTile {
     this.#each((register, displacement) => this.#w.f.emit("vmovups", mem(c, { disp: displacement }), register), pitchBytes);
   }
 
+  /** Adds partial sums of an earlier block of the reduction. */
+  add(c: VReg, pitchBytes: number): void {
+    const add = this.#product.accumulator === "f32" ? "vaddps" : "vpaddd";
+    this.#each((register, displacement) => this.#w.f.emit(add, register, register, mem(c, { disp: displacement })), pitchBytes);
+  }
+
   #each(action: (register: VReg, displacement: number) => void, pitchBytes: number): void {
     this.accumulators.forEach((row, r) => row.forEach((register, v) => action(register, r * pitchBytes + v * this.#w.vectorBytes)));
   }

@@ -11,6 +11,8 @@ import { bytesOf } from "./products.ts";
 import { VectorMath } from "../math.ts";
 import type { KernelWriter, Size } from "./writer.ts";
 
+const LINE_BYTES = 64;
+
 /** A segment of one output row: `vectors` vectors, the last perhaps masked. */
 export interface RowSegment {
   /** Address of the segment's results in scratch, or the results themselves. */
@@ -77,6 +79,18 @@ export class OutputWriter {
   /** Fetches what the epilogue will read for `rows` rows, neighbours along the last of the outer axes: before their sums are made. */
   fetch(outer: readonly Size[], rows: number, column: Size, vectors: number): void {
     this.#epilogue?.fetch(outer, rows, column, vectors);
+  }
+
+  /**
+   * Asks for the lines that `rows` output rows will be stored to, from `to` on, `rowBytes` apart: before their sums are made. Stores
+   * leave the core in order, so that one whose line is far away holds up all that follow.
+   */
+  fetchTarget(to: VReg, rowBytes: number, rows: number, vectors: number): void {
+    if (this.#columnStride !== 1) return;
+    const bytes = vectors * this.#w.lanes * bytesOf(this.#dtype);
+    for (let row = 0; row < rows; row++) {
+      for (let line = 0; line < bytes; line += LINE_BYTES) this.#w.f.emit("prefetchw", mem(to, { disp: row * rowBytes + line }));
+    }
   }
 
   row(segment: RowSegment, shared?: EpilogueRow): void {

@@ -23,6 +23,7 @@ export class KernelWriter {
   readonly vectors: Vectors;
   readonly table = new ParamTable();
   readonly packed: PackedData[] = [];
+  readonly #placed = new Map<Buffer, Local>();
   /** f32 lanes of a vector, and its bytes. */
   readonly lanes: number;
   readonly vectorBytes: number;
@@ -44,8 +45,15 @@ export class KernelWriter {
     return typeof dim === "number" ? dim : this.#load(this.table.dim(dim));
   }
 
+  /** Says that the buffer's address is in a variable, not among the parameters. */
+  place(buffer: Buffer, address: Local): void {
+    this.#placed.set(buffer, address);
+  }
+
   /** A fresh register with the buffer's address. */
   pointer(buffer: Buffer): VReg {
+    const placed = this.#placed.get(buffer);
+    if (placed) return this.get(placed);
     return this.#load(this.table.pointer(buffer));
   }
 

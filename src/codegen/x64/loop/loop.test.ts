@@ -82,6 +82,28 @@ for (const isa of ISAS) {
     for (const length of [1, 5, 16, 31, 64, 129]) check(made, new Map([["s", length]]), isa, 3);
   });
 
+  test(`${isa.name}: a long sum in each lane errs as its blocks do, not as one chain`, () => {
+    const n = symbol("n");
+    const [lane, k] = [axis("c", 24), axis("k", n)];
+    const [x, y] = [floats("x", n, 24), floats("y", 24)];
+    const made = kernel("sum", [lane], y, reduceOver("sum", [k], at(x, k, lane)));
+    for (const count of [0, 1, 5, 63, 64, 131, 5000]) {
+      const data = Float32Array.from({ length: count * 24 }, (_, i) => 1.5 + Math.sin(i * i));
+      const got = executed(made, isa, new Map([["n", count]]), new Map([[x, data]])).get(y)!;
+      let [own, chained] = [0, 0];
+      for (let c = 0; c < 24; c++) {
+        let [exact, chain] = [0, 0];
+        for (let i = 0; i < count; i++) {
+          exact += data[i * 24 + c]!;
+          chain = Math.fround(chain + data[i * 24 + c]!);
+        }
+        own += ((Number(got[c]) - exact) / (exact || 1)) ** 2;
+        chained += ((chain - exact) / (exact || 1)) ** 2;
+      }
+      assert.ok(Math.sqrt(own / 24) <= (count < 1000 ? 1e-7 : Math.sqrt(chained / 24) / 3), `${count} terms err by ${Math.sqrt(own / 24)}, one chain by ${Math.sqrt(chained / 24)}`);
+    }
+  });
+
   test(`${isa.name}: one long axis in chunks`, () => {
     const i = axis("i", 100_003);
     check(kernel("relu", [i], floats("y", 100_003), op("max", at(floats("x", 100_003), i), constant("f32", 0))), new Map(), isa, 4);

@@ -17,6 +17,13 @@ type ReduceExpr = Extract<Expr, { kind: "reduce" }>;
 /** Steps written out instead of looped over. */
 const UNROLLED_STEPS = 9;
 const ACCUMULATORS = 4;
+/**
+ * Steps whose sum is made apart and then added to the total: rounding errors grow with the length of a chain of
+ * additions, so two levels of them, of ACCUMULATORS chains, err a fraction of what one long chain does, and do not wait for each other.
+ */
+const BLOCK_STEPS = 64;
+/** Larger bodies are written once. */
+const MOST_BLOCK_NODES = 40;
 
 export class Reducer {
   private readonly emitter: ExprEmitter;
@@ -42,8 +49,42 @@ export class Reducer {
       }
       return total;
     }
-    this.loops(orderedFor(expr.body, expr.axes), expr.body, scope, (inner) => emitter.combine(expr.op, expr.type, total, emitter.value(expr.body, inner)));
+    const axes = orderedFor(expr.body, expr.axes);
+    const innermost = axes.at(-1)!;
+    if (this.sumsInBlocks(expr, innermost)) this.loops(axes.slice(0, -1), expr.body, scope, (inner) => this.blocks(expr, innermost, inner, total));
+    else this.loops(axes, expr.body, scope, (inner) => emitter.combine(expr.op, expr.type, total, emitter.value(expr.body, inner)));
     return total;
+  }
+
+  private sumsInBlocks({ op, type, body }: ReduceExpr, axis: Axis): boolean {
+    return op === "sum" && type === "f32" && isSmall(body) && !(typeof axis.extent === "number" && axis.extent < 2 * ACCUMULATORS);
+  }
+
+  /** The sum along one axis: blocks of several chains, each added to the total when it is whole, and what is left. */
+  private blocks(expr: ReduceExpr, axis: Axis, scope: Scope, total: Vector): void {
+    const { emitter } = this;
+    const { f, gp } = emitter;
+    emitter.hoist(expr.body, scope);
+    const fresh = (): Vector => emitter.identity(0, expr.type);
+    const step = (index: Gp, offset: number, sum: Vector): void => emitter.combine("sum", expr.type, sum, emitter.value(expr.body, emitter.axisScope(scope, axis, index, offset)));
+    const chains = (from: Gp, to: Gp, rest: Gp): void => {
+      const sums = Array.from({ length: ACCUMULATORS }, fresh);
+      f.loop(from, to, ACCUMULATORS, (index) => sums.forEach((sum, u) => step(index, u, sum)));
+      f.loop(to, rest, 1, (index) => step(index, 0, sums[0]!));
+      const [a, b, c, d] = sums as [Vector, Vector, Vector, Vector];
+      for (const [into, value] of [[a, b], [c, d], [a, c], [total, a]] as const) emitter.combine("sum", expr.type, into, value);
+    };
+    const end = emitter.dim(axis.extent, scope);
+    if (typeof end === "number" && end < 2 * BLOCK_STEPS) {
+      chains(0, end - (end % ACCUMULATORS), end);
+      return;
+    }
+    const whole = typeof end === "number" ? end - (end % BLOCK_STEPS) : gp.copy(gp.operate("and", "i64", [end, -BLOCK_STEPS]));
+    f.loop(0, whole, BLOCK_STEPS, (from) => {
+      const to = gp.copy(gp.add(from, BLOCK_STEPS));
+      chains(from, to, to);
+    });
+    if (whole !== end) chains(whole, gp.copy(gp.sub(end, gp.operate("and", "i64", [gp.sub(end, whole), ACCUMULATORS - 1]))), end);
   }
 
   /** Plain loops over `axes`, outer to inner. */
@@ -85,6 +126,13 @@ export class Reducer {
       for (let u = 0; u < unroll; u++) add(totals[u]!, index, u * step, mask);
     });
   }
+}
+
+/** Worth writing out several times. */
+function isSmall(body: Expr): boolean {
+  let nodes = 0;
+  visitExpr(body, () => { nodes++; });
+  return nodes <= MOST_BLOCK_NODES;
 }
 
 /** All points of a small domain, as substitutions. */
