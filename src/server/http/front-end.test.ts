@@ -89,6 +89,7 @@ test("statuses and texts of what is wrong", async () => {
     ["POST", "/v2/models/matrix/infer", '{"inputs":3}', 400, /Unable to parse 'inputs'/],
     ["POST", "/v2/models/matrix/infer", '{"inputs":[{"name":"INPUT0"}]}', 400, /Unable to parse 'datatype'/],
     ["POST", "/v2/models/fail/infer", JSON.stringify(tensor("FP32", [1], [1])), 500, /^\{"error":"internal error; the server's log says more"\}$/],
+    ["POST", "/v2/models/matrix/infer", JSON.stringify(tensor("FP32", [4, 2 ** 60], [1])), 400, /byte size overflow for input 'INPUT0'/],
     ["POST", "/v2/models/repeat/infer", JSON.stringify(tensor("INT32", [1], [1])), 501, /decoupled/],
     ["POST", "/v2/repository/other/models/matrix/load", undefined, 501, /'repository_name' specification is not supported/],
     ["POST", "/v2/repository/models/nope/load", undefined, 500, /failed to load 'nope', failed to poll/],

@@ -18,6 +18,8 @@ export function elementCount(name: string, shape: readonly number[]): number {
     if (!(size >= 0)) throw new ServingError("INVALID_ARG", `invalid shape for input '${name}': shape [${shape}] contains one or more invalid dimensions`);
     count *= size;
   }
+  // Triton counts elements in 64 bits, and then their bytes.
+  if (count > Number.MAX_SAFE_INTEGER && count < 2 ** 63) throw new ServingError("INVALID_ARG", `byte size overflow for input '${name}': shape [${shape}] is more than can be held`);
   if (!(count <= Number.MAX_SAFE_INTEGER)) throw new ServingError("INVALID_ARG", `invalid shape for input '${name}': shape [${shape}] causes total element count to exceed maximum size of ${Number.MAX_SAFE_INTEGER}`);
   return count;
 }
