@@ -1,13 +1,20 @@
-// What do engines do on this machine's GPU? Agreement with this machine's processor, latency with the data on the device
-// and from host to host, load and unload, a fault contained. Each stage is apart: one that fails loses no other.
+// What do engines do on this machine's GPU? Everything that needs one, in stages of less than ten minutes each, of which one that
+// fails loses no other: agreement with this machine's processor, latency with the data on the device and from host to host, large
+// products and attention beside PyTorch's, load and unload, faults contained, a server under 64 clients, ONNX's own test cases, the
+// kernels of each kind against plain loops. With int8, images are calibrated on noise and compared with this processor's int8 too.
 // Usage: npm run bench cuda [STAGE…] [--models=FOLDER] [--level=N] [--precision=fp16,fp32] [--batches=1,8,32,128] [--model=bert-base-ts,resnet50-ts]
-import { mkdtempSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { build, Engine, Tensor } from "../dist/index.js";
+import { fileURLToPath } from "node:url";
+import { build, buildInt8, calibrate, Engine, Tensor } from "../dist/index.js";
 import { makeFeeds } from "../dist/cli/feeds.js";
 import { openCudaCompiler, openGpu } from "../dist/native/index.js";
 import { mlp, mlpReference, floats } from "../dist/testing/small-models.js";
+import { conformance } from "./gpu/conformance.mjs";
+import { attention, matmul } from "./gpu/kernels.mjs";
+import { busy, faults, fromModel, memory, overhead } from "./gpu/serving.mjs";
 
 const flags = Object.fromEntries(process.argv.slice(2).filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2).split("=")));
 const words = process.argv.slice(2).filter((arg) => !arg.startsWith("--"));
@@ -126,6 +133,30 @@ async function fault() {
   console.log(`one on the processor: ${(await Engine.loadSync(host).run({ x })).y.data.length === 8 ? "goes on" : "FAIL"}`);
 }
 
+const CALIBRATED = 8;
+const calibrations = {};
+
+/** A build in a precision: int8 with the ranges of a few inputs where there are images, else with a scale per row. */
+async function buildIn(precision, path, shapes, inputs, options) {
+  if (precision !== "int8") return build(path, { precision, ...options });
+  if (!/resnet|efficientnet|mobilenet/.test(path)) return buildInt8(path, options);
+  const entries = Array.from({ length: CALIBRATED }, (_, i) => ({ id: String(i), columns: {} }));
+  const data = { name: "noise", entries, load: async (i) => ({ ...entries[i], feeds: makeFeeds(inputs, { shapes: shapes(1), files: [], seed: 100 + i }, {}) }) };
+  calibrations[path] ??= await calibrate(path, { data, samples: CALIBRATED });
+  return buildInt8(path, { ...options, calibration: calibrations[path] });
+}
+
+/** The processor's int8 of the same plan. */
+async function int8OnHost(name, path, shapes, inputs, feeds) {
+  const output = join(folder, `${name}.x64.int8.engine`);
+  await buildIn("int8", path, shapes, inputs, { output, level: 0, profiles: profiles(shapes) });
+  const engine = Engine.loadSync(output, { threads: availableParallelism() });
+  const results = await engine.run(feeds);
+  engine.dispose();
+  rmSync(output);
+  return results;
+}
+
 async function measure(name) {
   const shapes = SHAPES[name];
   const path = join(models, `${name}.onnx`);
@@ -135,20 +166,24 @@ async function measure(name) {
   const reference = Engine.loadSync(host, { threads: availableParallelism() });
   const feeds16 = feedsOf(reference, shapes(16));
   const expected = await reference.run(feeds16);
+  const { inputs } = reference;
   reference.dispose();
   rmSync(host);
   console.log(`${name}: reference ready after ${((performance.now() - started) / 1000).toFixed(1)} s`);
   for (const precision of precisions) {
     const output = join(folder, `${name}.${precision}.engine`);
     const progress = progressOf(`${name} ${precision}`);
-    const { elapsedMs, report } = await build(path, { output, target: "cuda", precision, level, profiles: profiles(shapes), onProgress: progress.onProgress });
+    const { elapsedMs, report } = await buildIn(precision, path, shapes, inputs, { output, target: "cuda", level, profiles: profiles(shapes), onProgress: progress.onProgress });
     console.log(`${name} ${precision}: built in ${(elapsedMs / 1000).toFixed(1)} s (${progress.summary()}), ${report.steps.length} steps, ${report.referenceSteps.length} on the reference`);
     const engine = Engine.loadSync(output);
     const context = engine.createContext();
     const actual = await context.run(feeds16);
-    for (const [key, value] of Object.entries(expected)) {
-      const { relative, cosine } = agreement(actual[key], value);
-      console.log(`${name} ${precision} ${key}: relative ${relative.toExponential(2)}, cosine ${cosine.toFixed(6)}`);
+    const references = { "fp32": expected, ...(precision === "int8" ? { "the processor's int8": await int8OnHost(name, path, shapes, inputs, feeds16) } : {}) };
+    for (const [against, results] of Object.entries(references)) {
+      for (const [key, value] of Object.entries(results)) {
+        const { relative, cosine } = agreement(actual[key], value);
+        console.log(`${name} ${precision} ${key} against ${against}: relative ${relative.toExponential(2)}, cosine ${cosine.toFixed(6)}`);
+      }
     }
     for (const batch of batches) {
       const feeds = feedsOf(engine, shapes(batch));
@@ -186,7 +221,46 @@ function kernels(context, feeds) {
   for (const [key, { ns, count, flops, most, name }] of [...sums].sort((a, b) => b[1].ns - a[1].ns).slice(0, 14)) console.log(`    ${(ns / 1e3).toFixed(1).padStart(8)} us  ${String(count).padStart(3)} x  ${(flops / ns / 1e3).toFixed(1).padStart(6)} TFLOP/s  ${key}; longest ${(most / 1e3).toFixed(1)} us ${name}`);
 }
 
-const STAGES = { doctor, small, cycles, fault, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); } };
+/** An engine of a model for serving, built once for the stages that need it. */
+async function servedEngine(name) {
+  const output = join(folder, `${name}.served.engine`);
+  if (!existsSync(output)) await build(join(models, `${name}.onnx`), { output, target: "cuda", precision: precisions[0], level, profiles: profiles(SHAPES[name]) });
+  return output;
+}
+
+const servedModel = flags.served ?? "bert-base-ts";
+
+async function hosted() {
+  await overhead({ path: await servedEngine(servedModel), name: `${servedModel} ${precisions[0]}`, feedsOf: (engine, batch) => feedsOf(engine, SHAPES[servedModel](batch)), batches: batches.filter((batch) => batch <= 32) });
+}
+
+async function serving() {
+  const path = await servedEngine(servedModel);
+  const engine = Engine.loadSync(path);
+  const context = engine.createContext();
+  const device = (rows) => { const feeds = feedsOf(engine, SHAPES[servedModel](Math.max(1, Math.round(rows)))); context.deviceTimes(feeds, 5); return median(context.deviceTimes(feeds, 20)); };
+  const outputs = [engine.outputs.reduce((least, output) => ((output.dims?.length ?? 9) < (least.dims?.length ?? 9) ? output : least)).name];
+  const shapes = Object.entries(SHAPES[servedModel](1)).map(([name, dims]) => `${name}:${dims.join("x")}`).join(",");
+  await busy({ folder, path, name: servedModel, feedsOf: (one, batch) => feedsOf(one, SHAPES[servedModel](batch)), maxBatch: largest, outputs, shapes, device });
+  engine.dispose();
+}
+
+async function onnx() {
+  const [name, input] = ["resnet50-ts", "input"];
+  const reference = { inputs: [{ name: input, type: "float32", dims: [1, 3, 224, 224] }] };
+  await fromModel({ folder: mkdtempSync(join(folder, "o-")), file: join(models, `${name}.onnx`), name, feedsOf: () => feedsOf(reference, SHAPES[name](1)) });
+}
+
+/** The test files that need a GPU. */
+function tests() {
+  const files = ["codegen/cuda/contraction/device.test.js"].map((file) => fileURLToPath(new URL(`../dist/${file}`, import.meta.url)));
+  const { stdout } = spawnSync(process.execPath, ["--test", "--test-reporter=tap", ...files], { encoding: "utf8", timeout: 300_000, maxBuffer: 2 ** 26 });
+  console.log(stdout.split("\n").filter((line) => /^\s*not ok|^# (pass|fail|skipped)|error:/.test(line)).join("\n"));
+}
+
+const STAGES = {
+  doctor, small, cycles, matmul: () => matmul(folder), attention: () => attention(folder), hosted, serving, onnx, tests, conformance: () => conformance({ pattern: flags.pattern }), memory: () => memory({ folder: mkdtempSync(join(folder, "m-")) }), faults: () => faults({ folder: mkdtempSync(join(folder, "f-")) }), fault, models: async () => { for (const name of list("model", Object.keys(SHAPES).join())) await attempt(name, () => measure(name)); },
+};
 
 async function attempt(name, stage) {
   const started = performance.now();

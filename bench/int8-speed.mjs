@@ -2,13 +2,13 @@
 // models that come quantized (QuantizeLinear and DequantizeLinear, or MatMulInteger) against its run of the same file;
 // beside them the share of contractions' time in integer kernels. Usage: npm run bench int8-speed [WORD…] [--seconds=N]
 // [--threads=1,2] [--build]: with --build engines are made and nothing is measured.
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { timeKernels } from "../dist/cli/kernel-times.js";
 import { openOnnxruntime } from "../dist/cli/peer.js";
-import { build, buildInt8, calibrate, Engine } from "../dist/index.js";
+import { build, buildInt8, Engine } from "../dist/index.js";
 import { feedsOf } from "./engines.mjs";
-import { calibrationImages, classifiers, dataOf, folder, inputOf, samplesOf, shared } from "./quantization-data.mjs";
+import { calibrationImages, calibrationOf, classifiers, folder, samplesOf, shared } from "./quantization-data.mjs";
 import { dynamicOf, qdqOf } from "./quantized-models.mjs";
 import { inTurns, machine, parseArguments, PeakMeter, timed } from "./side-by-side.mjs";
 import { chooseModels, profileOf, root } from "./zoo.mjs";
@@ -19,19 +19,12 @@ const threadCounts = (flags.threads ?? "1,2").split(",").map(Number);
 const SAMPLES = 64;
 const LEAST_INTEGER_SHARE = 0.95;
 
-/** A calibration of the model, made once. */
-async function calibrationOf(model) {
-  const path = join(folder, `${model.name}.calibration.json`);
-  if (!existsSync(path)) writeFileSync(path, JSON.stringify(await calibrate(model.path, { data: dataOf("images", calibrationImages(), model), samples: SAMPLES })));
-  return JSON.parse(readFileSync(path, "utf8"));
-}
-
 /** What is compared: our engine of one file, onnxruntime on another or the same, and how many times faster it shall be. */
 function cases() {
   const quantizing = (model, goal, calibration) => ({ name: `${model.name}, int8 to float`, model, goal, peer: model.path, build: async (options) => buildInt8(model.path, { ...options, ...(calibration ? { calibration: await calibration() } : {}) }) });
   const asItComes = (model, how, path) => ({ name: `${model.name}, ${how}`, model, goal: 1.3, peer: path, build: (options) => build(path, options) });
   const images = classifiers();
-  const floats = images.map((model) => quantizing(model, model.name.startsWith("resnet50") ? 2.5 : undefined, () => calibrationOf(model)));
+  const floats = images.map((model) => quantizing(model, model.name.startsWith("resnet50") ? 2.5 : undefined, () => calibrationOf(model, SAMPLES)));
   const made = images.filter(({ name }) => !name.startsWith("efficientnet")).map((model) => ({ ...asItComes(model, "QDQ", join(folder, `${model.name}-qdq.onnx`)), prepare: async () => qdqOf(model.path, join(folder, `${model.name}-qdq.onnx`), await samplesOf(model, calibrationImages(), 8)) }));
   const trained = images.filter(({ name }) => name.startsWith("efficientnet")).map((model) => asItComes(model, "QDQ", join(shared, "trained/efficientnet_lite0-int8-qdq.onnx")));
   const texts = chooseModels(["bert-base-ts", "minilm-l6"]);

@@ -1,8 +1,10 @@
 // The pictures and texts that int8 is calibrated with and judged by.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parsePreprocessing, preprocess } from "../dist/data/index.js";
+import { calibrate, VERSION } from "../dist/index.js";
 import { decodePicture } from "../dist/reference/index.js";
 import { chooseModels, root } from "./zoo.mjs";
 
@@ -63,4 +65,27 @@ export function dataOf(name, list, { preprocessing, ...model }, columns = () => 
 export async function samplesOf(model, list, count) {
   const data = dataOf("samples", list.slice(0, count), model);
   return Promise.all(data.entries.map(async (_, i) => (await data.load(i)).feeds));
+}
+
+const digestOf = (path) => createHash("sha256").update(readFileSync(path)).digest("hex");
+
+/** What was found of this file before, or is found now: engines' content says all that their results depend on. */
+export async function remembered(what, path, find) {
+  const file = join(folder, "found.json");
+  const found = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
+  const key = `${what} ${digestOf(path)}`;
+  if (!(key in found)) {
+    const own = await find();
+    const newer = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
+    writeFileSync(file, `${JSON.stringify({ ...newer, [key]: own }, null, 1)}\n`);
+    return own;
+  }
+  return found[key];
+}
+
+/** A calibration of the model on so many pictures, made once for each version. */
+export async function calibrationOf(model, samples) {
+  const path = join(folder, `${model.name}-${samples}-${VERSION}.calibration.json`);
+  if (!existsSync(path)) writeFileSync(path, JSON.stringify(await calibrate(model.path, { data: dataOf("calibration images", calibrationImages(), model), samples })));
+  return JSON.parse(readFileSync(path, "utf8"));
 }

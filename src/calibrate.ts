@@ -1,16 +1,16 @@
 /**
- * Calibration on one page: the float model is built with the activations that enter its layers as further outputs, run
- * over the samples, and what comes out is counted in histograms. Nothing of a sample is kept.
+ * Calibration on one page: the float model is built with summaries of the activations that enter its layers as further
+ * outputs, run over the samples, and what comes out is counted in histograms. Nothing of a sample is kept.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Tensor, UserError } from "./base/index.ts";
 import { buildQuantized, digestOf } from "./compile.ts";
-import { checkSample, chooseEntries, DataDigest, type DataSet, groupByStratum, type Sample, samplesOf } from "./data/index.ts";
-import type { Layer } from "./passes/index.ts";
-import { CACHE_FORMAT, type CalibrationCache, ChannelStatistics, Histogram, rangeOf, StrataRanges } from "./quantize/index.ts";
-import { Engine } from "./runtime/index.ts";
+import { checkSample, chooseEntries, DataDigest, type DataSet, groupByStratum, interruptible, type Sample, samplesOf } from "./data/index.ts";
+import type { Layer, Summary } from "./passes/index.ts";
+import { CACHE_FORMAT, type CalibrationCache, ChannelStatistics, Histogram, rangeOf, type Seen, StrataRanges } from "./quantize/index.ts";
+import { Engine, type Results } from "./runtime/index.ts";
 import type { Profile } from "./schedule/index.ts";
 import { VERSION } from "./version.ts";
 
@@ -42,33 +42,32 @@ export async function calibrate(model: string | Uint8Array, options: CalibrateOp
   try {
     const path = join(folder, "observed.engine");
     let layers: readonly Layer[] = [];
-    const observe = (found: readonly Layer[]): Layer["input"][] => (layers = found).map(({ input }) => input);
-    await buildQuantized(model, { output: path, level: 0, ...(options.profiles ? { profiles: options.profiles } : {}), ...(options.signal ? { signal: options.signal } : {}) }, { plan: () => ({ layers: {} }), observe });
+    let summaries: ReadonlyMap<string, Summary> = new Map();
+    await buildQuantized(model, { output: path, level: 0, ...(options.profiles ? { profiles: options.profiles } : {}), ...(options.signal ? { signal: options.signal } : {}) }, { plan: () => ({ layers: {} }), summarized: (found, made) => { [layers, summaries] = [found, made]; } });
     if (layers.length === 0) throw new UserError("option-invalid", "The model has no convolution or matrix product with float weights: there is nothing to calibrate.");
     using engine = await Engine.load(path, options.threads === undefined ? {} : { threads: options.threads });
-    return await observed(model, engine, layers, options);
+    return await observed(model, engine, layers, summaries, options);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function observed(model: string | Uint8Array, engine: Engine, layers: readonly Layer[], options: CalibrateOptions): Promise<CalibrationCache> {
+async function observed(model: string | Uint8Array, engine: Engine, layers: readonly Layer[], summaries: ReadonlyMap<string, Summary>, options: CalibrateOptions): Promise<CalibrationCache> {
   const chosen = choose(options);
-  const values = new Map(layers.map(({ input, inputAxis }) => [input.name, { histogram: new Histogram(), channels: new ChannelStatistics(Number(input.dims![inputAxis])), axis: inputAxis }]));
+  const values = new Map(layers.map(({ input, inputAxis }) => [input.name, { histogram: new Histogram(), channels: new ChannelStatistics(Number(input.dims![inputAxis])), summary: summaries.get(input.name)! }]));
   const strata = options.strata === undefined ? undefined : new StrataRanges();
   const digest = new DataDigest();
   let count = 0;
-  for await (const sample of chosen.samples) {
-    if (options.signal?.aborted) throw new UserError("aborted", "The calibration was cancelled; nothing was written.");
-    checkSample(sample, engine.inputs);
-    const results: Readonly<Record<string, unknown>> = { ...sample.feeds, ...await engine.run(sample.feeds) };
+  for await (const { sample, results } of answered(engine, interruptible(chosen.samples, options.signal))) {
     const stratum = options.strata === undefined ? undefined : String(sample.columns[options.strata] ?? "");
     if (stratum !== undefined) strata!.count(stratum);
-    for (const [name, { histogram, channels, axis }] of values) {
-      const { data: numbers, dims } = floatsOf(results[name], name);
-      if (!histogram.add(numbers)) throw new UserError("input-invalid", `Sample "${sample.id}" makes NaN or infinity at "${name}", before layer "${layers.find(({ input }) => input.name === name)!.name}". Leave the sample out, or keep the layers behind it in float.`);
-      channels.add(numbers, dims, axis);
-      if (stratum !== undefined) strata!.add(stratum, name, numbers);
+    for (const [name, { histogram, channels, summary }] of values) {
+      const { least, largest, sums, seen } = readSummary(results, summary);
+      // Whatever is not finite makes its channel's sum so.
+      if (!sums.every(Number.isFinite)) throw new UserError("input-invalid", `Sample "${sample.id}" makes NaN or infinity at "${name}", before layer "${layers.find(({ input }) => input.name === name)!.name}". Leave the sample out, or keep the layers behind it in float.`);
+      histogram.add(seen);
+      channels.add(least, largest, sums, seen.count / Math.max(1, sums.length));
+      if (stratum !== undefined) strata!.add(stratum, name, seen);
     }
     digest.add(sample);
     count++;
@@ -103,8 +102,37 @@ function choose({ data, samples = DEFAULT_SAMPLES, strata, unbalanced }: Calibra
   return { name: data.name, samples: samplesOf(data, indices), total: indices.length, inData: new Map(groups) };
 }
 
-function floatsOf(value: unknown, name: string): { readonly data: Float32Array; readonly dims: readonly number[] } {
-  if (value instanceof Tensor && value.data instanceof Float32Array) return { data: value.data, dims: value.dims };
+/** Samples with what the engine answers. The next sample is read while the engine runs. */
+async function* answered(engine: Engine, samples: AsyncIterable<Sample>): AsyncGenerator<{ sample: Sample; results: Results }> {
+  const iterator = samples[Symbol.asyncIterator]();
+  let next = iterator.next();
+  try {
+    for (;;) {
+      const { value: sample, done } = await next;
+      if (done) return;
+      checkSample(sample, engine.inputs);
+      const running = engine.run(sample.feeds);
+      next = iterator.next();
+      // Each is awaited in its turn; what fails meanwhile is no unhandled rejection.
+      next.catch(() => {});
+      yield { sample, results: await running };
+    }
+  } finally {
+    await next.catch(() => {});
+    await iterator.return?.();
+  }
+}
+
+function readSummary(results: Results, summary: Summary): { readonly least: Float32Array; readonly largest: Float32Array; readonly sums: Float32Array; readonly seen: Seen } {
+  const [least, largest, sums, elements] = [summary.least, summary.largest, summary.sums, summary.elements].map((name) => floatsOf(results[name], name)) as [Float32Array, Float32Array, Float32Array, Float32Array];
+  const shape = results[summary.shape] as Tensor;
+  const count = Array.from(shape.data as BigInt64Array, Number).reduce((a, b) => a * b, 1);
+  const seen: Seen = { least: least.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY), largest: largest.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY), elements, stride: summary.stride, count };
+  return { least, largest, sums, seen };
+}
+
+function floatsOf(value: unknown, name: string): Float32Array {
+  if (value instanceof Tensor && value.data instanceof Float32Array) return value.data;
   throw new Error(`Bug in sinter: the observed value "${name}" is no float tensor`);
 }
 

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { SinterError } from "./base/index.ts";
 import { build } from "./compile.ts";
 import type { Graph, Value } from "./ir/index.ts";
-import { detectCpu, MappedFile } from "./native/index.ts";
+import { detectCpu, MappedFile, openCudaCompiler, openGpu } from "./native/index.ts";
 import { importModel } from "./onnx/index.ts";
 import { batchSizeOf, type CompileAnswer, type CompileRequest, type ModelDescription } from "./repository/index.ts";
 import { DEFAULT_RANGES, type Profile, type SymbolRange } from "./schedule/index.ts";
@@ -68,16 +68,19 @@ function profileOf(request: CompileRequest, { graph, description }: Described): 
   visit((axis, rank) => (axis === 0 ? DEFAULT_RANGES.batch : rank === 4 && axis >= 2 ? DEFAULT_RANGES.image : DEFAULT_RANGES.sequence));
   for (const { name, dims } of graph) {
     for (const [axis, dim] of (dims ?? []).entries()) {
-      const size = request.cover?.[name]?.[axis];
-      if (typeof dim === "number" || size === undefined) continue;
-      const range = ranges.get(dim.key)!;
-      ranges.set(dim.key, { min: Math.min(range.min, size), opt: range.opt, max: size > range.max ? 2 ** Math.ceil(Math.log2(size)) : range.max });
+      if (typeof dim === "number") continue;
+      for (const shape of request.cover?.[name] ?? []) ranges.set(dim.key, reaching(ranges.get(dim.key)!, shape[axis]!));
     }
   }
   return Object.fromEntries(graph.filter(({ dims }) => dims).map(({ name, dims }) => {
     const shape = (end: keyof SymbolRange): number[] => dims!.map((dim) => (typeof dim === "number" ? dim : ranges.get(dim.key)![end]));
     return [name, { min: shape("min"), opt: shape("opt"), max: shape("max") }];
   }));
+}
+
+/** A range that has this size, too, and more above it: another that is a little larger will come. */
+function reaching({ min, opt, max }: SymbolRange, size: number): SymbolRange {
+  return { min: Math.min(min, size), opt, max: size > max ? 2 ** Math.ceil(Math.log2(size)) : max };
 }
 
 function explicit(shapes: readonly (readonly number[])[] | undefined, axis: number): SymbolRange | undefined {
@@ -88,8 +91,10 @@ function explicit(shapes: readonly (readonly number[])[] | undefined, axis: numb
 async function serve(request: CompileRequest): Promise<CompileAnswer> {
   const described = describeModel(request.model);
   const profile = profileOf(request, described);
+  const env = request.gpu === undefined ? process.env : { ...process.env, SINTER_GPU: String(request.gpu) };
+  const device = request.gpu === undefined ? detectCpu(env).id : [openGpu(env).description, openCudaCompiler(env).identity];
   const pathFor = (level: number): string => {
-    const key = JSON.stringify([VERSION, detectCpu(process.env).id, described.digest, profile, level, request.threads]);
+    const key = JSON.stringify([VERSION, device, described.digest, profile, level, request.threads, request.precision ?? "fp32"]);
     return join(request.cache, `${createHash("sha256").update(key).digest("hex").slice(0, 40)}.engine`);
   };
   const answer = (level: number, builtMs: number): CompileAnswer => {
@@ -99,7 +104,10 @@ async function serve(request: CompileRequest): Promise<CompileAnswer> {
   const kept = request.levels.find((level) => existsSync(`${pathFor(level)}.json`) && existsSync(pathFor(level)));
   if (kept !== undefined) return answer(kept, 0);
   const level = request.levels.at(-1)!;
-  const { report, elapsedMs } = await build(request.model, { output: pathFor(level), level, threads: request.threads, profiles: [profile], timingCache: join(request.cache, "timings.json") });
+  const { report, elapsedMs } = await build(request.model, {
+    output: pathFor(level), level, threads: request.threads, profiles: [profile], timingCache: join(request.cache, "timings.json"), env,
+    ...(request.gpu === undefined ? {} : { target: "cuda" }), ...(request.precision === undefined ? {} : { precision: request.precision }),
+  });
   const note = `${pathFor(level)}.json`;
   writeFileSync(`${note}.${process.pid}`, JSON.stringify({ model: request.model, referenceSteps: report.referenceSteps.length }));
   renameSync(`${note}.${process.pid}`, note);

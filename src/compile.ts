@@ -111,7 +111,7 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
     assumeProfiles(graph, profiles);
     inferTypes(graph);
     const quantized = quantization && withReport(quantization);
-    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...narrowing(options.precision, target), ...(quantized ? { quantization: quantized.quantization } : {}) });
+    const passes = runPasses(graph, { evaluate: evaluateInto(spill), ...forTarget(options.precision, target), ...(quantized ? { quantization: quantized.quantization } : {}) });
     await progress.report("plan", 0, 1, `${graph.nodes.length} nodes`);
     const plan = schedule(graph, target.kernels);
     refuseReferences(plan, options);
@@ -125,11 +125,11 @@ export async function buildQuantized(model: string | Uint8Array, options: BuildO
   }
 }
 
-/** What the passes narrow for a precision of 16 bits. */
-function narrowing(precision: Precision | undefined, target: Target): { readonly narrow?: Narrow } {
-  if (precision !== "bf16" && precision !== "fp16") return {};
-  const type = precision === "bf16" ? "bfloat16" : "float16";
-  return { narrow: { type, attention: target.kernels.narrowAttention, everywhere: target.identity.arch === "cuda" } };
+/** What the passes do for a target, and narrow for a precision: on a GPU, what is not quantized takes 16 bits. */
+function forTarget(precision: Precision | undefined, target: Target): { readonly narrow?: Narrow; readonly wholePixels?: boolean; readonly blockWeights?: boolean } {
+  const isGpu = target.identity.arch === "cuda";
+  const type = precision === "bf16" ? "bfloat16" : precision === "fp16" || (precision === "int8" && isGpu) ? "float16" : undefined;
+  return { ...(isGpu && { wholePixels: true }), ...(target.kernels.blockWeights && { blockWeights: true }), ...(type && { narrow: { type, attention: target.kernels.narrowAttention, everywhere: isGpu } }) };
 }
 
 /** Notes the plan when it is made, and what it saves. */
@@ -198,7 +198,7 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, target: Target
     ...(options.workspaceBytes === undefined ? {} : { workspaceBytes: options.workspaceBytes }),
     ...(options.signal ? { signal: options.signal } : {}),
   };
-  const tunables = tunablesOf(plan, ladder, target);
+  const tunables = tunablesOf(plan, bindings, ladder, target);
   await target.prepare(tunables.flatMap(({ description, rungs }) => rungs.flatMap(({ tactics, bindings }) => tacticsToCompile(description, tactics, bindings, tuning))), {
     onProgress: (done, total) => progress.report("compile", done, total, "kernels"),
     ...(options.signal ? { signal: options.signal } : {}),
@@ -227,7 +227,7 @@ async function compileKernels(plan: Plan, profile: SymbolProfile, target: Target
 }
 
 /** Shapes that a kernel does not depend on, or at which nothing is to be chosen, are left out. */
-function tunablesOf(plan: Plan, ladder: readonly Bindings[], target: Target): Tunable[] {
+function tunablesOf(plan: Plan, optimum: Bindings, ladder: readonly Bindings[], target: Target): Tunable[] {
   const constants = (buffer: Buffer): Uint8Array | undefined => {
     const view = plan.views.get(buffer);
     return view && plan.constants.get(view.storage)?.constant?.bytes;
@@ -235,7 +235,6 @@ function tunablesOf(plan: Plan, ladder: readonly Bindings[], target: Target): Tu
   return plan.steps.flatMap((step, index): Tunable[] => {
     if (step.kind !== "kernel") return [];
     const description = printKernel(step.kernel);
-    const optimum = ladder[ladder.length >> 1]!;
     const first = { bindings: optimum, tactics: target.tactics(step.kernel, constants, optimum) };
     const depends = [...optimum.keys()].some((name) => description.includes(name));
     if (first.tactics.length < 2 || !depends) return [{ index, step, description, rungs: [first] }];
@@ -243,15 +242,14 @@ function tunablesOf(plan: Plan, ladder: readonly Bindings[], target: Target): Tu
   });
 }
 
-/** Between two shapes the kernel changes where the work is the geometric mean of theirs. */
+/** Between two shapes the kernel changes where the work, as the first kernel counts it, is the geometric mean of theirs. */
 function chooseByWork(choices: readonly { readonly bindings: Bindings; readonly tuned: Tuned }[]): KernelChoice {
   const [first, ...rest] = choices;
   const larger: { from: number; kernel: CompiledKernel }[] = [];
   let last = first!;
   for (const choice of rest) {
-    const { kernel } = choice.tuned;
-    const [below, here] = [last, choice].map(({ bindings }) => Math.max(1, evaluate(kernel.flops, bindings))) as [number, number];
-    if (choice.tuned.tactic !== last.tuned.tactic) larger.push({ from: Math.round(Math.sqrt(below * here)), kernel });
+    const [below, here] = [last, choice].map(({ bindings }) => Math.max(1, evaluate(first!.tuned.kernel.flops, bindings))) as [number, number];
+    if (choice.tuned.tactic !== last.tuned.tactic) larger.push({ from: Math.round(Math.sqrt(below * here)), kernel: choice.tuned.kernel });
     last = choice;
   }
   return { kernel: first!.tuned.kernel, larger };

@@ -10,8 +10,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Tensor, UserError } from "./base/index.ts";
 import { type BuildOptions, type BuildResult, buildQuantized, digestOf, dynamicPlan } from "./compile.ts";
-import { checkSample, chooseEntries, DataDigest, type DataSet, type Sample, samplesOf } from "./data/index.ts";
+import { checkSample, chooseEntries, DataDigest, type DataSet, interruptible, type Sample, samplesOf } from "./data/index.ts";
 import type { Layer, LayerPlan, QuantizationPlan } from "./passes/index.ts";
+import { probeChannels } from "./probe.ts";
 import { type AccuracyReport, type Answer, type CalibrationCache, type Calibrator, fewestInFloat, matcher, type Metric, metricNamed, NoiseMeter, planFromCache, readCache, type Scheme, type SensitivityRow, writeAccuracy } from "./quantize/index.ts";
 import { Engine, type Results } from "./runtime/index.ts";
 import { VERSION } from "./version.ts";
@@ -55,9 +56,10 @@ export async function buildInt8(model: string | Uint8Array, options: Int8Options
   if (minAccuracy !== undefined && !evaluate) throw new UserError("option-invalid", "A least accuracy needs data to measure it on: --evaluate DATA, held out from the calibration.");
   const cache = typeof calibration === "string" ? readCache(calibration, digestOf(model)) : calibration;
   if (cache && cache.model.digest !== digestOf(model)) throw new UserError("calibration-stale", `The calibration is of the model sha256:${cache.model.digest}, not of this one; calibrate again.`);
+  const sizes = cache ? undefined : await probeChannels(model, common);
   const planFor = (layers: readonly Layer[], hurting?: ReadonlySet<string>): QuantizationPlan => (cache
     ? planFromCache(cache, layers.map(({ name }) => name), { calibrator, scheme, keep, ...(hurting ? { hurting } : {}) })
-    : withoutKept(dynamicPlan(layers), layers, keep, hurting));
+    : withoutKept(withSizes(dynamicPlan(layers), sizes!), layers, keep, hurting));
   if (!evaluate) return buildQuantized(model, { ...common, precision: "int8" }, { plan: (layers) => planFor(layers) });
   using weighing = await Weighing.open(model, common, planFor, evaluate, evaluateSamples ?? DEFAULT_EVALUATED, metric ?? defaultMetric(evaluate));
   const target = minAccuracy === undefined ? undefined : minAccuracy * weighing.referenceScore;
@@ -78,6 +80,10 @@ export async function buildInt8(model: string | Uint8Array, options: Int8Options
   return { ...result, accuracy };
 }
 
+function withSizes(plan: QuantizationPlan, sizes: ReadonlyMap<string, readonly number[]>): QuantizationPlan {
+  return { layers: Object.fromEntries(Object.entries(plan.layers).map(([name, own]): [string, LayerPlan] => [name, own.precision === "int8" && own.input === "dynamic" && sizes.has(name) ? { ...own, channelSizes: sizes.get(name)! } : own])) };
+}
+
 function withoutKept(plan: QuantizationPlan, layers: readonly Layer[], keep: readonly string[], hurting: ReadonlySet<string> | undefined): QuantizationPlan {
   const isKept = matcher(keep, layers.map(({ name }) => name));
   return { layers: Object.fromEntries(Object.entries(plan.layers).map(([name, own]): [string, LayerPlan] => [name, isKept(name) ? { precision: "fp32", reason: "kept by name" } : hurting?.has(name) ? { precision: "fp32", reason: "hurts accuracy" } : own])) };
@@ -90,6 +96,7 @@ class Weighing {
   readonly metric: Metric;
   readonly described: AccuracyReport["data"];
   readonly referenceScore: number;
+  private readonly signal: AbortSignal | undefined;
   private readonly engine: Engine;
   private readonly folder: string;
   private readonly layers: readonly Pick<SensitivityRow, "layer" | "floatBytes" | "bytes">[];
@@ -97,10 +104,11 @@ class Weighing {
   private readonly chosen: readonly number[];
   private readonly reference: readonly Readonly<Record<string, Tensor>>[];
 
-  private constructor(parts: Pick<Weighing, "metric" | "described" | "referenceScore"> & { engine: Engine; folder: string; layers: Weighing["layers"]; data: DataSet; chosen: readonly number[]; reference: Weighing["reference"] }) {
+  private constructor(parts: Pick<Weighing, "metric" | "described" | "referenceScore"> & { signal: AbortSignal | undefined; engine: Engine; folder: string; layers: Weighing["layers"]; data: DataSet; chosen: readonly number[]; reference: Weighing["reference"] }) {
     this.metric = parts.metric;
     this.described = parts.described;
     this.referenceScore = parts.referenceScore;
+    this.signal = parts.signal;
     this.engine = parts.engine;
     this.folder = parts.folder;
     this.layers = parts.layers;
@@ -127,7 +135,7 @@ class Weighing {
       const digest = new DataDigest();
       const inputs = engine.inputs.filter(({ name }) => name !== SWITCHES);
       const answers: Answer[] = [];
-      for await (const sample of samplesOf(data, chosen)) {
+      for await (const sample of interruptible(samplesOf(data, chosen), options.signal)) {
         checkSample(sample, inputs);
         digest.add(sample);
         const outputs = tensorsOf(await engine.run(switched(sample, layers, () => false)));
@@ -135,7 +143,7 @@ class Weighing {
       }
       if (answers.length === 0) throw new UserError("input-invalid", `${data.name}: there are no samples to measure on.`);
       const described = { name: data.name, samples: answers.length, digest: digest.value };
-      return new Weighing({ metric, described, referenceScore: metric.score(answers), engine, folder, layers, data, chosen, reference: answers.map(({ outputs }) => outputs) });
+      return new Weighing({ metric, described, referenceScore: metric.score(answers), signal: options.signal, engine, folder, layers, data, chosen, reference: answers.map(({ outputs }) => outputs) });
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       throw error;
@@ -151,9 +159,10 @@ class Weighing {
     for (const [i, own] of this.layers.entries()) {
       onMeasure?.(`layer ${i + 1} of ${this.layers.length}: ${own.layer}`);
       const meter = new NoiseMeter();
-      for (const [at, sample] of samples.entries()) {
+      let at = 0;
+      for await (const sample of interruptible(given(samples), this.signal)) {
         const outputs = tensorsOf(await this.engine.run(switched(sample, this.layers, (layer) => layer === own.layer)));
-        for (const [name, tensor] of Object.entries(this.reference[at]!)) if (tensor.data instanceof Float32Array) meter.add(outputs[name]!, tensor);
+        for (const [name, tensor] of Object.entries(this.reference[at++]!)) if (tensor.data instanceof Float32Array) meter.add(outputs[name]!, tensor);
       }
       rows.push({ ...own, decibels: Number.isFinite(meter.decibels) ? meter.decibels : null });
     }
@@ -172,7 +181,7 @@ class Weighing {
 
   private async score(engine: Engine, feedsOf: (sample: Sample) => Readonly<Record<string, Tensor>>): Promise<number> {
     const answers: Answer[] = [];
-    for await (const sample of samplesOf(this.data, this.chosen)) {
+    for await (const sample of interruptible(samplesOf(this.data, this.chosen), this.signal)) {
       const outputs = tensorsOf(await engine.run(feedsOf(sample)));
       answers.push({ entry: { id: sample.id, columns: sample.columns }, outputs, reference: this.reference[answers.length]! });
     }
@@ -183,6 +192,10 @@ class Weighing {
     this.engine.dispose();
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+async function* given(samples: readonly Sample[]): AsyncGenerator<Sample> {
+  yield* samples;
 }
 
 function switched(sample: Sample, layers: Weighing["layers"], isInt8: (layer: string) => boolean): Record<string, Tensor> {

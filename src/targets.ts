@@ -119,7 +119,7 @@ class CudaTarget implements Target {
   readonly identity: ManifestTarget;
   readonly device: TuneDevice;
   readonly level: TuneLevel;
-  readonly kernels: TargetKernels = { bfloat16: true, float16: true, narrowAttention: true, narrowCopies: false, integers: true, sequential: false };
+  readonly kernels: TargetKernels = { bfloat16: true, float16: true, narrowAttention: true, narrowCopies: false, integers: true, blockWeights: false, sequential: false };
   readonly #arch: CudaArch;
   readonly #compiler: CudaCompiler;
   readonly #form: "cubin" | "ptx";
@@ -155,7 +155,6 @@ class CudaTarget implements Target {
   }
 
   requirePrecision(precision: Precision): void {
-    if (precision === "int8") throw new UnsupportedError("unsupported", "Precision int8 is not there for GPUs yet; build with --precision fp16, bf16 or fp32.");
     if (precision !== "fp32" && this.#arch.capability < 80) throw new UnsupportedError("unsupported", `Precision ${precision} needs a GPU of compute capability 8.0 or later; this one has ${this.#arch.capability / 10}. Build with --precision fp32.`);
   }
 

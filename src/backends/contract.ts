@@ -50,8 +50,13 @@ export interface BackendModel {
   /** Input shapes that requests usually have, for warming up; undefined when nothing is known. */
   usualShapes(): readonly (readonly number[])[] | undefined;
   createInstance(): Promise<BackendInstance>;
-  /** A model that also admits these shapes, made on demand; undefined when there is no way to. */
-  widen?(shapes: readonly (readonly number[] | undefined)[]): Promise<BackendModel>;
+  /**
+   * Answers one request any number of times, each answer when it is there: of decoupled models, whose requests are not batched.
+   * `inputs` are borrowed until the promise settles, which is after the last answer.
+   */
+  stream?(inputs: readonly (BatchTensor | undefined)[], answer: (results: BatchResults) => void, isCancelled: () => boolean): Promise<void>;
+  /** A model that also admits these shapes (each by input), made on demand; undefined when there is no way to. */
+  widen?(cover: readonly (readonly (readonly number[] | undefined)[])[]): Promise<BackendModel>;
   /** A faster model of the same, made in the background; undefined when this is the fastest there is. */
   improve?(signal: AbortSignal): Promise<BackendModel | undefined>;
   dispose(): void;

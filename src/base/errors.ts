@@ -18,7 +18,7 @@ export const ERRORS = {
   "no-gpu": { exit: 4, meaning: "There is no NVIDIA GPU, no driver, or one that is too old." },
   "no-nvrtc": { exit: 4, meaning: "There is no compiler for CUDA C++, which building for a GPU needs." },
   "gpu-error": { exit: 6, meaning: "The GPU's driver refused a call; the text has CUDA's name for it." },
-  "gpu-fault": { exit: 6, meaning: "The GPU ended a run (illegal address, memory error). The process goes on, but without the GPU." },
+  "gpu-fault": { exit: 6, meaning: "The GPU ended a run (illegal address, memory error), or the process that has it ended. A server starts another; any other process goes on without the GPU." },
   "input-invalid": { exit: 2, meaning: "An input's name, type, rank or size is not what the model takes." },
   "shape-outside-profile": { exit: 2, meaning: "An input's shape lies outside the engine's profiles." },
   "profile-invalid": { exit: 2, meaning: "A profile's min, opt and max do not fit the model." },
@@ -26,6 +26,7 @@ export const ERRORS = {
   "engine-incompatible": { exit: 4, meaning: "The engine was built for another processor or a newer Sinter." },
   "option-invalid": { exit: 2, meaning: "A command-line or API option has a value it cannot have." },
   "file-io": { exit: 5, meaning: "A file could not be read or written." },
+  "address-unusable": { exit: 5, meaning: "A server cannot listen where it was told to; the text says why." },
   "calibration-stale": { exit: 3, meaning: "A calibration cache is another model's, or lacks layers of this one." },
   "accuracy-target": { exit: 7, meaning: "No mix of precisions reached the accuracy asked for; the best engine found was kept." },
   "aborted": { exit: 130, meaning: "The work was cancelled." },
@@ -57,6 +58,18 @@ export class UserError extends SinterError {}
 
 /** A valid request that is not served; the message names what would work. */
 export class UnsupportedError extends SinterError {}
+
+/** What the system's own error codes say, in words. */
+const FILE_PROBLEMS: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file or folder", EACCES: "permission denied", EPERM: "not permitted", EISDIR: "it is a folder; expected a file",
+  ENOTDIR: "a part of the path is a file; expected a folder", ENOSPC: "the disk is full", EROFS: "the file system is read-only", EMFILE: "too many files are open",
+};
+
+/** A file operation that failed. @param where the path, and what was to be done with it when that is not clear */
+export function fileError(where: string, cause: unknown): UserError {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  return new UserError("file-io", `${where}: ${FILE_PROBLEMS[code] ?? (cause instanceof Error ? cause.message : String(cause))}.`, { cause });
+}
 
 /** Throws when an invariant of ours is broken: a bug, never the user's fault. */
 export function assert(condition: unknown, what: string): asserts condition {

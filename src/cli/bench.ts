@@ -11,7 +11,7 @@ import { makeFeeds } from "./feeds.ts";
 import { type KernelTime, kernelTable, timeKernels } from "./kernel-times.ts";
 import { type Candidate, concurrentRuns, FAIR_TURNS, type Latency, measureInTurns, oneRun, summarize } from "./measure.ts";
 import { type Opened, openEngine, optimumSizes } from "./open.ts";
-import { collect, fastConvolutionOption, levelOption, parseCount, parseOptional, parseProfile, parseSeconds, type ShapeOptions } from "./options.ts";
+import { collect, fastConvolutionOption, hereOption, levelOption, parseCount, parseOptional, parseProfile, parseSeconds, type ShapeOptions } from "./options.ts";
 import { bytes, heading, list, milliseconds, printJson, table } from "./output.ts";
 import { measurePeaks, type Peaks } from "./peaks.ts";
 import { openOnnxruntime, type Peer, relativeError } from "./peer.ts";
@@ -25,6 +25,7 @@ interface BenchOptions extends Pick<ShapeOptions, "shapes"> {
   readonly seed: number;
   readonly level: string;
   readonly precision: Precision;
+  readonly target?: string;
   readonly fastConvolution?: boolean;
   readonly compare?: string;
   readonly model?: string;
@@ -38,7 +39,9 @@ interface BenchResult {
   readonly latencyMs: Latency;
   /** Inferences per second. */
   readonly throughput: number;
-  /** Median run less the time of its steps: binding, copying inputs and outputs, threads, promises. */
+  /** On a GPU, a run with the data already there. */
+  readonly deviceMs?: number;
+  /** Median run less the time of its steps, or of the device: binding, copying inputs and outputs, threads, promises. */
   readonly overheadMs: number;
   readonly loadMs: number;
   readonly buildMs?: number;
@@ -64,6 +67,7 @@ export function benchCommand(): Command {
     .argument("<file>", "an engine, or an .onnx file, which is built first and kept in a cache")
     .option("--shapes <list>", "shapes of inputs, e.g. input_ids:1x128 (default: the profile's optimum)")
     .option("-i, --input <name=file>", "a .npy or .pb file instead of random numbers; again for each input", collect)
+    .addOption(hereOption())
     .addOption(new Option("--precision <type>", "what a model is built for").choices(PRECISIONS).default("fp32"))
     .addOption(levelOption())
     .addOption(fastConvolutionOption())
@@ -73,7 +77,7 @@ export function benchCommand(): Command {
     .option("--contexts <n>", "run on this many execution contexts at once", parseCount("contexts"), 1)
     .addOption(new Option("--compare <peer>", "run a peer in turns on the same input").choices(["onnxruntime"]))
     .option("--model <file>", "with --compare and an engine: the .onnx file it was built from")
-    .option("--profile", "time each kernel, beside the machine's measured peaks")
+    .option("--profile", "time each kernel, of a processor beside the machine's measured peaks")
     .option("--trace <file>", "write one run as a timeline for Chrome or Perfetto: a track per thread, a slice per kernel")
     .option("--seed <n>", "of the random inputs", parseCount("seed", 0), 1)
     .option("--json", "print the result as JSON")
@@ -88,7 +92,7 @@ Examples:
 }
 
 async function run(path: string, options: BenchOptions): Promise<void> {
-  const opened = await openEngine(path, { profiles: parseProfile(options), level: Number(options.level) as TuneLevel, precision: options.precision, ...(options.fastConvolution ? { fastConvolution: true } : {}), ...(options.threads === undefined ? {} : { threads: options.threads }) });
+  const opened = await openEngine(path, { profiles: parseProfile(options), level: Number(options.level) as TuneLevel, precision: options.precision, ...(options.target === undefined ? {} : { target: options.target }), ...(options.fastConvolution ? { fastConvolution: true } : {}), ...(options.threads === undefined ? {} : { threads: options.threads }) });
   const { engine } = opened;
   try {
     const feeds = makeFeeds(engine.inputs, { shapes: parseOptional(options.shapes), files: options.input ?? [], seed: options.seed }, optimumSizes(engine));
@@ -120,10 +124,11 @@ async function measure(file: string, opened: Opened, feeds: Record<string, Tenso
   const latencyMs = summarize(own!.samplesMs);
   const kernels = timeKernels(contexts[0]!, feeds);
   if (options.trace !== undefined) writeFileSync(options.trace, JSON.stringify(chromeTrace(file, contexts[0]!.profile(feeds, { spans: true }))));
-  const stepsMs = kernels.reduce((sum, kernel) => sum + kernel.ms, 0);
+  const deviceMs = deviceMedian(engine, contexts[0]!, feeds);
+  const stepsMs = deviceMs ?? kernels.reduce((sum, kernel) => sum + kernel.ms, 0);
   const peerLatency = others && summarize(others.samplesMs);
   return {
-    file, latencyMs, throughput: own!.throughput, overheadMs: Math.max(0, (await soloMedian(contexts[0]!, feeds, latencyMs, options.contexts)) - stepsMs), loadMs,
+    file, latencyMs, throughput: own!.throughput, ...(deviceMs === undefined ? {} : { deviceMs }), overheadMs: Math.max(0, (await soloMedian(contexts[0]!, feeds, latencyMs, options.contexts)) - stepsMs), loadMs,
     ...(buildMs === undefined ? {} : { buildMs }),
     threads: engine.threads, contexts: options.contexts, precision: engine.metadata.precision,
     shapes: Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, tensor.dims])),
@@ -142,6 +147,14 @@ async function soloMedian(context: ExecutionContext, feeds: Feeds, measured: Lat
   if (contexts === 1) return measured.median;
   const [alone] = await measureInTurns([oneRun(() => context.run(feeds))], { durationMs: 200, warmupMs: 0, minimumRuns: MINIMUM_RUNS });
   return summarize(alone!.samplesMs).median;
+}
+
+const DEVICE_RUNS = 50;
+
+/** Of an engine that stays on its GPU; undefined for others. */
+function deviceMedian({ metadata, hasReferenceSteps }: Engine, context: ExecutionContext, feeds: Feeds): number | undefined {
+  if (metadata.target.arch !== "cuda" || hasReferenceSteps || metadata.steps.some(({ kind }) => kind !== "kernel")) return undefined;
+  return context.deviceTimes(feeds, DEVICE_RUNS).sort((a, b) => a - b)[DEVICE_RUNS >> 1]!;
 }
 
 function largestError(results: Results, expected: Readonly<Record<string, Tensor>>): number {
@@ -170,11 +183,12 @@ function print(result: BenchResult, trace: string | undefined): void {
   console.log("");
   console.log(list([
     ...(result.speedup === undefined ? [] : [["speedup", `${result.speedup.toFixed(2)} (peer's median over ours)`], ["largest relative error", result.maxRelativeError!.toExponential(1)]] as const),
-    ["overhead", `${milliseconds(result.overheadMs)} ms of the median are not in kernels`],
+    ...(result.deviceMs === undefined ? [] : [["device", `${milliseconds(result.deviceMs)} ms with the data there`]] as const),
+    ["overhead", `${milliseconds(result.overheadMs)} ms of the median are not ${result.deviceMs === undefined ? "in kernels" : "the device's"}`],
     ["load", `${milliseconds(result.loadMs)} ms`],
     ...(result.buildMs === undefined ? [] : [["build", `${(result.buildMs / 1000).toFixed(1)} s`]] as const),
     ["memory", `engine file ${bytes(memory.engineBytes)}, context ${bytes(memory.contextBytes)}, process ${bytes(memory.processBytes)}`],
   ]));
   if (trace !== undefined) console.log(`\n${trace}: a timeline of one run, for chrome://tracing or ui.perfetto.dev`);
-  if (result.kernels && result.peaks) console.log(`${heading("Kernels")}\n${kernelTable(result.kernels, result.peaks)}`);
+  if (result.kernels) console.log(`${heading("Kernels")}\n${kernelTable(result.kernels, result.peaks)}`);
 }

@@ -8,7 +8,7 @@ import { comparePrecision, type PrecisionOptions, quantizationOf } from "./compa
 import { makeFeeds } from "./feeds.ts";
 import { referenceOutputs } from "./layer-values.ts";
 import { isEngineFile, type Opened, openEngine, optimumSizes } from "./open.ts";
-import { collect, parseCount, parseOptional, parsePositive, parseProfile, type ShapeOptions } from "./options.ts";
+import { collect, hereOption, parseCount, parseOptional, parsePositive, parseProfile, type ShapeOptions } from "./options.ts";
 import { heading, printJson, table } from "./output.ts";
 import { openOnnxruntime, relativeError } from "./peer.ts";
 
@@ -17,6 +17,7 @@ interface CompareOptions extends Pick<ShapeOptions, "shapes">, PrecisionOptions 
   readonly tolerance: number;
   readonly threads?: number;
   readonly seed: number;
+  readonly target?: string;
   readonly layers?: boolean;
   readonly double?: boolean;
 }
@@ -46,6 +47,7 @@ export function compareCommand(): Command {
     .option("--preprocess <list>", "of pictures, as for sinter calibrate")
     .option("--samples <n>", "how many of them", parseCount("samples"), 8)
     .option("--html <file>", "with --layers and an int8 engine: write the figures as a page with a picture")
+    .addOption(hereOption())
     .option("--threads <n>", "native threads (default: all that this process may use)", parseCount("threads"))
     .option("--seed <n>", "of the random inputs", parseCount("seed", 0), 1)
     .option("--json", "print the result as JSON")
@@ -61,7 +63,7 @@ Examples:
 
 async function run(model: string, engineFile: string | undefined, options: CompareOptions): Promise<void> {
   if (isEngineFile(model)) throw new UserError("option-invalid", `${model} is an engine; give the model first: sinter compare MODEL.onnx ${model}`);
-  const opened = await openEngine(engineFile ?? model, { profiles: parseProfile(options), ...(options.threads === undefined ? {} : { threads: options.threads }) });
+  const opened = await openEngine(engineFile ?? model, { profiles: parseProfile(options), ...(options.target === undefined ? {} : { target: options.target }), ...(options.threads === undefined ? {} : { threads: options.threads }) });
   try {
     const feeds = makeFeeds(opened.engine.inputs, { shapes: parseOptional(options.shapes), files: options.input ?? [], seed: options.seed }, optimumSizes(opened.engine));
     const plan = options.layers ? quantizationOf(opened.path) : undefined;

@@ -4,7 +4,7 @@ import { freemem, totalmem } from "node:os";
 import { Command } from "commander";
 import { UnsupportedError } from "../base/index.ts";
 import { isaOf } from "../codegen/index.ts";
-import { allowedCpus, availableThreads, cgroupQuota, detectCpu, openCudaCompiler, openGpu } from "../native/index.ts";
+import { allowedCpus, availableThreads, cgroupQuota, detectCpu, type GpuReading, Nvml, type NvmlDevice, openCudaCompiler, openGpu } from "../native/index.ts";
 import { VERSION } from "../version.ts";
 import { cacheFolder } from "./open.ts";
 import { bytes, list, printJson } from "./output.ts";
@@ -21,6 +21,8 @@ interface Diagnosis {
   readonly limit: string | null;
   readonly threads: { readonly used: number; readonly allowed: number; /** null: no limit. */ readonly quota: number | null };
   readonly memory: { readonly totalBytes: number; readonly freeBytes: number; /** null: no limit. */ readonly limitBytes: number | null };
+  /** All that the driver shows; null where there is no NVIDIA driver. */
+  readonly nvidia: { readonly driver: string; readonly gpus: readonly (NvmlDevice & GpuReading)[] } | null;
   /** The GPU that SINTER_GPU numbers and what compiles for it, or why there is none. */
   readonly gpu: string;
   readonly cudaCompiler: string;
@@ -51,9 +53,23 @@ function diagnose(): Diagnosis {
     isa: isaOf(cpu.features)?.name ?? null, limit: process.env["SINTER_CPU"] ?? null,
     threads: { used: availableThreads(), allowed: allowedCpus().length, quota: Number.isFinite(quota) ? quota : null },
     memory: { totalBytes: totalmem(), freeBytes: freemem(), limitBytes: memoryLimit() },
-    gpu: said(() => { const { name, capability, driver } = openGpu().description; return `${name}, sm_${capability}, driver for CUDA ${driver}`; }), cudaCompiler: said(() => openCudaCompiler().identity),
+    nvidia: nvidia(),
+    gpu: said(() => { const { name, capability, driver } = openGpu().description; return `${name}, sm_${capability}, driver for CUDA ${driver}`; }), cudaCompiler: said(() => { const { identity, location } = openCudaCompiler(); return location === undefined ? identity : `${identity}, ${location}`; }),
     onnxruntime: onnxruntimeVersion(), cache: cacheFolder(),
   };
+}
+
+function nvidia(): Diagnosis["nvidia"] {
+  const nvml = Nvml.open();
+  return nvml ? { driver: nvml.driverVersion, gpus: nvml.devices.map((device) => ({ ...device, ...nvml.read(device.index) })) } : null;
+}
+
+function gpuText({ name, uuid, memoryTotalBytes, memoryUsedBytes, utilization, powerWatts }: NvmlDevice & GpuReading): string {
+  const parts = [
+    ...(memoryTotalBytes === undefined ? [] : [`${bytes(memoryUsedBytes ?? 0)} of ${bytes(memoryTotalBytes)} used`]),
+    ...(utilization === undefined ? [] : [`${Math.round(100 * utilization)} % busy`]), ...(powerWatts === undefined ? [] : [`${Math.round(powerWatts)} W`]),
+  ];
+  return `${name} (${uuid})${parts.length > 0 ? `: ${parts.join(", ")}` : ""}`;
 }
 
 /** The control group's limit, as a container sees it. Source: Linux cgroup-v2.rst, memory.max. */
@@ -82,7 +98,7 @@ function onnxruntimeVersion(): string | null {
   }
 }
 
-function print({ sinter, node, platform, cpu, isa, limit, threads, memory, gpu, cudaCompiler, onnxruntime, cache }: Diagnosis): void {
+function print({ sinter, node, platform, cpu, isa, limit, threads, memory, nvidia, gpu, cudaCompiler, onnxruntime, cache }: Diagnosis): void {
   const { l1d, l2, l3 } = cpu.cacheBytes;
   console.log(list([
     ["sinter", sinter],
@@ -93,7 +109,8 @@ function print({ sinter, node, platform, cpu, isa, limit, threads, memory, gpu, 
     ["kernels for", `${isa ?? "nothing: this processor is too old"}${limit === null ? "" : ` (SINTER_CPU=${limit})`}`],
     ["threads", `${threads.used}; ${threads.allowed} processors allowed, ${threads.quota === null ? "no quota" : `a quota of ${threads.quota}`}`],
     ["memory", `${bytes(memory.freeBytes)} free of ${bytes(memory.totalBytes)}${memory.limitBytes === null ? "" : `, limited to ${bytes(memory.limitBytes)}`}`],
-    ["GPU", gpu],
+    ...(nvidia === null ? [] : [["NVIDIA driver", nvidia.driver] as const, ...nvidia.gpus.map((found) => [`GPU ${found.index}`, gpuText(found)] as const)]),
+    ["GPU for engines", gpu],
     ["CUDA compiler", cudaCompiler],
     ["onnxruntime-node", onnxruntime ?? "not found: comparing with it needs npm install onnxruntime-node"],
     ["engine cache", cache],

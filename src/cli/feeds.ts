@@ -1,6 +1,6 @@
 /** Inputs for a run: from files where given, seeded random numbers elsewhere. */
 import { readFileSync } from "node:fs";
-import { type DType, elementCount, newArray, Tensor, type TensorData, toBfloat16Bits, toFloat16Bits, UserError } from "../base/index.ts";
+import { type DType, elementCount, fileError, newArray, Tensor, type TensorData, toBfloat16Bits, toFloat16Bits, UserError } from "../base/index.ts";
 import { readTensorProto } from "../onnx/index.ts";
 import type { ValueInfo } from "../runtime/index.ts";
 import { readNpy } from "../data/index.ts";
@@ -84,7 +84,7 @@ function readFile(path: string): Uint8Array {
   try {
     return readFileSync(path);
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }
 

@@ -1,6 +1,6 @@
 /** Folders that results go to, seen to before the work begins. */
 import { accessSync, constants, mkdirSync } from "node:fs";
-import { UserError } from "../base/index.ts";
+import { fileError } from "../base/index.ts";
 
 export function makeFolder(folder: string): void {
   orRefuse(folder, () => mkdirSync(folder, { recursive: true }));
@@ -14,6 +14,6 @@ function orRefuse(folder: string, attempt: () => void): void {
   try {
     attempt();
   } catch (cause) {
-    throw new UserError("file-io", `${folder}: ${(cause as Error).message}.`, { cause });
+    throw fileError(folder, cause);
   }
 }

@@ -15,6 +15,8 @@ interface LayerText {
   readonly operators: readonly string[];
   readonly nodes: readonly string[];
   readonly tactic: string;
+  /** On a GPU, what runs instead from so many operations on. */
+  readonly larger: readonly { readonly from: number; readonly tactic: string }[];
   readonly description: string;
   readonly tactics: readonly TacticReport[];
   readonly scratchBytes: number;
@@ -82,6 +84,7 @@ function layerOf(step: ManifestStep, report: BuildReport, index: number): LayerT
   const made = report.steps[index];
   return {
     name: label.name || label.operators.join("+"), kind: made?.kind ?? step.kind, operators: label.operators, nodes: label.origins, tactic: label.tactic,
+    larger: step.kind === "kernel" ? (step.larger ?? []).map(({ from, tactic }) => ({ from, tactic })) : [],
     description: made?.description ?? "", tactics: made?.tactics ?? [], scratchBytes: step.kind === "kernel" ? step.scratchBytes : 0,
     writes: (step.kind === "kernel" ? step.completes : step.outputs).map((value) => value.name),
   };
@@ -144,11 +147,18 @@ function layerText(layer: LayerText, index: number): string {
   if (layer.nodes.length > 0) lines.push(`    nodes    ${layer.nodes.join(" ")}`);
   if (layer.writes.length > 0) lines.push(`    writes   ${layer.writes.join(" ")}`);
   lines.push(`    tactic   ${layer.tactic}${layer.scratchBytes > 0 ? `, scratch ${bytes(layer.scratchBytes)}` : ""}`);
+  for (const { from, tactic } of layer.larger) lines.push(`    from     ${operations(from)}: ${tactic}`);
   for (const { tactic, ns, outcome, reason } of layer.tactics.filter((item) => item.outcome === "slower" || item.outcome === "refused")) {
     lines.push(`    ${outcome.padEnd(8)} ${tactic}${ns === undefined ? "" : `: ${milliseconds(ns / 1e6)} ms`}${reason === undefined ? "" : `: ${reason}`}`);
   }
   for (const [reason, tactics] of skippedByReason(layer.tactics)) lines.push(`    skipped  ${tactics.length}: ${reason}: ${some(tactics, 3)}`);
   return lines.join("\n");
+}
+
+/** As people count them: 1.5 GFLOP. */
+function operations(count: number): string {
+  const step = Math.min(4, Math.floor(Math.log10(Math.max(1, count)) / 3));
+  return `${Number((count / 1000 ** step).toPrecision(3))} ${["", "k", "M", "G", "T"][step]}FLOP`;
 }
 
 function skippedByReason(tactics: readonly TacticReport[]): Map<string, string[]> {

@@ -14,7 +14,7 @@ export function inspectCommand(): Command {
     .argument("<file>", "an .onnx file or an engine")
     .option("--layers", "each kernel: the model's nodes in it, and of an engine the tactics tried, refused and why")
     .option("--memory", "the memory plan: where each value lies in the arena and how long")
-    .option("--asm <kernel>", "the machine code of one kernel of an engine, by name or number");
+    .option("--asm <kernel>", "the machine code of one kernel of an engine, by name or number; on GPUs 12.1 is step 12's first kernel for more work");
   return profileOptions(command)
     .option("--json", "print everything as JSON")
     .addHelpText("after", `

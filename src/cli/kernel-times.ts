@@ -42,16 +42,18 @@ function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1]!;
 }
 
-/** Slowest first. */
-export function kernelTable(kernels: readonly KernelTime[], peaks: Peaks): string {
+/** Slowest first. @param peaks of a processor; of a GPU they are not measured */
+export function kernelTable(kernels: readonly KernelTime[], peaks: Peaks | undefined): string {
   const rows = [...kernels].sort((a, b) => b.ms - a.ms).map((kernel) => [
     kernel.name, milliseconds(kernel.ms), percent(kernel.share),
-    kernel.gflops.toFixed(1), kernel.gbps.toFixed(1), reached(kernel, peaks),
+    kernel.gflops.toFixed(1), kernel.gbps.toFixed(1), ...(peaks ? [reached(kernel, peaks)] : []),
     kernel.tactic, some(kernel.nodes, 3),
   ]);
+  const titles = ["kernel", "ms", "share", "GFLOP/s", "GB/s", ...(peaks ? ["of the peak that binds"] : []), "tactic", "nodes"];
+  if (!peaks) return `Each kernel by itself; in a run they follow one another without a pause, and side by side.\n${table(titles, rows)}`;
   const others = PRODUCTS.flatMap(([name, text]) => (peaks.products[name] === undefined || !kernels.some(({ tactic }) => productOf(tactic) === name) ? [] : [`, ${peaks.products[name].toFixed(0)} of ${text}`]));
   const title = `Peaks measured on ${peaks.threads} thread${peaks.threads === 1 ? "" : "s"}: ${peaks.gflops.toFixed(0)} GFLOP/s${others.join("")}, ${peaks.gbps.toFixed(1)} GB/s to and from memory (caches are faster).`;
-  return `${title}\n${contractionShares(kernels)}${table(["kernel", "ms", "share", "GFLOP/s", "GB/s", "of the peak that binds", "tactic", "nodes"], rows)}`;
+  return `${title}\n${contractionShares(kernels)}${table(titles, rows)}`;
 }
 
 const PRODUCTS: readonly (readonly [PeakName, string])[] = [["bfloat", "bfloat16"], ["bytes", "bytes"], ["pairs", "16-bit pairs"], ["bfloat tiles", "bfloat16 tiles"], ["bytes tiles", "tiles of bytes"]];

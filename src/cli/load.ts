@@ -1,7 +1,7 @@
 /** `sinter load`: how fast does a server answer, and how fast still when it is busy? */
 import { writeFileSync } from "node:fs";
 import { Command, Option } from "commander";
-import { UserError } from "../base/index.ts";
+import { fileError, UserError } from "../base/index.ts";
 import { bars, chartPage, fromTensor, GrpcTarget, HttpTarget, type LoadPlan, type LoadReport, type LoadTarget, type LoadTensor, makeCheck, makeInputs, reportOf, runLoad } from "../load/index.ts";
 import { readNpy } from "../data/index.ts";
 import { collect, parseCount, parseOptional, parseSeconds } from "./options.ts";
@@ -111,7 +111,7 @@ function writeChart(file: string, title: string, reports: readonly LoadReport[])
   try {
     writeFileSync(file, chartPage(title, reports));
   } catch (cause) {
-    throw new UserError("file-io", `${file}: ${(cause as Error).message}.`, { cause });
+    throw fileError(file, cause);
   }
 }
 

@@ -3,10 +3,10 @@ import { createHash } from "node:crypto";
 import { closeSync, existsSync, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { type Precision, UserError } from "../base/index.ts";
+import { fileError, type Precision, UserError } from "../base/index.ts";
 import { build } from "../compile.ts";
 import { EngineFile } from "../engine/index.ts";
-import { detectCpu, MappedFile } from "../native/index.ts";
+import { detectCpu, MappedFile, openCudaCompiler, openGpu } from "../native/index.ts";
 import { importModel } from "../onnx/index.ts";
 import { Engine } from "../runtime/index.ts";
 import type { Profile } from "../schedule/index.ts";
@@ -22,6 +22,8 @@ export interface OpenOptions {
   readonly level?: TuneLevel;
   readonly precision?: Precision;
   readonly fastConvolution?: boolean;
+  /** What a model is built for; this processor by default. */
+  readonly target?: string;
 }
 
 export interface Opened {
@@ -44,7 +46,7 @@ export function isEngineFile(path: string): boolean {
     readSync(file, start, 0, 8, 0);
     return EngineFile.isEngine(start);
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   } finally {
     if (file !== undefined) closeSync(file);
   }
@@ -57,10 +59,31 @@ export function cacheFolder(): string {
 
 export async function openEngine(path: string, options: OpenOptions): Promise<Opened> {
   const model = isEngineFile(path) ? undefined : path;
+  checkTarget(path, model !== undefined, options.target);
   const built = model === undefined ? { path, buildMs: undefined } : await buildCached(model, options);
   const before = performance.now();
   const engine = await Engine.load(built.path, options.threads === undefined ? {} : { threads: options.threads });
   return { engine, path: built.path, loadMs: performance.now() - before, sizeBytes: statSync(built.path).size, model, buildMs: built.buildMs };
+}
+
+/** @throws UserError "option-invalid" for a target that an engine is not built for, or that is not on this machine */
+function checkTarget(path: string, isModel: boolean, target: string | undefined): void {
+  if (target?.startsWith("cuda:")) throw new UserError("option-invalid", `--target ${target} is a GPU elsewhere, which cannot run it; build the engine with sinter build, or give --target cuda for this machine's GPU.`);
+  if (isModel || target === undefined) return;
+  const file = EngineFile.open(path);
+  try {
+    const { arch } = file.manifest().target;
+    if (arch !== target) throw new UserError("option-invalid", `--target ${target}: ${path} is an engine for ${arch}; give the model, or leave --target out.`);
+  } finally {
+    file.close();
+  }
+}
+
+/** What the machine's device is called in keys: engines are kept for it alone. */
+function deviceOf(target: string | undefined): string {
+  if (target !== "cuda") return detectCpu(process.env).id;
+  const { name, capability, driver } = openGpu().description;
+  return `${name} sm_${capability} driver ${driver} ${openCudaCompiler().identity}`;
 }
 
 /** An engine of the model, built now or earlier, in `folder`. */
@@ -75,7 +98,7 @@ export async function buildCached(model: string, options: OpenOptions, folder = 
     const { elapsedMs } = await withInterrupt((signal) => build(model, {
       output: path, level, precision, profiles: options.profiles, timingCache: join(folder, "timings.json"), signal,
       ...(options.threads === undefined ? {} : { threads: options.threads }),
-      ...(options.fastConvolution ? { fastConvolution: true } : {}),
+      ...(options.fastConvolution ? { fastConvolution: true } : {}), ...(options.target === undefined ? {} : { target: options.target }),
       onProgress: (progress) => line.show(describeProgress(progress), progress.stage),
     }));
     return { path, buildMs: elapsedMs };
@@ -85,7 +108,7 @@ export async function buildCached(model: string, options: OpenOptions, folder = 
 }
 
 /** The model file by content, files of external weights by name, size and date, and all that a build depends on. */
-function keyOf(model: string, { profiles, level, threads, precision, fastConvolution = false }: OpenOptions): string {
+function keyOf(model: string, { profiles, level, threads, precision, fastConvolution = false, target }: OpenOptions): string {
   const files: string[] = [];
   importModel(model, {
     mapFile: (path) => {
@@ -95,7 +118,7 @@ function keyOf(model: string, { profiles, level, threads, precision, fastConvolu
   }).close();
   const external = files.slice(1).map((path) => [path, statSync(path).size, statSync(path).mtimeMs]);
   using file = MappedFile.open(model);
-  return createHash("sha256").update(file.bytes()).update(JSON.stringify([VERSION, detectCpu(process.env).id, profiles, level, threads ?? 0, precision, fastConvolution, external])).digest("hex").slice(0, 32);
+  return createHash("sha256").update(file.bytes()).update(JSON.stringify([VERSION, deviceOf(target), profiles, level, threads ?? 0, precision, fastConvolution, external])).digest("hex").slice(0, 32);
 }
 
 /** Dimension sizes of the engine's first profile: what inputs get that no option names. */

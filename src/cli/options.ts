@@ -67,6 +67,11 @@ export function targetOption(): Option {
   return new Option("--target <name>", "x64 (this processor), cuda (this machine's NVIDIA GPU), or cuda:sm_90 and the like (a GPU elsewhere, at level 0)").default("x64");
 }
 
+/** Of commands that run what they build. */
+export function hereOption(): Option {
+  return new Option("--target <name>", "what a model is built for: x64 (this processor, the default) or cuda (this machine's NVIDIA GPU)");
+}
+
 /** A GPU elsewhere cannot be measured: level 0 then, whatever the default. */
 export function targetOf({ target, level }: TargetChoice & { readonly level: string }): { readonly target: string; readonly level: TuneLevel } {
   return { target, level: target.startsWith("cuda:") ? 0 : (Number(level) as TuneLevel) };

@@ -49,6 +49,12 @@ const CASES: readonly (readonly [name: string, args: readonly string[], status: 
   ["a profile of another input", ["build", "small.onnx", "--shapes", "z:1x64"], 2, /Profile names input "z"/],
   ["a profile the wrong way round", ["build", "small.onnx", "--min-shapes", "x:4x64", "--max-shapes", "x:2x64"], 2, /min 4, opt 2, max 2/],
   ["a peer without the model", ["bench", "small.engine", "--compare", "onnxruntime"], 2, /--model/],
+  ["a GPU elsewhere where a model is run", ["run", "small.onnx", "--target", "cuda:sm_90"], 2, /cannot run it; build the engine with sinter build/],
+  ["a target that is none", ["bench", "small.onnx", "--target", "tpu"], 2, /expected x64, cuda/],
+  ["a target that the engine is not for", ["bench", "small.engine", "--target", "cuda"], 2, /small\.engine is an engine for x64; give the model/],
+  ["a model and no GPU", ["run", "small.onnx", "--target", "cuda", "--shapes", "x:1x64"], 4, /No GPU: /],
+  ["a comparison and no GPU", ["compare", "small.onnx", "--target", "cuda"], 4, /No GPU: /],
+  ["a kernel for more work that is not there", ["inspect", "small.engine", "--asm", "0.1"], 2, /0 kernels for more work/],
   ["no time", ["bench", "small.engine", "--duration", "0"], 2, /--duration/],
   ["machine code of a model", ["inspect", "small.onnx", "--asm", "0"], 2, /sinter build small\.onnx/],
 ];
@@ -56,7 +62,8 @@ const CASES: readonly (readonly [name: string, args: readonly string[], status: 
 for (const [name, args, status, text] of CASES) {
   test(`${name}: ${["sinter", ...args].join(" ")}`, async () => {
     const before = readdirSync(place.folder);
-    const outcome = await place.sinter(args);
+    // Whatever this machine has: the driver then shows no GPU.
+    const outcome = await place.sinter(args, { env: { CUDA_VISIBLE_DEVICES: "" } });
     assert.match(outcome.stderr, text);
     assert.equal(outcome.status, status, outcome.stderr);
     assert.equal(outcome.stdout, "");

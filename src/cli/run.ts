@@ -1,14 +1,14 @@
 /** `sinter run`: one inference on given or random inputs. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command } from "commander";
-import { Tensor, UserError } from "../base/index.ts";
+import { Command, Option } from "commander";
+import { fileError, type Precision, PRECISIONS, Tensor } from "../base/index.ts";
 import type { HostValue } from "../reference/index.ts";
 import { makeFeeds } from "./feeds.ts";
 import { hasNpyType, writeNpy } from "../data/index.ts";
 import { checkWritable, makeFolder } from "./folders.ts";
 import { openEngine, optimumSizes } from "./open.ts";
-import { collect, parseCount, parseOptional, parseProfile, type ShapeOptions } from "./options.ts";
+import { collect, hereOption, parseCount, parseOptional, parseProfile, type ShapeOptions } from "./options.ts";
 import { milliseconds, printJson } from "./output.ts";
 import { summarizeValue, summaryText } from "./summary.ts";
 
@@ -17,6 +17,8 @@ interface RunCommandOptions extends Pick<ShapeOptions, "shapes"> {
   readonly output?: string;
   readonly threads?: number;
   readonly seed: number;
+  readonly target?: string;
+  readonly precision: Precision;
   readonly json?: boolean;
 }
 
@@ -27,6 +29,8 @@ export function runCommand(): Command {
     .option("-i, --input <name=file>", "a .npy file, or a .pb file with a TensorProto; again for each input", collect)
     .option("--shapes <list>", "shapes of the other inputs, e.g. input_ids:1x128; they get random numbers")
     .option("-o, --output <folder>", "write each output to NAME.npy in this folder")
+    .addOption(hereOption())
+    .addOption(new Option("--precision <type>", "what a model is built for").choices(PRECISIONS).default("fp32"))
     .option("--threads <n>", "native threads (default: all that this process may use)", parseCount("threads"))
     .option("--seed <n>", "of the random inputs", parseCount("seed", 0), 1)
     .option("--json", "print the result as JSON")
@@ -35,7 +39,8 @@ A model is built for the shapes given. Random inputs are seeded; masks are ones,
 
 Examples:
   sinter run resnet50.engine --input input=cat.npy --output out
-  sinter run bert.onnx --shapes input_ids:1x16,attention_mask:1x16`)
+  sinter run bert.onnx --shapes input_ids:1x16,attention_mask:1x16
+  sinter run bert.onnx --shapes input_ids:1x16,attention_mask:1x16 --target cuda --precision fp16`)
     .action(run);
 }
 
@@ -44,7 +49,7 @@ async function run(path: string, options: RunCommandOptions): Promise<void> {
     makeFolder(options.output);
     checkWritable(options.output);
   }
-  const { engine } = await openEngine(path, { profiles: parseProfile(options), ...(options.threads === undefined ? {} : { threads: options.threads }) });
+  const { engine } = await openEngine(path, { profiles: parseProfile(options), precision: options.precision, ...(options.target === undefined ? {} : { target: options.target }), ...(options.threads === undefined ? {} : { threads: options.threads }) });
   try {
     const feeds = makeFeeds(engine.inputs, { shapes: parseOptional(options.shapes), files: options.input ?? [], seed: options.seed }, optimumSizes(engine));
     const before = performance.now();
@@ -77,6 +82,6 @@ function writeText(file: string, text: string): void {
   try {
     writeFileSync(file, text);
   } catch (cause) {
-    throw new UserError("file-io", `${file}: ${(cause as Error).message}.`, { cause });
+    throw fileError(file, cause);
   }
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -158,4 +158,56 @@ test("options that mean nothing are refused", async () => {
   await assert.rejects(parse(), /--model-repository/);
   await assert.rejects(parse("--model-repository", "x", "--exit-on-error", "perhaps"), /neither true nor false/);
   await assert.rejects(parse("--model-repository", "x", "--model-control-mode", "sometimes"), /none, poll, explicit/);
+  await assert.rejects(parse("--model-repository", "x", "--grpc-use-ssl=true"), /--grpc-use-ssl true: there is no TLS here; put a proxy in front/);
+  await assert.rejects(parse("--model-repository", "x", "--model-namespacing", "1"), /a model's name is its own in all repositories/);
+  await assert.rejects(parse("--model-repository", "x", "--trace-rate", "often"), /Trace setting "rate=often"/);
+  await assert.rejects(parse("--model-repository", root, "--http-header-forward-pattern", "("), /Header forward pattern "\("/);
+});
+
+test("a start line written for Triton works, and what changes nothing is named", async () => {
+  const folder = repository("triton", 0);
+  const file = join(root, "triton.log");
+  const server = start(
+    "--model-store", folder, "--strict-model-config=true", "--strict-readiness=true", "--http-thread-count=8", "--pinned-memory-pool-byte-size=268435456", "--cuda-memory-pool-byte-size=0:67108864", "--backend-directory", "/opt/tritonserver/backends",
+    "--log-verbose=1", "--log-format=ISO8601", "--log-info=true", "--model-load-thread-count=2", "--http-address", "127.0.0.1", "--allow-gpu-metrics=false", "--rate-limit=off", "--grpc-use-ssl=false", "--backend-config=onnxruntime,default-max-batch-size=8", "--trace-file", join(root, "trace.json"),
+  );
+  const { http, time } = await server.until(/^ready$/);
+  assert.match(String(time), /^\d{4}-\d\d-\d\dT/);
+  await server.until(/^--http-thread-count changes nothing here: one thread parses and writes/);
+  assert.ok(server.lines.some((line) => line.includes('"--backend-directory changes nothing here: backends are built in"')));
+  const logging = async (body?: unknown): Promise<Record<string, unknown>> => (await (await fetch(`http://127.0.0.1:${http}/v2/logging`, body ? { method: "POST", body: JSON.stringify(body) } : {})).json()) as Record<string, unknown>;
+  assert.deepEqual(await logging(), { log_file: "", log_info: true, log_warning: true, log_error: true, log_verbose_level: 1, log_format: "ISO8601" });
+  await logging({ log_format: "default" });
+  server.child.kill("SIGTERM");
+  assert.equal(typeof (await server.until(/^stopped$/))["time"], "number");
+  assert.equal(await server.ended, 0);
+  const silent = start("--model-repository", folder, "--log-file", file, "--http-port", String(http));
+  while (!existsSync(file) || !readFileSync(file, "utf8").includes('"ready"')) await delay(20);
+  const second = start("--model-repository", folder, "--http-port", String(http));
+  assert.equal(await second.ended, 5);
+  assert.match(second.lines.join("\n"), new RegExp(`failed to start HTTP service: Unavailable - Socket '127.0.0.1:${http}' already in use`));
+  assert.deepEqual(silent.lines, []);
+  silent.child.kill("SIGTERM");
+  await silent.ended;
+});
+
+test("a model without a configuration, a load that is tried again, another configuration by name", async () => {
+  const bare = repository("bare", 0);
+  rmSync(join(bare, "identity", "config.pbtxt"));
+  const strict = start("--model-repository", bare, "--disable-auto-complete-config", "--model-load-retry-count", "1");
+  assert.notEqual(await strict.ended, 0);
+  assert.match(strict.lines.join("\n"), /failed to open text file for read .*identity\/config\.pbtxt: No such file or directory/);
+  mkdirSync(join(bare, "identity", "configs"));
+  writeFileSync(join(bare, "identity", "configs", "small.pbtxt"), "max_batch_size: 3");
+  const other = start("--model-repository", bare, "--model-config-name", "small");
+  assert.equal((await other.until(/^loaded identity/))["max_batch_size"], 3);
+  other.child.kill("SIGTERM");
+  await other.ended;
+  const broken = start("--model-repository", repository("again", 0, identity().subarray(0, 30)), "--model-load-retry-count=2", "--exit-on-error=false", "--strict-readiness=false");
+  assert.equal((await broken.until(/is tried again/))["left"], 2);
+  const { http } = await broken.until(/^ready$/);
+  assert.equal((await fetch(`http://127.0.0.1:${http}/v2/health/ready`)).status, 200);
+  assert.equal(broken.lines.filter((line) => line.includes("is tried again")).length, 2);
+  broken.child.kill("SIGTERM");
+  await broken.ended;
 });

@@ -3,7 +3,7 @@
  * as inputs feed them, and vectors of the same length are columns. A JSON line holds inputs as nested lists and columns.
  */
 import { readFileSync } from "node:fs";
-import { byteLength, type DType, elementCount, newArray, Tensor, UserError } from "../base/index.ts";
+import { byteLength, type DType, elementCount, fileError, newArray, Tensor, UserError } from "../base/index.ts";
 import { numbersOf } from "../reference/index.ts";
 import { readNpy } from "./npy.ts";
 import { readNpz } from "./npz.ts";
@@ -57,7 +57,7 @@ function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }
 

@@ -7,7 +7,7 @@ import type { DataSet, InputDescription } from "./samples.ts";
 
 export { parsePreprocessing, preprocess } from "./images.ts";
 export { hasNpyType, readNpy, writeNpy } from "./npy.ts";
-export { checkSample, chooseEntries, DataDigest, type DataSet, type Entry, groupByStratum, type InputDescription, type Sample, samplesOf } from "./samples.ts";
+export { checkSample, chooseEntries, DataDigest, type DataSet, type Entry, groupByStratum, type InputDescription, interruptible, type Sample, samplesOf } from "./samples.ts";
 
 /** The data at a path, by what it is: a folder of pictures, .npy, .npz, .jsonl. @throws UserError */
 export function openData(path: string, inputs: readonly InputDescription[], preprocessing = ""): DataSet {

@@ -1,6 +1,6 @@
 /** NumPy's .npy files: one array each. Source: NEP 1, "A Simple File Format for NumPy Arrays". */
 import { readFileSync, writeFileSync } from "node:fs";
-import { byteLength, type DType, elementCount, Tensor, UserError } from "../base/index.ts";
+import { byteLength, type DType, elementCount, fileError, Tensor, UserError } from "../base/index.ts";
 
 const DESCRIPTIONS: Readonly<Partial<Record<DType, string>>> = {
   float32: "<f4", float64: "<f8", float16: "<f2", int8: "|i1", int16: "<i2", int32: "<i4", int64: "<i8",
@@ -40,7 +40,7 @@ function readFile(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }
 
@@ -62,6 +62,6 @@ export function writeNpy(path: string, tensor: Tensor): void {
   try {
     writeFileSync(path, Buffer.concat([start, Buffer.from(header, "latin1"), tensor.bytes]));
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }

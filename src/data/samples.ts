@@ -26,6 +26,19 @@ export async function* samplesOf(data: DataSet, indices: readonly number[] = dat
   for (const index of indices) yield await data.load(index);
 }
 
+/**
+ * The same samples until the signal says no more. Each gives the event loop a turn, without which no signal arrives
+ * while runs are short.
+ * @throws UserError "aborted"
+ */
+export async function* interruptible(samples: AsyncIterable<Sample>, signal: AbortSignal | undefined): AsyncGenerator<Sample> {
+  for await (const sample of samples) {
+    await new Promise((resolve) => setImmediate(resolve));
+    if (signal?.aborted) throw new UserError("aborted", "The work was cancelled; nothing was written.");
+    yield sample;
+  }
+}
+
 /** One digest over names, columns and feeds of samples, in order: says which data a figure was measured on. */
 export class DataDigest {
   private readonly hash = createHash("sha256");

@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, ftruncateSync, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { UserError } from "../base/index.ts";
+import { fileError } from "../base/index.ts";
 import { encodeHeader, PAGE, roundToPage, type Section, sha256 } from "./layout.ts";
 import type { Manifest } from "./manifest.ts";
 
@@ -48,7 +48,7 @@ export function writeEngine(path: string, content: EngineContent): void {
     } catch {
       // It was never created.
     }
-    if (error instanceof Error && "code" in error) throw new UserError("file-io", `${path}: the engine could not be written: ${error.message}.`, { cause: error });
+    if (error instanceof Error && "code" in error) throw fileError(`${path}: the engine could not be written`, error);
     throw error;
   }
 }

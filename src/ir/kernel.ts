@@ -60,6 +60,23 @@ export interface MatmulOperand {
   readonly offset?: Dim;
   /** Of 8-bit operands; 0 when absent. */
   readonly zero?: ZeroPoint;
+  /** Of constant right sides: what the buffer's integers stand for. Strides say nothing then. */
+  readonly blocks?: BlockWeights;
+}
+
+/**
+ * Weights as small integers with a scale per block of the reduction, beside a float32 A:
+ * B[k, n] = (q[n, k] - zeros[n, k / size]) * scales[n, k / size].
+ */
+export interface BlockWeights {
+  /** Of signed integers; those of four lie two in a byte, low ones first, each row of k beginning with a byte. */
+  readonly bits: 4 | 8;
+  /** A multiple of 8. */
+  readonly size: number;
+  /** float32 [n, blocks]. */
+  readonly scales: Buffer;
+  /** int8 [n, blocks]; 0 when absent. */
+  readonly zeros?: Buffer;
 }
 
 /** The type in which a contraction over elements of this type keeps its sums; undefined for types it does not multiply. */

@@ -3,7 +3,7 @@
  * other memory have the same text: it names a kernel in the timing cache, and shows it in `inspect`.
  */
 import { dimKey, type Dim } from "./dim.ts";
-import type { Epilogue, Kernel, MatmulOperand, StridedOperand, ZeroPoint } from "./kernel.ts";
+import type { BlockWeights, Epilogue, Kernel, MatmulOperand, StridedOperand, ZeroPoint } from "./kernel.ts";
 import type { Axis, Buffer, Expr } from "./loop.ts";
 import type { SequentialCondition, SequentialExpr, Statement } from "./sequential.ts";
 
@@ -62,7 +62,11 @@ class Printer {
   }
 
   private operand(operand: MatmulOperand): string {
-    return `${this.buffer(operand.buffer)} strides ${list([...operand.batchStrides, operand.rowStride, operand.columnStride])}${this.zero("its", operand.zero)}`;
+    return `${this.buffer(operand.buffer)} strides ${list([...operand.batchStrides, operand.rowStride, operand.columnStride])}${this.zero("its", operand.zero)}${this.blocks(operand.blocks)}`;
+  }
+
+  private blocks(blocks: BlockWeights | undefined): string {
+    return blocks ? ` of ${blocks.bits} bits in blocks of ${blocks.size} scales ${this.buffer(blocks.scales)}${blocks.zeros ? ` zeros ${this.buffer(blocks.zeros)}` : ""}` : "";
   }
 
   private copy(copy: Buffer | undefined): string {

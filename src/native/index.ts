@@ -5,6 +5,7 @@ export * from "./spill-file.ts";
 export * from "./cpu.ts";
 export * from "./cpu-budget.ts";
 export * from "./threads.ts";
+export * from "./awake-loop.ts";
 export * from "./wake-pipe.ts";
 export { at, type Label, StubAssembler, type Register } from "./stub-assembler.ts";
 export * from "./cuda/index.ts";

@@ -7,7 +7,7 @@
  * Sources: mmap(2), memfd_create(2).
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
-import { assert, SinterError, UserError } from "../base/index.ts";
+import { assert, fileError, SinterError, UserError } from "../base/index.ts";
 import { errnoName, libc, viewMemory } from "./koffi.ts";
 import { MAP, MAX_VIEW_BYTES, mmap, munmap, PROT } from "./memory.ts";
 
@@ -68,7 +68,7 @@ function openFile(path: string): number {
   try {
     return openSync(path, "r");
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }
 

@@ -7,7 +7,7 @@
 import { randomUUID } from "node:crypto";
 import { closeSync, openSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { assert, UserError } from "../base/index.ts";
+import { assert, fileError, UserError } from "../base/index.ts";
 import { errnoName, viewMemory } from "./koffi.ts";
 import { MAP, MAX_VIEW_BYTES, mmap, munmap, PROT, roundUpToPage } from "./memory.ts";
 
@@ -30,7 +30,7 @@ export class SpillFile {
       this.#fd ??= openNameless(this.#folder);
       for (let done = 0; done < bytes.byteLength; ) done += writeSync(this.#fd, bytes, done, Math.min(1 << 28, bytes.byteLength - done), offset + done);
     } catch (cause) {
-      throw new UserError("file-io", `${this.#folder}: intermediate results could not be written: ${(cause as Error).message}.`, { cause });
+      throw fileError(`${this.#folder}: intermediate results could not be written`, cause);
     }
     this.#sizeBytes += roundUpToPage(bytes.byteLength);
     const address = mmap(0, bytes.byteLength, PROT.read, MAP.shared, this.#fd, offset);

@@ -3,7 +3,7 @@
  * memory. The source here reads with plain system calls, each window into memory of its own, once.
  */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { UserError } from "../base/index.ts";
+import { fileError } from "../base/index.ts";
 
 /** An open file whose bytes can be viewed. Views stay valid until `close`. */
 export interface MappedFile {
@@ -57,6 +57,6 @@ function attempt<T>(path: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
-    throw new UserError("file-io", `${path}: cannot be read: ${error instanceof Error ? error.message : String(error)}.`, { cause: error });
+    throw fileError(`${path}: cannot be read`, error);
   }
 }

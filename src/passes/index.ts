@@ -23,16 +23,17 @@ import { mergePads } from "./pads.ts";
 import type { Pass, PassOptions, PassReport, PassRow } from "./pass.ts";
 import { decomposeContribOperators } from "./contrib.ts";
 import { unrollRecurrent } from "./recurrent.ts";
-import { cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
+import { blockProducts, cancelQuantize, dropSaturatedClips, expandDynamicQuantize, expandQLinear, integerProducts, lowerActivations, lowerDequantize, quantize, raiseQuantize, unpackNibbles } from "./quantized/index.ts";
 import { rowZeroPoints } from "./row-zero-points.ts";
 import { mergeReshapes, removeNothing } from "./simplify.ts";
 import { singleGatherToSlice } from "./single-gathers.ts";
 import { sinkReshapes } from "./sink-reshapes.ts";
+import { wholePixels } from "./whole-pixels.ts";
 import { dropBeforeReshape, mergeTransposes, sinkTransposes, transposeToReshape } from "./transposes.ts";
 
 export type { Narrow } from "./narrow.ts";
 export type { Evaluate, PassOptions, PassReport } from "./pass.ts";
-export type { ActivationPlan, Layer, LayerPlan, Quantization, QuantizationPlan } from "./quantized/index.ts";
+export type { ActivationPlan, Layer, LayerPlan, Quantization, QuantizationPlan, Summary } from "./quantized/index.ts";
 
 const CLEAN: readonly Pass[] = [
   { name: "inline branches", rule: () => inlineBranches },
@@ -91,6 +92,7 @@ const LAST: readonly Pass[] = [
 ];
 
 const INTEGER: readonly Pass[] = [
+  { name: "products with scales per block", rule: ({ blockWeights }) => (node, editor) => blockWeights === true && blockProducts(node, editor) },
   { name: "dequantize behind transposes", rule: () => lowerActivations },
   { name: "integer products", rule: () => integerProducts },
   { name: "clips that saturation does", rule: () => dropSaturatedClips },
@@ -115,6 +117,9 @@ const PIPELINE: readonly (readonly Pass[])[] = [
 /** Behind the float passes, once the plan has been carried out, if there is one. */
 const QUANTIZED_PIPELINE: readonly (readonly Pass[])[] = [[...QUANTIZED, ...CLEAN], [...INTEGER, ...CLEAN]];
 
+/** When the target is a GPU. */
+const PIXELS: readonly Pass[] = [{ name: "channels and padding of convolutions", rule: () => wholePixels }];
+
 /** Last, when products are to take operands of 16 bits. */
 const narrowPipeline = (narrow: Narrow): readonly (readonly Pass[])[] => [[...narrowPasses(narrow), ...CLEAN], [narrowStorage(narrow)]];
 
@@ -128,14 +133,14 @@ export function runPasses(graph: Graph, options: PassOptions): PassReport {
   for (const node of graph.nodes) runBranches(node, options, rows);
   for (const group of PIPELINE) runGroup(graph, group, options, rows);
   if (options.quantization) rows.push({ name: "quantize by plan", changes: quantize(graph, options.quantization), nodes: graph.nodes.length });
-  for (const group of [...QUANTIZED_PIPELINE, ...(options.narrow ? narrowPipeline(options.narrow) : [])]) runGroup(graph, group, options, rows);
+  for (const group of [...QUANTIZED_PIPELINE, ...(options.wholePixels ? [[...PIXELS, ...CLEAN]] : []), ...(options.narrow ? narrowPipeline(options.narrow) : [])]) runGroup(graph, group, options, rows);
   return { passes: rows };
 }
 
 /** The same for the branches of an If. Other subgraphs stay: their sizes may change from one iteration to the next. */
 function runBranches(node: Node, options: PassOptions, rows: PassRow[]): void {
   if (node.op !== "If" || node.domain !== "") return;
-  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, { evaluate: options.evaluate, ...(options.narrow ? { narrow: options.narrow } : {}) }).passes);
+  for (const branch of subgraphsOf(node)) if (findProblem(branch) === undefined) rows.push(...runPasses(branch, { evaluate: options.evaluate, ...(options.wholePixels ? { wholePixels: true } : {}), ...(options.narrow ? { narrow: options.narrow } : {}) }).passes);
 }
 
 function runGroup(graph: Graph, group: readonly Pass[], options: PassOptions, rows: PassRow[]): void {

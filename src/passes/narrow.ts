@@ -44,7 +44,7 @@ export function narrowPasses(narrow: Narrow): readonly Pass[] {
 
 /** Not to be repeated, nor followed by sharing of subexpressions: each reader has a Cast of its own, which costs nothing inside it. */
 export function narrowStorage({ type, everywhere }: Narrow): Pass {
-  return { name: `activations stored in ${type}`, rule: () => storeOnce(NUMBER[type], everywhere) };
+  return { name: `activations stored in ${type}`, rule: (_, graph) => storeOnce(NUMBER[type], everywhere ? storedSums(graph.nodes) : undefined) };
 }
 
 // ---- products
@@ -130,8 +130,11 @@ const undoCasts = (type: Narrow["type"]): Rule => (node, editor) => {
   return editor.replaceNode(node, source);
 };
 
-/** Readers of a value that is stored narrow for a convolution (or, everywhere, for any product) read that. */
-function storeOnce(to: number, everywhere: boolean): Rule {
+/**
+ * Readers of a value that is stored narrow for a convolution (or, everywhere, for any product) read that.
+ * @param sums with everywhere: results of integer products that are stored
+ */
+function storeOnce(to: number, sums: ReadonlySet<Value> | undefined): Rule {
   const stored = new Map<Value, Value>();
   return (node, editor) => {
     if (isCastTo(node, to)) {
@@ -142,7 +145,7 @@ function storeOnce(to: number, everywhere: boolean): Rule {
     }
     let changed = false;
     node.inputs.forEach((value, i) => {
-      if (!value || !isNarrowed(value, editor, to, everywhere)) return;
+      if (!value || !isNarrowed(value, editor, to, sums)) return;
       const narrow = stored.get(value) ?? editor.emit("Cast", [value], { to });
       stored.set(value, narrow);
       editor.setInput(node, i, editor.emit("Cast", [narrow], { to: FLOAT }));
@@ -152,13 +155,38 @@ function storeOnce(to: number, everywhere: boolean): Rule {
   };
 }
 
-function isNarrowed(value: Value, editor: Editor, to: number, everywhere: boolean): boolean {
+function isNarrowed(value: Value, editor: Editor, to: number, sums: ReadonlySet<Value> | undefined): boolean {
+  const everywhere = sums !== undefined;
   if (value.dtype !== "float32" || value.producer === undefined || value.constant || editor.isOutput(value) || isCastTo(value.producer, FLOAT)) return false;
-  if (everywhere && isAveragedImage(value, editor)) return true;
+  if (everywhere && (isAveragedImage(value, editor) || sums.has(value))) return true;
   return editor.usersOf(value).some((user) => isCastTo(user, to) && (everywhere || editor.usersOf(user.outputs[0]!).some(({ op }) => op === "Conv")));
 }
 
 /** A mean over an image reads all of it again, so that its size is what the mean costs. */
 function isAveragedImage(value: Value, editor: Editor): boolean {
   return value.dims?.length === 4 && editor.usersOf(value).some(({ op }) => op === "ReduceMean" || op === "GlobalAveragePool");
+}
+
+/** What may follow the sums of an integer product before its result is stored. */
+const SCALING: ReadonlySet<string> = new Set(["Cast", "Mul", "Add", "Relu", "Clip", "Gelu", "Swish", "HardSwish", "Sigmoid"]);
+
+/** The integer product whose sums these are, scaled. */
+function integerProductOf(value: Value | undefined): Node | undefined {
+  const node = value?.producer;
+  if (!node || node.domain !== "") return undefined;
+  if (node.op === "ConvInteger" || node.op === "MatMulInteger") return node;
+  if (!SCALING.has(node.op)) return undefined;
+  const computed = node.inputs.filter((input) => input && !input.constant);
+  return computed.length === 1 ? integerProductOf(computed[0]) : undefined;
+}
+
+/** Results that are stored although only sums follow: of two branches that are added the earlier one, and rows that are looked at as a whole. */
+function storedSums(nodes: readonly Node[]): ReadonlySet<Value> {
+  const order = new Map(nodes.map((node, i) => [node, i]));
+  return new Set(nodes.flatMap((node): readonly Value[] => {
+    if (node.domain !== "") return [];
+    if (node.op === "ReduceMin" || node.op === "ReduceMax") return integerProductOf(node.inputs[0]) ? [node.inputs[0]!] : [];
+    const [a, b] = node.op === "Add" ? node.inputs.map(integerProductOf) : [];
+    return a && b && a !== b ? [node.inputs[order.get(a)! < order.get(b)! ? 0 : 1]!] : [];
+  }));
 }

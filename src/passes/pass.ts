@@ -10,8 +10,12 @@ export type Evaluate = (node: Node, inputs: readonly HostValue[]) => readonly Ho
 
 export interface PassOptions {
   readonly evaluate: Evaluate;
+  /** Writes convolutions as a GPU's matrix units take them. */
+  readonly wholePixels?: boolean;
   /** Gives products operands of 16 bits. */
   readonly narrow?: Narrow;
+  /** Whether there are kernels for products with weights that have a scale per block. */
+  readonly blockWeights?: boolean;
   /** Quantizes float layers by a plan, behind the float passes. */
   readonly quantization?: Quantization;
 }

@@ -1,6 +1,6 @@
 /** The accuracy report that lies beside an engine, `model.engine.accuracy.json`: what was measured, on what, at what loss. */
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { UserError } from "../base/index.ts";
+import { fileError, UserError } from "../base/index.ts";
 import type { QuantizationPlan } from "../passes/index.ts";
 
 /** What one layer costs and gives when it alone is int8. */
@@ -38,7 +38,7 @@ export function writeAccuracy(engine: string, report: AccuracyReport): void {
     writeFileSync(`${path}.${process.pid}.tmp`, `${JSON.stringify(report, null, 1)}\n`);
     renameSync(`${path}.${process.pid}.tmp`, path);
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }
 

@@ -4,7 +4,7 @@
  * calibrator or scheme.
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import { UserError } from "../base/index.ts";
+import { fileError, UserError } from "../base/index.ts";
 import type { ActivationPlan, LayerPlan, QuantizationPlan } from "../passes/index.ts";
 import { activationPlan, type Calibrator, CALIBRATORS, type Clip, clipOf, type Scheme, SCHEMES } from "./calibrators.ts";
 import type { ChannelRanges } from "./channels.ts";
@@ -51,7 +51,7 @@ export function writeCache(path: string, cache: CalibrationCache): void {
     writeFileSync(temporary, `${JSON.stringify(cache, null, 1).replace(/\[\s+([-\d.,e+\s]+?)\s+\]/g, (_, items: string) => `[${items.replace(/\s+/g, " ")}]`)}\n`);
     renameSync(temporary, path);
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }
 

@@ -2,11 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { activationPlan, clipOf } from "./calibrators.ts";
-import { Histogram } from "./histogram.ts";
+import { Histogram, type Seen } from "./histogram.ts";
+
+const seen = (values: readonly number[]): Seen => ({ least: values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY), largest: values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY), elements: Float32Array.from(values), stride: 1, count: values.length });
 
 function histogramOf(values: readonly number[]): Histogram {
   const histogram = new Histogram();
-  histogram.add(Float32Array.from(values));
+  histogram.add(seen(values));
   return histogram;
 }
 
@@ -18,17 +20,17 @@ describe("histogram", () => {
   it("keeps every value when its range doubles", () => {
     const histogram = histogramOf([0.5, -0.25, 0, 0]);
     assert.equal(histogram.range, 0.5);
-    histogram.add(Float32Array.of(3));
+    histogram.add(seen([3]));
     assert.equal(histogram.range, 4);
     assert.equal(histogram.bins.reduce((a, b) => a + b, 0), 3);
     assert.deepEqual([histogram.zeros, histogram.count, histogram.min, histogram.max], [2, 5, -0.25, 3]);
   });
 
-  it("refuses what is not finite, and takes nothing of it", () => {
-    const histogram = histogramOf([1]);
-    assert.equal(histogram.add(Float32Array.of(2, Number.NaN)), false);
-    assert.equal(histogram.add(Float32Array.of(Number.POSITIVE_INFINITY)), false);
-    assert.deepEqual([histogram.count, histogram.max], [1, 1]);
+  it("counts what was left out between the elements that it is given", () => {
+    const histogram = new Histogram();
+    histogram.add({ least: -2, largest: 7, elements: Float32Array.of(0, 1, 5), stride: 3, count: 8 });
+    assert.deepEqual([histogram.min, histogram.max, histogram.count, histogram.zeros, histogram.range], [-2, 7, 8, 3, 8]);
+    assert.equal(histogram.bins.reduce((a, b) => a + b, 0), 6);
   });
 
   it("finds quantiles to a bin's width, zeros counted in", () => {

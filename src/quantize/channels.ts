@@ -15,23 +15,14 @@ export class ChannelStatistics {
     this.sums = new Float64Array(channels);
   }
 
-  /** @param dims of the values @param axis the channels' */
-  add(values: Float32Array, dims: readonly number[], axis: number): void {
-    const channels = this.sums.length;
-    const inner = dims.slice(axis + 1).reduce((a, b) => a * b, 1);
-    for (let start = 0, channel = 0; start < values.length; start += inner, channel = channel + 1 === channels ? 0 : channel + 1) {
-      let [low, high, sum] = [this.least[channel]!, this.largest[channel]!, 0];
-      for (let i = start; i < start + inner; i++) {
-        const value = values[i]!;
-        if (value < low) low = value;
-        if (value > high) high = value;
-        sum += value;
-      }
-      this.least[channel] = low;
-      this.largest[channel] = high;
-      this.sums[channel]! += sum;
+  /** @param sums of each channel over `rows` elements */
+  add(least: Float32Array, largest: Float32Array, sums: Float32Array, rows: number): void {
+    for (let channel = 0; channel < this.sums.length; channel++) {
+      this.least[channel] = Math.min(this.least[channel]!, least[channel]!);
+      this.largest[channel] = Math.max(this.largest[channel]!, largest[channel]!);
+      this.sums[channel]! += sums[channel]!;
     }
-    this.count += values.length / channels;
+    this.count += rows;
   }
 
   /** Zero is in every range. */

@@ -5,8 +5,16 @@
  */
 export const BINS = 4096;
 
-/** Of a larger tensor, elements at a fixed odd stride are binned; all of them count for the least and the largest. */
-const MAX_BINNED = 1 << 16;
+/** What is seen of one tensor. */
+export interface Seen {
+  readonly least: number;
+  readonly largest: number;
+  /** Elements at a fixed distance from each other, from the first on. */
+  readonly elements: Float32Array;
+  readonly stride: number;
+  /** Of the whole tensor. */
+  readonly count: number;
+}
 
 export class Histogram {
   min = Number.POSITIVE_INFINITY;
@@ -18,30 +26,16 @@ export class Histogram {
   range = 0;
   readonly bins = new Float64Array(BINS);
 
-  /** @returns false, having taken nothing, when a value is not finite */
-  add(values: Float32Array): boolean {
-    let low = Number.POSITIVE_INFINITY;
-    let high = Number.NEGATIVE_INFINITY;
-    for (let i = 0; i < values.length; i++) {
-      const value = values[i]!;
-      if (value < low) low = value;
-      if (value > high) high = value;
-      if (value - value !== 0) return false;
-    }
-    if (values.length === 0) return true;
-    this.min = Math.min(this.min, low);
-    this.max = Math.max(this.max, high);
-    this.count += values.length;
-    this.grow(Math.max(Math.abs(low), Math.abs(high)));
-    this.bin(values);
-    return true;
-  }
-
-  private bin(values: Float32Array): void {
-    const stride = Math.ceil(values.length / MAX_BINNED) | 1;
+  /** @param seen of finite numbers */
+  add({ least, largest, elements, stride, count }: Seen): void {
+    if (count === 0) return;
+    this.min = Math.min(this.min, least);
+    this.max = Math.max(this.max, largest);
+    this.count += count;
+    this.grow(Math.max(Math.abs(least), Math.abs(largest)));
     const factor = this.range === 0 ? 0 : BINS / 2 / this.range;
-    for (let i = 0; i < values.length; i += stride) {
-      const value = values[i]!;
+    for (let i = 0; i < elements.length; i++) {
+      const value = elements[i]!;
       if (value === 0) this.zeros += stride;
       else this.bins[Math.min(BINS - 1, Math.floor(value * factor) + BINS / 2)]! += stride;
     }

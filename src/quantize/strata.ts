@@ -2,7 +2,7 @@
  * Which kinds of sample a calibration has seen. Ranges are kept per stratum (night and day, head and tail queries), so
  * that a set that lacks one, or strata that need other ranges than the rest, are seen before they cost accuracy.
  */
-import { Histogram } from "./histogram.ts";
+import { Histogram, type Seen } from "./histogram.ts";
 
 /** Most strata that ranges are kept for; further ones are only counted. */
 const MAX_STRATA = 32;
@@ -30,13 +30,13 @@ export class StrataRanges {
     this.used.set(stratum, (this.used.get(stratum) ?? 0) + 1);
   }
 
-  add(stratum: string, layer: string, values: Float32Array): void {
+  add(stratum: string, layer: string, seen: Seen): void {
     let own = this.histograms.get(stratum);
     if (!own && this.histograms.size >= MAX_STRATA) return;
     if (!own) this.histograms.set(stratum, (own = new Map()));
     let histogram = own.get(layer);
     if (!histogram) own.set(layer, (histogram = new Histogram()));
-    histogram.add(values);
+    histogram.add(seen);
   }
 
   report(column: string, inData: ReadonlyMap<string, number>): StrataReport {

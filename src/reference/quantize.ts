@@ -103,7 +103,29 @@ const unpack4: ReferenceOperator = (inputs, attributes) => {
   return [tensorOf(type, to, [...x.dims.slice(0, -1), 2 * x.dims.at(-1)!])];
 };
 
+/** x [..., k] times integers of four or eight bits with a scale per block along k, [n, bytes of a row]. */
+const blockMatmul: ReferenceOperator = (inputs, attributes) => {
+  const [x, weights, scales, zeros] = [tensorAt(inputs, 0), tensorAt(inputs, 1), tensorAt(inputs, 2), inputs[3] as Tensor | undefined];
+  const [bits, size, k] = [intAttribute(attributes, "bits", 4), intAttribute(attributes, "block_size", 32), intAttribute(attributes, "k", 0)];
+  const [from, stored, factors, points] = [numbersOf(x), numbersOf(weights), numbersOf(scales), zeros && numbersOf(zeros)];
+  const [n, rowBytes] = weights.dims as [number, number];
+  const blocks = scales.dims[1]!;
+  const weight = (column: number, i: number): number => {
+    const half = bits === 4 ? (stored[column * rowBytes + (i >> 1)]! >> (4 * (i % 2))) & 15 : 0;
+    const at = column * blocks + Math.floor(i / size);
+    return ((bits === 4 ? (half ^ 8) - 8 : stored[column * rowBytes + i]!) - (points ? points[at]! : 0)) * factors[at]!;
+  };
+  const rows = from.length / k;
+  const to = new Float32Array(rows * n);
+  for (let column = 0; column < n; column++) {
+    const own = Float64Array.from({ length: k }, (_, i) => weight(column, i));
+    for (let row = 0; row < rows; row++) to[row * n + column] = own.reduce((sum, item, i) => sum + item * from[row * k + i]!, 0);
+  }
+  return [new Tensor("float32", to, [...x.dims.slice(0, -1), n])];
+};
+
 export const quantizeOperators: ReferenceTable = {
+  "sinter.BlockMatMul": blockMatmul,
   "sinter.Unpack4": unpack4,
   DequantizeLinear: dequantize,
   DynamicQuantizeLinear: dynamicQuantize,

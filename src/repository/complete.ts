@@ -68,7 +68,8 @@ function check(config: ModelConfig, kind: string, tensor: TensorConfig, model: r
   const wanted = [...(maxBatch > 0 ? [-1] : []), ...(tensor.reshape ? (tensor.reshape.shape ?? []) : tensor.dims)];
   const actual = known.dims.map((dim) => (typeof dim === "number" ? dim : -1));
   const fits = wanted.length === actual.length && wanted.every((dim, axis) => actual[axis] === -1 || dim === -1 || dim === actual[axis]);
-  if (maxBatch > 0 && actual[0] !== -1) throw mismatch(config, `max_batch_size is ${maxBatch}, but the first dimension of ${kind} "${tensor.name}" is ${actual[0]} in the model; it cannot be batched, set max_batch_size: 0`);
+  // An engine that was made for batches of one knows no other size.
+  if (maxBatch > 0 && actual[0] !== -1 && !(maxBatch === 1 && actual[0] === 1)) throw mismatch(config, `max_batch_size is ${maxBatch}, but the first dimension of ${kind} "${tensor.name}" is ${actual[0]} in the model; it cannot be batched, set max_batch_size: 0`);
   if (!fits) throw mismatch(config, `${kind} "${tensor.name}": the model expects shape [${actual}], the configuration gives [${wanted}]${maxBatch > 0 ? " (with the batch dimension in front)" : ""}`);
 }
 

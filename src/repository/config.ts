@@ -65,7 +65,7 @@ export interface SequenceBatchingConfig {
   readonly max_sequence_idle_microseconds?: number;
   readonly control_input?: readonly { readonly name: string; readonly control?: readonly ControlConfig[] }[];
   readonly state?: readonly StateConfig[];
-  readonly direct?: { readonly max_queue_delay_microseconds?: number };
+  readonly direct?: { readonly max_queue_delay_microseconds?: number; readonly minimum_slot_utilization?: number };
   readonly oldest?: { readonly max_candidate_sequences?: number; readonly preferred_batch_size?: readonly number[]; readonly max_queue_delay_microseconds?: number; readonly preserve_ordering?: boolean };
   readonly iterative_sequence?: boolean;
 }
@@ -90,7 +90,7 @@ export interface ModelConfig {
   readonly dynamic_batching?: DynamicBatchingConfig;
   readonly sequence_batching?: SequenceBatchingConfig;
   readonly ensemble_scheduling?: { readonly step?: readonly EnsembleStepConfig[] };
-  readonly instance_group?: readonly { readonly name?: string; readonly kind?: string; readonly count?: number }[];
+  readonly instance_group?: readonly { readonly name?: string; readonly kind?: string; readonly count?: number; readonly gpus?: readonly number[] }[];
   readonly default_model_filename?: string;
   readonly parameters?: Readonly<Record<string, { readonly string_value?: string }>>;
   readonly model_warmup?: readonly WarmupConfig[];
@@ -102,6 +102,21 @@ export interface ModelConfig {
 export function sequenceTensors({ sequence_batching: batching }: ModelConfig): { readonly inputs: readonly string[]; readonly outputs: readonly string[] } {
   const states = batching?.state ?? [];
   return { inputs: [...(batching?.control_input ?? []).map(({ name }) => name), ...states.map(({ input_name = "" }) => input_name)], outputs: states.map(({ output_name = "" }) => output_name) };
+}
+
+/** The GPUs that a configuration wants its instances on, by the driver's numbers: the first where it names none; undefined where it wants none. */
+export function gpusOf({ instance_group: groups = [] }: ModelConfig): readonly number[] | undefined {
+  const onGpu = groups.filter(({ kind }) => kind === "KIND_GPU");
+  if (onGpu.length === 0) return undefined;
+  const named = [...new Set(onGpu.flatMap(({ gpus = [] }) => gpus))];
+  return named.length > 0 ? named : [0];
+}
+
+/** How many instances a configuration asks for, on each of its GPUs if it names several; undefined where it does not say. */
+export function instancesOf(config: ModelConfig): number | undefined {
+  const groups = config.instance_group ?? [];
+  if (groups.length === 0 || groups.every(({ kind, count }) => kind === "KIND_GPU" && !count)) return undefined;
+  return groups.reduce((sum, { kind, count, gpus }) => sum + Math.max(1, count ?? 1) * (kind === "KIND_GPU" ? Math.max(1, gpus?.length ?? 1) : 1), 0);
 }
 
 /** A configuration parameter's text, or undefined. */

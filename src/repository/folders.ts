@@ -4,7 +4,7 @@
  */
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { UserError } from "../base/index.ts";
+import { fileError, UserError } from "../base/index.ts";
 
 /** Longest name of a model. */
 const MAX_NAME_LENGTH = 255;
@@ -19,7 +19,7 @@ export function listFolders(folder: string): string[] {
   try {
     return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory() || (entry.isSymbolicLink() && isFolder(join(folder, entry.name)))).map((entry) => entry.name);
   } catch (cause) {
-    throw new UserError("file-io", `Model repository ${folder}: ${(cause as Error).message}.`, { cause });
+    throw fileError(`Model repository ${folder}`, cause);
   }
 }
 

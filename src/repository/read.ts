@@ -1,7 +1,7 @@
 /** Reads a model's configuration, from its folder or as given with a load request, and what lies beside it. */
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { UserError } from "../base/index.ts";
+import { fileError, UserError } from "../base/index.ts";
 import { bind } from "./bind.ts";
 import type { ModelConfig } from "./config.ts";
 import { isFile } from "./folders.ts";
@@ -13,13 +13,26 @@ import { parseYaml } from "./yaml-format.ts";
 const MAX_CONFIG_BYTES = 1 << 20;
 const FORMATS: readonly (readonly [string, (text: string, file: string) => ParsedFile])[] = [["config.pbtxt", parseTextFormat], ["config.yaml", parseYaml], ["config.yml", parseYaml]];
 
+/** Which of a model's configurations is read, and whether it must have one. */
+export interface ConfigChoice {
+  /** Of `configs/<alternative>.pbtxt`, where there is one. */
+  readonly alternative?: string;
+  readonly required?: boolean;
+}
+
 /** The configuration of the model in `folder`; one with only a name when it has none. @throws UserError "config-invalid" */
-export function readConfig(folder: string, name: string): ModelConfig {
+export function readConfig(folder: string, name: string, { alternative, required }: ConfigChoice = {}): ModelConfig {
+  const other = alternative === undefined ? undefined : join(folder, "configs", `${alternative}.pbtxt`);
+  if (other !== undefined && isFile(other)) return readAs(parseTextFormat, other, name);
   const found = FORMATS.filter(([file]) => isFile(join(folder, file)));
   if (found.length > 1) throw new UserError("config-invalid", `${folder}: both ${found.map(([file]) => file).join(" and ")}; keep one.`);
+  if (found.length === 0 && required) throw new UserError("model-missing", `failed to open text file for read ${join(folder, "config.pbtxt")}: No such file or directory`);
   if (found.length === 0) return { name };
   const [file, parse] = found[0]!;
-  const path = join(folder, file);
+  return readAs(parse, join(folder, file), name);
+}
+
+function readAs(parse: (text: string, file: string) => ParsedFile, path: string, name: string): ModelConfig {
   return checked(bind(MODEL_CONFIG, parse(readText(path), path)) as unknown as Partial<ModelConfig>, name, path);
 }
 
@@ -53,7 +66,6 @@ function withDims(config: ModelConfig): ModelConfig {
 /** What is read but not served yet is refused by name: serving it otherwise would answer wrongly. */
 function refuseUnserved(config: ModelConfig, file: string): void {
   if (config.sequence_batching?.iterative_sequence) throw new UserError("config-invalid", `${file}: iterative_sequence is not served by this version; other sequence_batching is.`);
-  if (config.model_transaction_policy?.decoupled) throw new UserError("config-invalid", `${file}: decoupled models are not served by this version.`);
 }
 
 function readText(path: string): string {
@@ -63,7 +75,7 @@ function readText(path: string): string {
     return readFileSync(path, "utf8");
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }
 
@@ -73,6 +85,6 @@ export function readLabels(folder: string, file: string): string[] {
   try {
     return readFileSync(join(folder, file), "utf8").replace(/\r?\n$/, "").split(/\r?\n/);
   } catch (cause) {
-    throw new UserError("file-io", `${join(folder, file)}: ${(cause as Error).message}.`, { cause });
+    throw fileError(join(folder, file), cause);
   }
 }

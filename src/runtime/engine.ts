@@ -178,6 +178,12 @@ export class ExecutionContext {
     return this.own().runSync(feeds, options.outputs) as Outputs;
   }
 
+  /** Takes the memory that runs need now, so that who has none is told now. In a worker it is taken by the first run. */
+  prepare(): void {
+    this.checkAlive();
+    if (!this.worker) this.own();
+  }
+
   /** Runs once, holding the calling thread, and times every step: see `Executor.profile`. */
   profile(feeds: Feeds, options: { readonly spans?: boolean } = {}): StepTiming[] {
     this.checkAlive();

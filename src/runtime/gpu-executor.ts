@@ -2,14 +2,14 @@
  * Runs an engine on a GPU: one stream, one arena, and a CUDA graph for each shape, so that a run is one launch whatever
  * the number of kernels, and kernels that do not need each other run side by side. One inference at a time.
  *
- * Inputs go through pinned memory to buffers of the context's own, whose addresses the graphs keep; outputs come back the
- * same way. Steps that leave the GPU (reference operators, conditions) wait for it, read what they need, and write
+ * Inputs go to buffers of the context's own, whose addresses the graphs keep, and outputs come from such: directly where the
+ * caller's memory is registered with the GPU, else through pinned memory. Steps that leave the GPU (reference operators, conditions) wait for it, read what they need, and write
  * back. What data decides is launched kernel by kernel, since its addresses change.
  */
 import { assert, byteLength, elementCount, SinterError, Tensor, UserError } from "../base/index.ts";
 import type { ManifestKernel, ManifestLabel, ManifestTensorMap, ManifestValue } from "../engine/index.ts";
 import { COUNTER_WORDS } from "../ir/index.ts";
-import type { Gpu, GpuGraph, GpuLaunch, GpuStream, HostMemory, TensorMapValues } from "../native/index.ts";
+import { addressOf, type Gpu, type GpuGraph, type GpuLaunch, type GpuStream, type HostMemory, type TensorMapValues } from "../native/index.ts";
 import { type HostValue, interpret } from "../reference/index.ts";
 import { type AllocateOutput, checkGiven, detached, dimsTensor, type Execution, type Feeds, type Results, type StepTiming, unknownInputs } from "./execution.ts";
 import { type Access, waitsFor } from "./gpu-order.ts";
@@ -39,16 +39,18 @@ interface Shape {
 interface Run {
   readonly feeds: Feeds;
   readonly given: Readonly<Record<string, Tensor>>;
+  readonly allocate: AllocateOutput | undefined;
   shape: Shape;
   readonly hosts: Map<number, HostValue>;
+  /** Where the caller wants outputs, by name, once that was asked. */
+  readonly wanted: Map<string, Tensor | undefined>;
 }
 
-/** A buffer on the device and its twin on the host. */
+/** A buffer on the device, and its twin on the host where the caller's memory is not reached directly. */
 interface Staged {
   readonly address: number;
   readonly sizeBytes: number;
-  readonly host: HostMemory;
-  readonly view: Uint8Array;
+  host: HostMemory | undefined;
 }
 
 export class GpuExecutor implements Execution {
@@ -89,14 +91,14 @@ export class GpuExecutor implements Execution {
   /** On the device, and pinned on the host. */
   get memoryBytes(): number {
     let bytes = this.engine.arenaBytes + this.engine.scratchBytes + 4 * COUNTER_WORDS + (this.bounce?.sizeBytes ?? 0);
-    for (const { sizeBytes } of this.staging.values()) bytes += 2 * sizeBytes;
+    for (const { sizeBytes, host } of this.staging.values()) bytes += sizeBytes + (host?.sizeBytes ?? 0);
     for (const { sizeBytes } of this.dynamic.values()) bytes += sizeBytes;
     return bytes;
   }
 
   async run(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}, allocate?: AllocateOutput): Promise<Results> {
     assert(!this.engine.hasReferenceSteps, "an asynchronous run with a reference step");
-    const run = this.begin(feeds, outputs);
+    const run = this.begin(feeds, outputs, allocate);
     for (let index = 0; index < this.engine.segments.length; ) {
       const segment = this.engine.segments[index]!;
       if (segment.kind === "native") this.launch(index, segment, run);
@@ -105,7 +107,7 @@ export class GpuExecutor implements Execution {
     }
     this.copyOut(run);
     await this.stream.finished();
-    return this.results(run, allocate);
+    return this.results(run);
   }
 
   runSync(feeds: Feeds, outputs: Readonly<Record<string, Tensor>> = {}): Results {
@@ -168,10 +170,10 @@ export class GpuExecutor implements Execution {
 
   // ---- before and after ---------------------------------------------------------------------------------------
 
-  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>): Run {
+  private begin(feeds: Feeds, given: Readonly<Record<string, Tensor>>, allocate?: AllocateOutput): Run {
     const { manifest } = this.engine;
     for (const name in feeds) if (!this.inputNames.has(name)) throw unknownInputs(feeds, manifest.inputs, this.engine.dims);
-    const run: Run = { feeds, given, shape: this.shapes.of(feeds), hosts: new Map() };
+    const run: Run = { feeds, given, allocate, shape: this.shapes.of(feeds), hosts: new Map(), wanted: new Map() };
     for (const input of manifest.inputs) {
       const value = feeds[input.name];
       if (input.storage === undefined) run.hosts.set(input.host!, value);
@@ -182,8 +184,19 @@ export class GpuExecutor implements Execution {
 
   private feed(storage: number, bytes: Uint8Array): void {
     const staged = this.stage(storage, bytes.byteLength);
-    staged.view.set(bytes);
-    this.stream.copyIn(staged.address, Number(staged.host.address), bytes.byteLength);
+    let from = this.reached(bytes);
+    if (from === undefined) {
+      const host = this.twinOf(staged);
+      host.view(0, bytes.byteLength).set(bytes);
+      from = Number(host.address);
+    }
+    this.stream.copyIn(staged.address, from, bytes.byteLength);
+  }
+
+  /** The address of the caller's bytes, if copies reach them directly. */
+  private reached(bytes: Uint8Array): number | undefined {
+    const address = addressOf(bytes);
+    return address !== undefined && this.gpu.reaches(address, bytes.byteLength) ? address : undefined;
   }
 
   /** Waits, reads back, answers. */
@@ -193,31 +206,46 @@ export class GpuExecutor implements Execution {
     return this.results(run);
   }
 
+  /** All memory is asked for before the first copy: one that was begun cannot be taken back. */
   private copyOut(run: Run): void {
-    for (const output of this.engine.manifest.outputs) {
-      if (output.elements || output.storage === undefined || this.placeOf(output.storage) === "weights") continue;
+    const copied = this.engine.manifest.outputs.filter(({ elements, storage }) => !elements && storage !== undefined && this.placeOf(storage) !== "weights");
+    for (const output of copied) this.wantedFor(output, this.dimsOf(output, run), run);
+    for (const output of copied) {
+      const storage = output.storage!;
       const sizeBytes = byteLength(output.dtype, elementCount(this.dimsOf(output, run)));
-      this.stream.copyOut(Number(this.stage(output.storage, sizeBytes).host.address), this.addressOf(output.storage, run), sizeBytes);
+      const wanted = run.wanted.get(output.name);
+      const to = (wanted && this.reached(wanted.bytes)) ?? Number(this.twinOf(this.stage(storage, sizeBytes)).address);
+      this.stream.copyOut(to, this.addressOf(storage, run), sizeBytes);
     }
   }
 
-  private results(run: Run, allocate?: AllocateOutput): Results {
+  /** The caller's memory for an output, if it gives any. */
+  private wantedFor(output: ManifestValue, dims: readonly number[], { given, allocate, wanted }: Run): Tensor | undefined {
+    if (wanted.has(output.name)) return wanted.get(output.name);
+    const tensor = given[output.name] ?? allocate?.(output.name, output.dtype, dims);
+    if (tensor) checkGiven(output, tensor, dims);
+    wanted.set(output.name, tensor);
+    return tensor;
+  }
+
+  private results(run: Run): Results {
     const results: Results = {};
-    for (const output of this.engine.manifest.outputs) results[output.name] = this.result(output, run, allocate);
+    for (const output of this.engine.manifest.outputs) results[output.name] = this.result(output, run);
     return results;
   }
 
-  private result(output: ManifestValue, run: Run, allocate: AllocateOutput | undefined): HostValue {
+  private result(output: ManifestValue, run: Run): HostValue {
     if (output.elements) return dimsTensor(output, run.shape.values);
     if (output.storage === undefined) return run.hosts.get(output.host!);
     const dims = this.dimsOf(output, run);
     const sizeBytes = byteLength(output.dtype, elementCount(dims));
-    const bytes = this.placeOf(output.storage) === "weights" ? this.engine.file.weights(this.engine.manifest.storages[output.storage]!.offset!, sizeBytes) : this.staging.get(output.storage)!.view.subarray(0, sizeBytes);
-    const given = run.given[output.name] ?? allocate?.(output.name, output.dtype, dims);
-    if (!given) return Tensor.fromBytes(output.dtype as Exclude<ManifestValue["dtype"], "string">, bytes.slice(), dims);
-    checkGiven(output, given, dims);
-    given.bytes.set(bytes);
-    return given;
+    const wanted = this.wantedFor(output, dims, run);
+    const isConstant = this.placeOf(output.storage) === "weights";
+    if (wanted && !isConstant && this.reached(wanted.bytes) !== undefined) return wanted;
+    const bytes = isConstant ? this.engine.file.weights(this.engine.manifest.storages[output.storage]!.offset!, sizeBytes) : this.twinOf(this.staging.get(output.storage)!).view(0, sizeBytes);
+    if (!wanted) return Tensor.fromBytes(output.dtype as Exclude<ManifestValue["dtype"], "string">, bytes.slice(), dims);
+    wanted.bytes.set(bytes);
+    return wanted;
   }
 
   private dimsOf(value: ManifestValue, run: Run): number[] {
@@ -242,15 +270,18 @@ export class GpuExecutor implements Execution {
       this.releaseStaged(known);
       this.staging.delete(storage);
     }
-    const host = this.gpu.allocateHost(sizeBytes);
-    const staged: Staged = { address: this.gpu.allocate(sizeBytes), sizeBytes: host.sizeBytes, host, view: host.view() };
+    const staged: Staged = { address: this.gpu.allocate(sizeBytes), sizeBytes, host: undefined };
     this.staging.set(storage, staged);
     return staged;
   }
 
+  private twinOf(staged: Staged): HostMemory {
+    return (staged.host ??= this.gpu.allocateHost(staged.sizeBytes));
+  }
+
   private releaseStaged({ address, host }: Staged): void {
     this.gpu.free(address);
-    host.dispose();
+    host?.dispose();
   }
 
   private forgetShapes(): void {

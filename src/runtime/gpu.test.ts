@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Tensor } from "../base/index.ts";
 import { build } from "../compile.ts";
+import { addressOf } from "../native/index.ts";
 import { EmulatedGpu, hasHostCompiler, hostCompiler } from "../native/cuda/testing.ts";
 import { floats, mlp, mlpReference, nonZeroModel } from "../testing/small-models.ts";
 import { Engine } from "./index.ts";
@@ -33,6 +34,23 @@ describe("engines on a GPU", { skip: !hasHostCompiler && "no g++ here" }, () => 
       near(data(y), mlpReference(x, batch));
       assert.equal(gpu.graphs, graphs + 1);
     }
+  });
+
+  test("memory that is registered is read and written where it lies, other memory by way of pinned memory", async () => {
+    using engine = load();
+    using context = engine.createContext();
+    const [x, y] = [engine.allocate("x", [16, 16]), engine.allocate("y", [16, 8])];
+    (x.data as Float32Array).set(floats(16 * 16));
+    await context.run({ x }, { outputs: { y } });
+    near(data(y), mlpReference(floats(16 * 16), 16));
+    const before = context.memoryBytes;
+    for (const { bytes } of [x, y]) assert.ok(gpu.register(addressOf(bytes)!, bytes.byteLength));
+    using direct = engine.createContext();
+    data(y).fill(0);
+    assert.equal((await direct.run({ x }, { allocate: () => y }))["y"], y);
+    near(data(y), mlpReference(floats(16 * 16), 16));
+    assert.ok(direct.memoryBytes <= before - x.bytes.byteLength - y.bytes.byteLength, `${direct.memoryBytes} bytes, ${before} by way of pinned memory`);
+    await assert.rejects(direct.run({ x }, { outputs: { y: Tensor.zeros("float32", [15, 8]) } }), { code: "input-invalid" });
   });
 
   test("many runs at the same time get a context each", async () => {

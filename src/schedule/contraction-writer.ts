@@ -6,7 +6,7 @@
  * transposed convolution is one convolution per phase of its stride.
  */
 import { assert, UnsupportedError } from "../base/index.ts";
-import { type AttentionKernel, type Axis, type ConvKernel, type Dim, dimEqual, dimsEqual, type Epilogue, type Expr, i64, type Kernel, type MatmulKernel, type MatmulOperand, type Node, op, product, type StridedOperand, sub, type Value, type ZeroPoint } from "../ir/index.ts";
+import { type AttentionKernel, type Axis, type Buffer, type ConvKernel, type Dim, dimEqual, dimsEqual, type Epilogue, type Expr, i64, type Kernel, type MatmulKernel, type MatmulOperand, type Node, op, product, type StridedOperand, sub, type Value, type ZeroPoint } from "../ir/index.ts";
 import { convInputs, convPads, sumType } from "./contractions.ts";
 import { axesOf, axisExpr, elementOf, type ExpressionContext, type ReshapedIndex, reshapeIndex } from "./expression.ts";
 import { isReshape } from "./fusion.ts";
@@ -74,7 +74,7 @@ export class ContractionWriter {
   }
 
   private emitMatmul(node: Node, chain: readonly Node[], trace: InlineTrace): void {
-    const operands = matmulOperands(this.writer.materialize(node.inputs[0]!), this.writer.materialize(node.inputs[1]!), node.outputs[0]!.dims!);
+    const operands = matmulOperands(this.writer.materialize(node.inputs[0]!), this.rightSide(node), node.outputs[0]!.dims!);
     const { result, written, own } = this.target(node, chain);
     const ownDims = [...operands.batch, operands.m, operands.n];
     const output = reshapeView(own, ownDims);
@@ -83,9 +83,22 @@ export class ContractionWriter {
     const [zeroA, zeroB] = node.op === "MatMulInteger" ? node.inputs.slice(2) : [];
     const kernel: MatmulKernel = {
       kind: "matmul", name: node.name, batch: operands.batch, m: operands.m, n: operands.n, k: operands.k,
-      a: this.matmulOperand(operands.a, zeroA), b: this.matmulOperand(operands.b, zeroB), output: this.writer.bufferOf(output), ...(epilogue ? { epilogue } : {}),
+      a: this.matmulOperand(operands.a, zeroA), b: { ...this.matmulOperand(operands.b, zeroB), ...this.blocksOf(node) }, output: this.writer.bufferOf(output), ...(epilogue ? { epilogue } : {}),
     };
     this.finish(kernel, node, chain, trace, result, written);
+  }
+
+  /** Weights with a scale per block lie as they do; here they have the dims of what they stand for. */
+  private rightSide(node: Node): View {
+    const view = this.writer.materialize(node.inputs[1]!);
+    return isBlockMatmul(node) ? { ...view, dims: [node.attributes["k"] as number, view.dims[0]!], strides: [1, 1] } : view;
+  }
+
+  private blocksOf(node: Node): Pick<MatmulOperand, "blocks"> {
+    if (!isBlockMatmul(node)) return {};
+    const [, , scales, zeros] = node.inputs;
+    const bufferOf = (value: Value): Buffer => this.writer.bufferOf(this.writer.materializeContiguous(value));
+    return { blocks: { bits: node.attributes["bits"] as 4 | 8, size: node.attributes["block_size"] as number, scales: bufferOf(scales!), ...(zeros ? { zeros: bufferOf(zeros) } : {}) } };
   }
 
   private matmulOperand(view: View, zero?: Value): MatmulOperand {
@@ -227,7 +240,11 @@ export class ContractionWriter {
 }
 
 function isMatmul(node: Node): boolean {
-  return node.op === "MatMul" || node.op === "MatMulInteger";
+  return node.op === "MatMul" || node.op === "MatMulInteger" || isBlockMatmul(node);
+}
+
+function isBlockMatmul(node: Node): boolean {
+  return node.domain === "sinter" && node.op === "BlockMatMul";
 }
 
 /** Whether each output pixel is made from the input pixel at its place. */

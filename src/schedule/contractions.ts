@@ -10,6 +10,7 @@ import { isNativeTransposedConv } from "./transposed-conv.ts";
 export function isContraction(node: Node, kernels: TargetKernels): boolean {
   const { integers } = kernels;
   if (node.domain === "sinter" && node.op === "Attention") return ["float32" as const, ...(kernels.narrowAttention ? narrowTypes(kernels) : [])].some((type) => haveTypes([...node.inputs.slice(0, 3), ...node.outputs], [type])) && maskIsFloat(node);
+  if (node.domain === "sinter" && node.op === "BlockMatMul") return kernels.blockWeights && (node.inputs[0]?.dims?.length ?? 0) >= 2;
   if (node.domain !== "") return false;
   switch (node.op) {
     case "MatMul": return isFloatProduct(node, kernels);

@@ -56,7 +56,7 @@ export function decideFusion(graph: Graph, kernels: TargetKernels): Fusion {
   const outputs = new Set(graph.outputs);
   const order = new Map(graph.nodes.map((node, i) => [node, i]));
   const roles = new Map(graph.nodes.map((node) => [node, roleOf(node, users, outputs, kernels)]));
-  const decider = new Decider(roles, users, outputs, order);
+  const decider = new Decider(roles, users, outputs, order, kernels);
   for (const node of [...graph.nodes].reverse()) if (roles.get(node) === "contraction") decider.claimChain(node);
   for (const node of graph.nodes) if (roles.get(node) === "loop") decider.decideInline(node);
   return { roles, users, inlined: decider.inlined, chains: decider.chains };
@@ -111,8 +111,10 @@ class Decider {
   private readonly users: ReadonlyMap<Value, readonly Node[]>;
   private readonly outputs: ReadonlySet<Value>;
   private readonly order: ReadonlyMap<Node, number>;
+  private readonly kernels: TargetKernels;
 
-  constructor(roles: ReadonlyMap<Node, Role>, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>, order: ReadonlyMap<Node, number>) {
+  constructor(roles: ReadonlyMap<Node, Role>, users: ReadonlyMap<Value, readonly Node[]>, outputs: ReadonlySet<Value>, order: ReadonlyMap<Node, number>, kernels: TargetKernels) {
+    this.kernels = kernels;
     this.roles = roles;
     this.users = users;
     this.outputs = outputs;
@@ -143,10 +145,18 @@ class Decider {
       if (pending.length === 0 && keepsLastAxis(next) && canWriteTransposed(contraction, chain)) chain.push(next);
       break;
     }
+    if (this.kernels.float16 && this.widensForReaders(chain.at(-1))) chain.pop();
     for (const node of chain) this.claimed.add(node);
     for (const node of chain.slice(0, -1)) this.inlined.add(node.outputs[0]!);
     if (chain.length > 0) this.inlined.add(contraction.outputs[0]!);
     this.chains.set(contraction, chain);
+  }
+
+  /** A last step that only makes 32 bits of 16, for readers that can do that themselves. */
+  private widensForReaders(node: Node | undefined): boolean {
+    const [from, to] = [node?.inputs[0], node?.outputs[0]];
+    if (node?.op !== "Cast" || (from?.dtype !== "float16" && from?.dtype !== "bfloat16") || to?.dtype !== "float32" || this.outputs.has(to)) return false;
+    return (this.users.get(to) ?? []).every((user) => this.roles.get(user) === "loop" && ((isPointwise(user) && dimsEqual(user.outputs[0]?.dims ?? [], to.dims!)) || ROW_REDUCTIONS.test(user.op)));
   }
 
   private onlyUser(value: Value): Node | undefined {

@@ -9,9 +9,11 @@ export interface TargetKernels {
   readonly narrowCopies: boolean;
   /** Products of 8-bit integers. */
   readonly integers: boolean;
+  /** Products of float32 and weights of four or eight bits with a scale per block. */
+  readonly blockWeights: boolean;
   /** Algorithms in steps: TopK, NonMaxSuppression and the like. */
   readonly sequential: boolean;
 }
 
 /** Of every processor that engines run on. */
-export const PROCESSOR_KERNELS: TargetKernels = { bfloat16: false, float16: false, narrowAttention: false, narrowCopies: true, integers: true, sequential: true };
+export const PROCESSOR_KERNELS: TargetKernels = { bfloat16: false, float16: false, narrowAttention: false, narrowCopies: true, integers: true, blockWeights: true, sequential: true };

@@ -30,10 +30,16 @@ export interface RequestedOutput {
   readonly classification: number;
 }
 
-/** Told when a request's steps begin and end. */
+/** Told when a request's steps begin and end, and of its tensors where they are traced. */
 export interface RequestTrace {
+  readonly tensors: boolean;
   /** @param ns on the clock of `performance.now`; now when absent */
   at(name: string, ns?: number): void;
+  tensor(activity: "TENSOR_QUEUE_INPUT" | "TENSOR_BACKEND_OUTPUT", tensor: RequestInput): void;
+  /** The trace of a request to another model that this one is made of. */
+  step(model: string): RequestTrace;
+  /** Who it was. Without that it was refused before a model had it. */
+  name(version: string, requestId: string): void;
 }
 
 /** One inference as a front end asks for it. The front end owns the object and keeps it until the answer. */
@@ -170,10 +176,15 @@ export interface InferenceServer {
   enter(model: string, version: string, bodyBytes: number): void;
   leave(model: string, version: string, bodyBytes: number): void;
 
-  /** One request, one answer. */
+  /** Whether the model answers a request any number of times: then only `inferStream` takes it. */
+  isDecoupled(model: string, version: string): boolean;
+  /** One request, one answer. @throws UNSUPPORTED for decoupled models */
   infer(request: InferenceRequest): Promise<InferenceResponse>;
-  /** One request, any number of answers in order; resolves after the last. */
-  inferStream(request: InferenceRequest, onResponse: (response: InferenceResponse) => void): Promise<void>;
+  /**
+   * One request, any number of answers in order; resolves after the last.
+   * @param onResponse `isLast` is false, too, where the model did not know that there would be no other
+   */
+  inferStream(request: InferenceRequest, onResponse: (response: InferenceResponse, isLast: boolean) => void): Promise<void>;
 
   repositoryIndex(onlyReady: boolean): readonly RepositoryEntry[];
   /** @param parameters `config` (JSON text) and `file:<version>/<name>` (bytes), as the extension says */

@@ -109,22 +109,23 @@ export class IdentityServer implements InferenceServer {
   }
 
   /** The model "repeat" answers as often as the first number of its input says. */
-  async inferStream(request: InferenceRequest, onResponse: (response: InferenceResponse) => void): Promise<void> {
+  isDecoupled(model: string, version: string): boolean {
+    return this.#find(model, version).behaviour === "repeat";
+  }
+
+  async inferStream(request: InferenceRequest, onResponse: (response: InferenceResponse, isLast: boolean) => void): Promise<void> {
     const model = this.#check(request);
     if (model.behaviour !== "repeat") {
-      onResponse(await this.infer(request));
+      onResponse(await this.infer(request), true);
       return;
     }
     const input = request.inputs[0]!.bytes;
     const count = new DataView(input.buffer, input.byteOffset).getInt32(0, true);
     for (let i = 0; i < count && !request.cancelled; i++) {
       await delay(1);
-      onResponse(this.#answer(request, new Map()));
+      onResponse(this.#answer(request, new Map()), false);
     }
     this.answered++;
-    if (request.parameters.get("triton_enable_empty_final_response") === true) {
-      onResponse({ model: request.model, version: "1", id: request.id, parameters: new Map([["triton_final_response", true]]), outputs: [], release: () => this.released++ });
-    }
   }
 
   repositoryIndex(onlyReady: boolean): readonly RepositoryEntry[] {

@@ -7,7 +7,7 @@ import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, typ
 import { linkSync, mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { UserError } from "../base/index.ts";
+import { fileError, UserError } from "../base/index.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -35,7 +35,7 @@ export function ownKey(folder: string): KeyObject {
     link(temporary, path);
     unlinkSync(temporary);
   } catch (cause) {
-    throw new UserError("file-io", `${folder}: a signing key could not be kept there: ${(cause as Error).message}.`, { cause });
+    throw fileError(`${folder}: a signing key could not be kept there`, cause);
   }
   return parse(path, () => createPrivateKey(readFileSync(path)));
 }
@@ -65,7 +65,7 @@ function read(path: string): string | undefined {
     return readFileSync(path, "utf8");
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { createHash, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 import { closeSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
-import { UserError } from "../base/index.ts";
+import { fileError, UserError } from "../base/index.ts";
 import { keyId, ownKey } from "./keys.ts";
 
 interface SignatureFile {
@@ -37,7 +37,7 @@ export function signEngine(engine: string, keys: string): string {
     writeFileSync(`${path}.${process.pid}.tmp`, `${JSON.stringify(file, null, 2)}\n`);
     renameSync(`${path}.${process.pid}.tmp`, path);
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   }
   return file.key;
 }
@@ -69,7 +69,7 @@ export function digestOfFile(path: string): string {
     file = openSync(path, "r");
     for (let count = readSync(file, chunk); count > 0; count = readSync(file, chunk)) hash.update(chunk.subarray(0, count));
   } catch (cause) {
-    throw new UserError("file-io", `${path}: ${(cause as Error).message}.`, { cause });
+    throw fileError(path, cause);
   } finally {
     if (file !== undefined) closeSync(file);
   }

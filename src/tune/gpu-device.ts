@@ -30,39 +30,46 @@ export class GpuDevice implements TuneDevice {
   }
 
   prepare(kernel: CompiledKernel, bindings: Bindings): PreparedKernel {
-    this.#constants.keep(KEPT_CONSTANTS);
+    this.#constants.trim(KEPT_CONSTANTS);
     return new PreparedLaunch(this.#gpu, kernel, bindings, this.#constants);
   }
 
   release(): void {
-    this.#constants.keep(0);
+    this.#constants.trim(0);
   }
 }
 
-/** Packed constants kept on the device: all tactics of a kernel share one form, and packing is what takes longest. */
+/** Packed constants kept on the device though no candidate uses them: all tactics of a kernel share one form, and packing is what takes longest. */
 const KEPT_CONSTANTS = 8;
 
 class DeviceConstants {
   readonly #gpu: Gpu;
-  readonly #addresses = new Map<string, number>();
+  /** By key, the one that was asked for last at the end. */
+  readonly #held = new Map<string, { readonly address: number; users: number }>();
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
   }
 
-  /** Its address, good until `keep` drops it. */
-  at(data: PackedData): number {
-    const known = this.#addresses.get(data.key) ?? this.#upload(data);
-    this.#addresses.delete(data.key);
-    this.#addresses.set(data.key, known);
-    return known;
+  /** Its address, good until it is given back. */
+  take(data: PackedData): number {
+    const held = this.#held.get(data.key) ?? { address: this.#upload(data), users: 0 };
+    held.users++;
+    this.#held.delete(data.key);
+    this.#held.set(data.key, held);
+    return held.address;
   }
 
-  /** Frees all but the `count` that were asked for last. */
-  keep(count: number): void {
-    for (const [key, address] of [...this.#addresses].slice(0, Math.max(0, this.#addresses.size - count))) {
+  give({ key }: PackedData): void {
+    this.#held.get(key)!.users--;
+  }
+
+  /** Frees those that nobody uses, all but the `count` that were asked for last. */
+  trim(count: number): void {
+    const idle = [...this.#held].filter(([, { users }]) => users === 0);
+    for (const [key, { address }] of idle.slice(0, Math.max(0, idle.length - count))) {
       this.#gpu.free(address);
-      this.#addresses.delete(key);
+      this.#held.delete(key);
     }
   }
 
@@ -80,6 +87,7 @@ class PreparedLaunch implements PreparedKernel {
   readonly #gpu: Gpu;
   readonly #stream: GpuStream;
   readonly #owned: number[] = [];
+  readonly #taken: PackedData[] = [];
   readonly #launch: GpuLaunch;
   readonly #release: () => void;
   readonly #constants: DeviceConstants;
@@ -118,6 +126,7 @@ class PreparedLaunch implements PreparedKernel {
     this.#stream.dispose();
     this.#release();
     for (const address of this.#owned.splice(0)) this.#gpu.free(address);
+    for (const data of this.#taken.splice(0)) this.#constants.give(data);
   }
 
   #sample(): number {
@@ -143,7 +152,7 @@ class PreparedLaunch implements PreparedKernel {
         case "dim": return evaluate(param.value, bindings);
         case "workspace": return this.#own(kernel.scratchBytes);
         case "counters": return this.#own(4 * COUNTER_WORDS);
-        case "packed": return this.#constants.at(kernel.packed[param.index]!);
+        case "packed": return this.#take(kernel.packed[param.index]!);
         case "pointer": {
           const known = buffers.get(param.buffer) ?? this.#own(byteLength(param.buffer.dtype, spanOf(param.buffer, bindings)));
           buffers.set(param.buffer, known);
@@ -151,6 +160,12 @@ class PreparedLaunch implements PreparedKernel {
         }
       }
     });
+  }
+
+  #take(data: PackedData): number {
+    const address = this.#constants.take(data);
+    this.#taken.push(data);
+    return address;
   }
 
   /** Zeroed memory: harmless as numbers and as positions. */

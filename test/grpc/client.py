@@ -58,4 +58,28 @@ answers = list(stream(iter(wanted), timeout=10))
 assert sorted(int(a.infer_response.id) for a in answers if not a.error_message) == list(range(50))
 assert ["unknown model" in a.error_message for a in answers if a.infer_response.id == "bad"] == [True]
 assert unary("ModelStatistics", pb.Model(name="matrix"), pb.Statistics).model_stats[0].inference_stats.success.count > 0
+# Without a proto of ours: what the server tells of itself is enough to call it.
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+reflection = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", request_serializer=bytes, response_deserializer=bytes)
+symbol = b"inference.GRPCInferenceService"
+(told,) = reflection(iter([b"\x22" + bytes([len(symbol)]) + symbol]), timeout=10)
+# Field 4 of the answer, and in it field 1: a FileDescriptorProto.
+start = told.index(b"\x0a\x12grpc_service.proto")
+pool = descriptor_pool.DescriptorPool()
+pool.AddSerializedFile(told[start:])
+service = pool.FindServiceByName("inference.GRPCInferenceService")
+assert {"ModelInfer", "ModelStreamInfer", "ModelStatistics", "RepositoryIndex"} <= set(service.methods_by_name)
+factory = message_factory.MessageFactory(pool)
+
+
+def reflected(rpc, **fields):
+    method = service.methods_by_name[rpc]
+    call = channel.unary_unary(SERVICE + rpc, request_serializer=lambda m: m.SerializeToString(), response_deserializer=factory.GetPrototype(method.output_type).FromString)
+    return call(factory.GetPrototype(method.input_type)(**fields), timeout=10)
+
+
+assert reflected("ServerMetadata").name == "triton"
+config = reflected("ModelConfig", name="matrix").config
+assert (config.name, config.parameters["answer"].string_value, config.dynamic_batching.priority_queue_policy[1].max_queue_size) == ("matrix", "42", 3)
 print("all well")

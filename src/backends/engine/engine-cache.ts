@@ -7,7 +7,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, readdirSync, statSync, unlinkSync } from "node:fs";
 import { open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { UserError } from "../../base/index.ts";
+import { fileError } from "../../base/index.ts";
 import type { CompileAnswer } from "../../repository/index.ts";
 
 const CHUNK_BYTES = 1 << 20;
@@ -23,7 +23,7 @@ export class EngineCache {
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
     } catch (cause) {
-      throw new UserError("file-io", `${folder}: ${(cause as Error).message}.`, { cause });
+      throw fileError(folder, cause);
     }
     this.#removeStale();
   }
@@ -37,7 +37,7 @@ export class EngineCache {
       if (!(await exists(path))) await rename(temporary, path);
       return { path, digest };
     } catch (cause) {
-      throw new UserError("file-io", `${file}: could not be copied to ${this.folder}: ${(cause as Error).message}.`, { cause });
+      throw fileError(`${file}: could not be copied to ${this.folder}`, cause);
     } finally {
       await rm(temporary, { force: true });
     }
@@ -51,6 +51,11 @@ export class EngineCache {
     } catch {
       return undefined;
     }
+  }
+
+  /** An engine that cannot be loaded, and what is said of it, so that it is made anew. */
+  async discard(engine: string): Promise<void> {
+    await Promise.all([engine, `${engine}.json`].map((path) => rm(path, { force: true })));
   }
 
   async remember(key: string, answer: CompileAnswer): Promise<void> {

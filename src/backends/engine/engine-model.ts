@@ -1,21 +1,33 @@
 /**
- * A loaded engine as the server's model: instances are execution contexts over one mapping. Staged inputs and pooled
- * outputs are native memory that the engine's code uses in place.
+ * A loaded engine as the server's model: instances are execution contexts.
  *
  * Threads: a configuration says how many instances it wants, and they share the processor's threads evenly; without one
  * a batch of few rows has them all, and one of many is divided into parts of a share each, by the batcher. Runs shorter
  * than 50 us happen on the event loop's thread whatever the number.
  */
-import { byteLength, elementCount, Tensor } from "../../base/index.ts";
-import { addressOf } from "../../native/index.ts";
+import type { Manifest } from "../../engine/index.ts";
 import type { ModelDescription, TensorDescription } from "../../repository/index.ts";
-import type { Engine, ExecutionContext, ValueInfo } from "../../runtime/index.ts";
-import type { BackendInstance, BackendModel, BatchResults, BatchTensor } from "../contract.ts";
-import { decodeStrings, encodeStrings } from "../strings.ts";
-import type { NativePool } from "./native-pool.ts";
+import type { Engine, ValueInfo } from "../../runtime/index.ts";
+import type { BackendInstance, BackendModel } from "../contract.ts";
 
 /** Each share is a context with memory of its own. */
 const MOST_SHARES = 4;
+/** One batch is gathered and copied while the GPU computes another. */
+const GPU_INSTANCES = 2;
+
+/** An engine that is loaded, in this process or in that of a GPU. */
+export interface ServedEngine extends Pick<Engine, "inputs" | "outputs" | "threads" | "hasReferenceSteps"> {
+  readonly metadata: Pick<Manifest, "level" | "target"> & { readonly profiles: readonly Pick<Manifest["profiles"][number], "symbols">[] };
+  /** On how many its instances run; one by default. */
+  readonly devices?: number;
+  /** @param disposed called when it is */
+  createInstance(disposed: () => void): ServedInstance;
+  dispose(): void;
+}
+
+export interface ServedInstance extends BackendInstance {
+  readonly memoryBytes: number;
+}
 
 interface AxisRange {
   readonly min: number;
@@ -26,35 +38,35 @@ interface AxisRange {
 export interface Origin {
   /** The model's own dims: in an engine, a dimension of one size has lost its name. */
   readonly description: ModelDescription;
-  widen(shapes: readonly (readonly number[] | undefined)[]): Promise<BackendModel>;
+  widen: NonNullable<BackendModel["widen"]>;
   improve(signal: AbortSignal): Promise<BackendModel | undefined>;
 }
 
 export class EngineModel implements BackendModel {
   readonly description: ModelDescription;
   readonly summary: string;
-  readonly defaultInstances = 1;
+  readonly defaultInstances: number;
   readonly shares: number;
   readonly widen?: NonNullable<BackendModel["widen"]>;
   readonly improve?: NonNullable<BackendModel["improve"]>;
-  readonly #engine: Engine;
+  readonly #engine: ServedEngine;
   readonly #sizeBytes: number;
-  readonly #pool: NativePool;
   /** Per profile, input and axis. */
   readonly #ranges: readonly (readonly (readonly (AxisRange | undefined)[])[])[];
-  #contexts: EngineInstance[] = [];
+  #contexts: ServedInstance[] = [];
 
-  constructor(engine: Engine, sizeBytes: number, pool: NativePool, origin?: Origin) {
+  constructor(engine: ServedEngine, sizeBytes: number, origin?: Origin) {
     this.#engine = engine;
     this.#sizeBytes = sizeBytes;
-    this.#pool = pool;
     this.description = origin ? combine(origin.description, engine) : { inputs: engine.inputs.map(describe), outputs: engine.outputs.map(describe) };
     const { level, target } = engine.metadata;
-    this.shares = engine.hasReferenceSteps || target.arch === "cuda" ? 1 : Math.min(MOST_SHARES, engine.threads);
-    this.summary = `engine, level ${level}, ${target.isa}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}${engine.hasReferenceSteps ? ", some operators on the reference" : ""}`;
+    const onGpu = target.arch === "cuda";
+    this.defaultInstances = onGpu ? GPU_INSTANCES * (engine.devices ?? 1) : 1;
+    this.shares = engine.hasReferenceSteps || onGpu ? 1 : Math.min(MOST_SHARES, engine.threads);
+    this.summary = `engine, level ${level}, ${target.isa}, ${onGpu ? `${target.gpu}${engine.devices ? `, ${engine.devices} of them, each` : ""} in a process of its own` : `${engine.threads} thread${engine.threads === 1 ? "" : "s"}`}${engine.hasReferenceSteps ? ", some operators on the reference" : ""}`;
     this.#ranges = engine.metadata.profiles.map(({ symbols }) => engine.inputs.map(({ dims }) => (dims ?? []).map((dim) => (typeof dim === "number" ? undefined : symbols[dim]))));
     if (origin) {
-      this.widen = (shapes) => origin.widen(shapes);
+      this.widen = (cover) => origin.widen(cover);
       this.improve = (signal) => origin.improve(signal);
     }
   }
@@ -76,7 +88,7 @@ export class EngineModel implements BackendModel {
   }
 
   async createInstance(): Promise<BackendInstance> {
-    const instance = new EngineInstance(this.#engine, this.#pool, () => {
+    const instance = this.#engine.createInstance(() => {
       this.#contexts = this.#contexts.filter((other) => other !== instance);
     });
     this.#contexts.push(instance);
@@ -88,91 +100,11 @@ export class EngineModel implements BackendModel {
   }
 }
 
-class EngineInstance implements BackendInstance {
-  readonly #context: ExecutionContext;
-  readonly #threads: number;
-  readonly #pool: NativePool;
-  readonly #inputs: readonly ValueInfo[];
-  readonly #outputs: readonly ValueInfo[];
-  readonly #staged: (Uint8Array | undefined)[] = [];
-  readonly #disposed: () => void;
-
-  constructor(engine: Engine, pool: NativePool, disposed: () => void) {
-    this.#context = engine.createContext();
-    this.#threads = engine.threads;
-    this.#pool = pool;
-    this.#inputs = engine.inputs;
-    this.#outputs = engine.outputs;
-    this.#disposed = disposed;
-  }
-
-  get memoryBytes(): number {
-    return this.#context.memoryBytes + this.#staged.reduce((sum, block) => sum + (block?.byteLength ?? 0), 0);
-  }
-
-  stage(input: number, sizeBytes: number): Uint8Array {
-    let block = this.#staged[input];
-    if (!block || block.byteLength < sizeBytes) {
-      if (block) this.#pool.give(block);
-      this.#staged[input] = block = this.#pool.take(sizeBytes);
-    }
-    return block.subarray(0, sizeBytes);
-  }
-
-  binds(bytes: Uint8Array): boolean {
-    return (addressOf(bytes) ?? 1) % 8 === 0;
-  }
-
-  async execute(inputs: readonly (BatchTensor | undefined)[], shares = 1): Promise<BatchResults> {
-    const feeds: Record<string, Tensor> = {};
-    for (const [index, { name, type }] of this.#inputs.entries()) {
-      const input = inputs[index];
-      if (input) feeds[name] = type === "string" ? new Tensor("string", decodeStrings(input.bytes, elementCount(input.shape)), input.shape) : Tensor.fromBytes(type, input.bytes, input.shape);
-    }
-    const blocks: Uint8Array[] = [];
-    const release = (): void => {
-      for (const block of blocks.splice(0)) this.#pool.give(block);
-    };
-    try {
-      const results = await this.#context.run(feeds, {
-        threads: threadsOfShare(this.#threads, shares),
-        allocate: (_name, type, dims) => {
-          if (type === "string") return undefined;
-          const sizeBytes = byteLength(type, elementCount(dims));
-          const block = this.#pool.take(sizeBytes);
-          blocks.push(block);
-          return Tensor.fromBytes(type, block.subarray(0, sizeBytes), dims);
-        },
-      });
-      return { outputs: this.#outputs.map(({ name }) => toBatchTensor(results[name] as Tensor)), release };
-    } catch (error) {
-      release();
-      throw error;
-    }
-  }
-
-  dispose(): void {
-    void Promise.resolve(this.#context.dispose()).then(() => {
-      for (const block of this.#staged.splice(0)) if (block) this.#pool.give(block);
-      this.#disposed();
-    });
-  }
-}
-
-/** Rounded up: the pool has no more threads than processors, and who begins late gets what others leave, so that none stands idle. */
-export function threadsOfShare(threads: number, shares: number): number {
-  return Math.max(1, Math.ceil(threads / shares));
-}
-
-function toBatchTensor(tensor: Tensor): BatchTensor {
-  return { bytes: tensor.type === "string" ? encodeStrings(tensor.data as string[]) : tensor.bytes, shape: tensor.dims };
-}
-
 function describe({ name, type, dims }: ValueInfo): TensorDescription {
   return { name, dtype: type, dims: dims ? dims.map((dim) => dim) : null };
 }
 
 /** The model's words where it has any; engines know the shape of every output. */
-function combine({ inputs, outputs }: ModelDescription, engine: Engine): ModelDescription {
+function combine({ inputs, outputs }: ModelDescription, engine: ServedEngine): ModelDescription {
   return { inputs, outputs: engine.outputs.map((output, i) => (outputs[i]?.dims && outputs[i].dims.length === output.dims?.length ? outputs[i] : describe(output))) };
 }

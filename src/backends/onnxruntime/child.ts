@@ -5,7 +5,8 @@ import { byteLength, type DType, elementCount, SinterError, UserError, viewArray
 import { computeInBackground, viewShared } from "../../native/index.ts";
 import { MODEL_NICE } from "../contract.ts";
 import { decodeStrings, encodeStrings } from "../strings.ts";
-import { aligned, type FromChild, Lines, type PlacedTensor, SHARED_BYTES, SHARED_FD, SOCKET_FD, type ToChild } from "./protocol.ts";
+import { Lines } from "../lines.ts";
+import { aligned, type FromChild, type PlacedTensor, SHARED_BYTES, SHARED_FD, SOCKET_FD, type ToChild } from "./protocol.ts";
 
 interface OrtTensor {
   readonly type: string;
@@ -94,5 +95,7 @@ async function handle(message: ToChild): Promise<FromChild> {
   }
 }
 
+// A signal to the server's group is the server's: it still wants answers.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 const lines = new Lines((line) => void handle(JSON.parse(line) as ToChild).then(send));
 socket.setEncoding("utf8").on("data", (text: string) => lines.push(text)).on("close", () => process.exit(0)).on("error", () => process.exit(0));

@@ -6,7 +6,8 @@ import { assert, ERRORS, type ErrorCode, SinterError, UserError } from "../../ba
 import { closeDescriptor, createMemoryFile, viewShared } from "../../native/index.ts";
 import type { ModelDescription } from "../../repository/index.ts";
 import type { BackendInstance, BatchResults, BatchTensor } from "../contract.ts";
-import { aligned, type FromChild, Lines, type PlacedTensor, SHARED_BYTES, type ToChild } from "./protocol.ts";
+import { Lines } from "../lines.ts";
+import { aligned, type FromChild, type PlacedTensor, SHARED_BYTES, type ToChild } from "./protocol.ts";
 
 interface Waiting {
   resolve(message: FromChild): void;

@@ -12,6 +12,7 @@ import { assert } from "../../base/index.ts";
 import { affineOf, type Axis, castTo, childrenOf, type Dim, type Expr, freeAxes, indexBounds, isNonNegative, reduceIdentity, sameExpr, visitExpr } from "../../ir/index.ts";
 import type { CodeWriter } from "./code-writer.ts";
 import type { KernelParams } from "./kernel-params.ts";
+import { type SmallQuotient, smallQuotient } from "./rounding.ts";
 import { C_TYPE, conversion, literal, operation, REDUCER, storedAs } from "./scalars.ts";
 
 export type LoadExpr = Extract<Expr, { kind: "load" }>;
@@ -157,11 +158,22 @@ export class ExpressionEmitter {
   #compute(expr: Exclude<Expr, { kind: "const" | "dim" | "axis" | "accumulator" }>, point: Point): string {
     switch (expr.kind) {
       case "load": return this.#name(expr.type, `element(${this.params.pointer(expr.buffer)}[${this.address(expr, point)}])`);
-      case "op": return this.#name(expr.type, operation(expr.op, expr.args[0]!.type, expr.args.map((arg) => this.value(arg, point))));
-      case "cast": return this.#name(expr.type, conversion(expr.arg.type, expr.type, this.value(expr.arg, point)));
+      case "op": {
+        const small = expr.op === "round" ? smallQuotient(expr) : undefined;
+        return this.#name(expr.type, small ? `small_round_of(${this.#quotient(small, point)})` : operation(expr.op, expr.args[0]!.type, expr.args.map((arg) => this.value(arg, point))));
+      }
+      case "cast": {
+        const small = expr.type === "i32" ? smallQuotient(expr.arg) : undefined;
+        if (small) return this.#name(expr.type, `small_int_of(${this.#quotient(small, point)})${small.added === 0 ? "" : ` + ${literal("i32", small.added)}`}`);
+        return this.#name(expr.type, conversion(expr.arg.type, expr.type, this.value(expr.arg, point)));
+      }
       case "select": return this.#select(expr, point);
       case "reduce": return this.serialReduce(expr, point);
     }
+  }
+
+  #quotient({ dividend, divisor }: SmallQuotient, point: Point): string {
+    return `quotient_of(${this.value(dividend, point)}, ${literal("f32", divisor)}, ${literal("f32", Math.fround(1 / divisor))})`;
   }
 
   #name(type: keyof typeof C_TYPE, text: string): string {

@@ -28,6 +28,11 @@ export class KernelParams {
     return this.#add(buffer, { kind: "pointer", buffer }, (name) => (this.#written.has(buffer) ? `${type}* ${name}` : `const ${type}* __restrict__ ${name}`));
   }
 
+  /** From now on the buffer is reached by a pointer that is known under that name. */
+  alias(buffer: Buffer, name: string): void {
+    this.#known.set(buffer, name);
+  }
+
   /** Name of a pointer to packed constants. @param type C++ type of an element */
   packed(index: number, type: string): string {
     return this.#add(`packed ${index}`, { kind: "packed", index }, (name) => `const ${type}* __restrict__ ${name}`);

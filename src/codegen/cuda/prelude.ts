@@ -72,6 +72,12 @@ template <typename T> __device__ __forceinline__ long long long_of(T x) { return
 template <typename T> __device__ __forceinline__ u32 unsigned_of(T x) { return (u32)long_of(x); }
 template <typename T> __device__ __forceinline__ u64 unsigned_long_of(T x) { return x >= 9223372036854775808.0 ? (u64)(long long)(x - 9223372036854775808.0) + 0x8000000000000000ull : (u64)long_of(x); }
 
+/* x / s as IEEE 754 rounds it, inverse being 1 / s rounded, where neither it nor a remainder leaves the normal numbers. Source: Markstein, 1990. */
+__device__ __forceinline__ float quotient_of(float x, float s, float inverse) { const float q = x * inverse; return fmaf(fmaf(-q, s, x), inverse, q); }
+/* The nearest integer, half to even, of |x| < 2^22: the last place of x + 1.5 * 2^23 is worth one. */
+__device__ __forceinline__ float small_round_of(float x) { return (x + 12582912.0f) - 12582912.0f; }
+__device__ __forceinline__ int small_int_of(float x) { return (int)(__float_as_uint(x + 12582912.0f) - 0x4b400000u); }
+
 struct Sum { template <typename T> __device__ __forceinline__ static T join(T a, T b) { return a + b; } };
 struct Product { template <typename T> __device__ __forceinline__ static T join(T a, T b) { return a * b; } };
 struct Least { template <typename T> __device__ __forceinline__ static T join(T a, T b) { return min_of(a, b); } };

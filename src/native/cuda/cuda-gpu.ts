@@ -8,10 +8,12 @@
  * Sources: CUDA Driver API 13.0, sections 6.8 (primary contexts), 6.18 (streams), 6.23 (launches), 6.24 (graphs), 6.30 (tensor maps).
  */
 import { assert, SinterError, UnsupportedError } from "../../base/index.ts";
+import { stayAwake } from "../awake-loop.ts";
 import { viewMemory } from "../koffi.ts";
 import { NativeMemory } from "../memory.ts";
 import { CUDA_STATUS, CudaDriver, isFault, versionText } from "./driver.ts";
 import type { Gpu, GpuDescription, GpuEvent, GpuGraph, GpuKernel, GpuLaunch, GpuModule, GpuStream, HostMemory } from "./gpu.ts";
+import { HostRanges } from "./host-ranges.ts";
 import { LaunchBlock } from "./launch-block.ts";
 import { Waiter } from "./waiter.ts";
 
@@ -21,6 +23,13 @@ const STREAM_NON_BLOCKING = 1;
 const EVENT = { timing: 0, blockingWithoutTiming: 3, spinningWithoutTiming: 2 } as const;
 /** Waits seen to be shorter than this spin, which tells sooner; longer ones sleep. */
 const SPIN_MS = 3;
+/** How much longer than the last one a run may take for the event loop to stay awake for it. */
+const LATE_MS = 0.3;
+/**
+ * Graphs of streams whose runs take longer follow one another: one alone fills the GPU, and two at once would end together, with
+ * nothing to do until their results have been taken. Copies overlap with another's graph all the same.
+ */
+const TURN_MS = 1;
 const STATIC_SHARED_LIMIT = 49152;
 
 const opened = new Map<number, CudaGpu>();
@@ -46,6 +55,10 @@ class CudaGpu implements Gpu {
   readonly driver: CudaDriver;
   readonly context: number;
   readonly launches: LaunchBlock;
+  readonly #registered = new HostRanges();
+  /** That there are, and the one whose graph was launched last, of those that take turns. */
+  readonly streams = new Set<CudaStream>();
+  lastInTurn: CudaStream | undefined;
   #isLost = false;
 
   constructor(driver: CudaDriver, ordinal: number) {
@@ -107,6 +120,17 @@ class CudaGpu implements Gpu {
 
   allocateHost(sizeBytes: number): HostMemory {
     return new PinnedMemory(this, Math.max(64, sizeBytes));
+  }
+
+  register(address: number, sizeBytes: number): boolean {
+    const status = this.driver.status("cuMemHostRegister_v2", address, sizeBytes, 0);
+    if (isFault(status)) throw this.failed(status, `registering ${sizeBytes} bytes of host memory`);
+    if (status === 0) this.#registered.add(address, sizeBytes);
+    return status === 0;
+  }
+
+  reaches(address: number, sizeBytes: number): boolean {
+    return this.#registered.covers(address, sizeBytes);
   }
 
   upload(to: number, from: number | bigint, sizeBytes: number): void {
@@ -200,6 +224,8 @@ class CudaStream implements GpuStream {
   /** Moments that are waited for: by a thread that sleeps, or by one that spins. */
   readonly #sleeping: number;
   readonly #spinning: number;
+  /** The end of its last graph, if that was launched in turn. */
+  readonly #turn: number;
   #lastMs = SPIN_MS;
   #waiter: Waiter | undefined;
 
@@ -208,6 +234,8 @@ class CudaStream implements GpuStream {
     this.#handle = gpu.driver.make("cuStreamCreate", STREAM_NON_BLOCKING);
     this.#sleeping = gpu.driver.make("cuEventCreate", EVENT.blockingWithoutTiming);
     this.#spinning = gpu.driver.make("cuEventCreate", EVENT.spinningWithoutTiming);
+    this.#turn = gpu.driver.make("cuEventCreate", EVENT.spinningWithoutTiming);
+    gpu.streams.add(this);
   }
 
   launch(launch: GpuLaunch): void {
@@ -241,7 +269,13 @@ class CudaStream implements GpuStream {
   }
 
   launchGraph(graph: GpuGraph): void {
+    const gpu = this.#gpu;
+    const inTurn = gpu.streams.size > 1 && this.#lastMs >= TURN_MS;
+    if (inTurn && gpu.lastInTurn && gpu.lastInTurn !== this) this.#call("cuStreamWaitEvent", this.#handle, gpu.lastInTurn.#turn, 0);
     this.#call("cuGraphLaunch", graph.handle, this.#handle);
+    if (!inTurn) return;
+    this.#call("cuEventRecord", this.#turn, this.#handle);
+    gpu.lastInTurn = this;
   }
 
   event(): GpuEvent {
@@ -253,10 +287,12 @@ class CudaStream implements GpuStream {
   }
 
   async finished(): Promise<void> {
-    const end = this.#lastMs < SPIN_MS ? this.#spinning : this.#sleeping;
+    const isShort = this.#lastMs < SPIN_MS;
+    const end = isShort ? this.#spinning : this.#sleeping;
     this.#call("cuEventRecord", end, this.#handle);
     this.#waiter ??= Waiter.take(this.#gpu.driver);
     const before = performance.now();
+    if (isShort) stayAwake(this.#lastMs + LATE_MS);
     const status = await this.#waiter.wait(this.#gpu.context, end);
     this.#lastMs = performance.now() - before;
     if (status !== 0) throw this.#gpu.failed(status, "a run");
@@ -267,6 +303,9 @@ class CudaStream implements GpuStream {
     this.#waiter = undefined;
     this.#gpu.release("cuEventDestroy_v2", this.#sleeping);
     this.#gpu.release("cuEventDestroy_v2", this.#spinning);
+    this.#gpu.release("cuEventDestroy_v2", this.#turn);
+    this.#gpu.streams.delete(this);
+    if (this.#gpu.lastInTurn === this) this.#gpu.lastInTurn = undefined;
     this.#gpu.release("cuStreamDestroy_v2", this.#handle);
   }
 

@@ -92,6 +92,13 @@ export interface Gpu {
   free(address: number): void;
   /** Host memory that copies reach directly. */
   allocateHost(sizeBytes: number): HostMemory;
+  /**
+   * Lets copies reach memory of the caller's directly, page-aligned, which overlaps no other such memory and stays mapped from now on.
+   * @returns whether the system allows it
+   */
+  register(address: number, sizeBytes: number): boolean;
+  /** Whether copies reach all of these bytes directly, as memory that was registered. */
+  reaches(address: number, sizeBytes: number): boolean;
   /** Copies and waits. */
   upload(to: number, from: number | bigint, sizeBytes: number): void;
   download(to: number | bigint, from: number, sizeBytes: number): void;

@@ -14,6 +14,8 @@ import { SharedLibrary } from "../shared-library.ts";
 export interface CudaCompiler {
   /** Name and version: part of what an engine says it was made with, and of the timing cache's keys. */
   readonly identity: string;
+  /** Where it was found. */
+  readonly location?: string;
   /** Another process that asks for a compiler gets this one: several may compile side by side. */
   readonly isForked?: boolean;
   /**
@@ -41,12 +43,14 @@ export function openCudaCompiler(env: Environment = process.env): CudaCompiler {
 
 class Nvrtc implements CudaCompiler {
   readonly identity: string;
+  readonly location: string;
   readonly isForked = true;
   readonly #library: SharedLibrary;
   readonly #out = NativeMemory.allocate(64);
 
   constructor(library: SharedLibrary) {
     this.#library = library;
+    this.location = library.name;
     this.#function("nvrtcVersion", "int64_t major, int64_t minor")(this.#out.address, Number(this.#out.address) + 4);
     const [major, minor] = new Int32Array(this.#out.view().buffer, 0, 2);
     this.identity = `NVRTC ${major}.${minor}`;

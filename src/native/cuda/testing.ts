@@ -15,6 +15,7 @@ import { libc } from "../koffi.ts";
 import { NativeMemory } from "../memory.ts";
 import { SharedLibrary } from "../shared-library.ts";
 import type { Gpu, GpuDescription, GpuEvent, GpuGraph, GpuLaunch, GpuModule, GpuStream } from "./gpu.ts";
+import { HostRanges } from "./host-ranges.ts";
 import type { CudaCompiler } from "./nvrtc.ts";
 
 const memcpy = libc("int64_t memcpy(int64_t to, int64_t from, size_t bytes)");
@@ -37,6 +38,7 @@ static dim3 threadIdx, blockIdx, blockDim, gridDim;
 static float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static double rsqrt(double x) { return 1.0 / sqrt(x); }
 static float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y; }
+static unsigned __float_as_uint(float x) { unsigned y; memcpy(&y, &x, 4); return y; }
 static float __int_as_float(int x) { float y; memcpy(&y, &x, 4); return y; }
 static double __longlong_as_double(long long x) { double y; memcpy(&y, &x, 8); return y; }
 static float host_f16(unsigned short bits) { _Float16 h; memcpy(&h, &bits, 2); return h; }
@@ -147,7 +149,7 @@ export class HostLibrary {
 export const hostCompiler: CudaCompiler = { identity: "host", compile: (source) => Buffer.from(source, "utf8") };
 
 export class EmulatedGpu implements Gpu {
-  readonly description: GpuDescription = { name: "emulated", capability: 75, multiprocessors: 4, sharedBytesPerBlock: 232_448, memoryBytes: 2 ** 34, driver: "0.0" };
+  readonly description: GpuDescription;
   isLost = false;
   /** Kernels run so far, and graphs launched. */
   launches = 0;
@@ -155,8 +157,14 @@ export class EmulatedGpu implements Gpu {
   /** Makes the next wait end as an illegal access does. */
   faulty = false;
   readonly #memory = new Map<number, NativeMemory>();
+  readonly #registered = new HostRanges();
   readonly #libraries = new Map<string, HostLibrary>();
   readonly #kernels: { readonly library: HostLibrary; readonly entry: string }[] = [];
+
+  /** @param capability from 8.0 on, kernels that this can run are those of builds with `compatibility` */
+  constructor(capability = 75) {
+    this.description = { name: "emulated", capability, multiprocessors: 4, sharedBytesPerBlock: 232_448, memoryBytes: 2 ** 34, driver: "0.0" };
+  }
 
   /** Bytes that are allocated on the device. */
   get allocatedBytes(): number {
@@ -176,6 +184,15 @@ export class EmulatedGpu implements Gpu {
 
   allocateHost(sizeBytes: number): NativeMemory {
     return NativeMemory.allocate(Math.max(64, sizeBytes));
+  }
+
+  register(address: number, sizeBytes: number): boolean {
+    this.#registered.add(address, sizeBytes);
+    return true;
+  }
+
+  reaches(address: number, sizeBytes: number): boolean {
+    return this.#registered.covers(address, sizeBytes);
   }
 
   upload(to: number, from: number | bigint, sizeBytes: number): void {

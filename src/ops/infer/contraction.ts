@@ -98,6 +98,12 @@ const unpack4: InferRule = (node) => {
   setOutput(node, 0, numberOf(node, "signed", 0) !== 0 ? "int8" : "uint8", dims && [...dims.slice(0, -1), mul(dims.at(-1)!, 2)]);
 };
 
+/** Ours: x [..., k] times weights [n, bytes of a row]. */
+const blockMatmul: InferRule = (node) => {
+  const [x, weights] = [dimsOf(node, 0), dimsOf(node, 1)];
+  setOutput(node, 0, "float32", x && weights && [...x.slice(0, -1), weights[0]!]);
+};
+
 const linearAttention: InferRule = (node) => {
   const [q, k, v] = [dimsOf(node, 0), dimsOf(node, 1), dimsOf(node, 2)];
   const dtype = typeOf(node, 0);
@@ -142,4 +148,5 @@ export const CONTRACTION: Rules = {
   "com.microsoft.Attention": microsoftAttention,
   "sinter.Attention": sinterAttention,
   "sinter.Unpack4": unpack4,
+  "sinter.BlockMatMul": blockMatmul,
 };

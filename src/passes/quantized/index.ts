@@ -1,4 +1,5 @@
 /** Quantized models: brought to integer products with pointwise work behind them; and plans to quantize models, carried out. */
+export { blockProducts } from "./block-products.ts";
 export { expandDynamicQuantize } from "./dynamic-quantize.ts";
 export { type Quantization, quantize } from "./insert.ts";
 export { integerProducts } from "./integer-products.ts";
@@ -8,3 +9,4 @@ export { unpackNibbles } from "./nibbles.ts";
 export type { ActivationPlan, LayerPlan, QuantizationPlan } from "./plan.ts";
 export { expandQLinear } from "./qlinear.ts";
 export { dropSaturatedClips } from "./saturation.ts";
+export type { Summary } from "./summaries.ts";

@@ -15,6 +15,7 @@ import { asTensor } from "../fold.ts";
 import { type Layer, quantizableLayers } from "./layers.ts";
 import { type RowForm, rowFormOf } from "./rows.ts";
 import type { ActivationPlan, LayerPlan, QuantizationPlan } from "./plan.ts";
+import { type Summary, summarize } from "./summaries.ts";
 
 /** Operators that read a quantized value at no cost: each element once, in a loop. */
 const READERS = new Set("Add Sub Mul Div Relu Clip Sigmoid HardSigmoid HardSwish Swish LeakyRelu GlobalAveragePool AveragePool ReduceMean".split(" "));
@@ -27,6 +28,8 @@ export interface Quantization {
   plan(layers: readonly Layer[]): QuantizationPlan;
   /** Values that become outputs of the model too. */
   observe?(layers: readonly Layer[]): readonly Value[];
+  /** Is told which outputs sum up the values that enter the layers: see `summarize`. */
+  summarized?(layers: readonly Layer[], summaries: ReadonlyMap<string, Summary>): void;
   /** Name of a new graph input, bool[int8 layers of the plan, in their order]: true runs the layer as the plan says, false in float. */
   readonly switches?: string;
 }
@@ -36,6 +39,10 @@ export function quantize(graph: Graph, options: Quantization): number {
   const layers = quantizableLayers(graph);
   const known = new Set([...graph.inputs, ...graph.outputs]);
   for (const value of new Set(options.observe?.(layers))) if (!known.has(value)) graph.outputs.push(value);
+  if (options.summarized) {
+    const inputs = new Map(layers.map(({ input, inputAxis }) => [input, { value: input, channelAxis: inputAxis }]));
+    options.summarized(layers, summarize(graph, [...inputs.values()]));
+  }
   const plan = options.plan(layers);
   const chosen = new Map(layers.filter(({ name }) => plan.layers[name]?.precision === "int8").map((layer) => [layer.node, layer]));
   if (chosen.size === 0) return 0;
@@ -142,7 +149,8 @@ class Inserter {
     const before = this.forms.get(value);
     if (before) return before;
     const readers = [...this.layers.values()].filter(({ name, input }) => input === value && this.planOf(name).input === "dynamic");
-    const form = rowFormOf(value, () => rowSizes(readers.map(({ weights }) => weights)));
+    const plan = readers[0] && this.planOf(readers[0].name);
+    const form = rowFormOf(value, () => rowSizes(readers.map(({ weights }) => weights)), plan && "channelSizes" in plan ? plan.channelSizes : undefined);
     this.forms.set(value, form);
     return form;
   }

@@ -14,7 +14,7 @@ export type LayerPlan =
   /** Scales found in calibration. */
   | { readonly precision: "int8"; readonly input: ActivationPlan; /** Mean of each input channel: undoes the shift of rounded weights. */ readonly inputMeans?: readonly number[] }
   /** A scale per row of the activation, found as it is computed. */
-  | { readonly precision: "int8"; readonly input: "dynamic" };
+  | { readonly precision: "int8"; readonly input: "dynamic"; /** Largest absolute value of each input channel, as far as it is known. */ readonly channelSizes?: readonly number[] };
 
 export interface QuantizationPlan {
   /** By layer name; layers that are not named stay as they are. */

@@ -7,6 +7,21 @@ import { ServingError } from "../contract.ts";
 
 const FORMATS = ["default", "ISO8601"] as const;
 
+/** How the time of a line is written: the logger asks at each line, the settings say. */
+export class LogTime {
+  format: (typeof FORMATS)[number] = "default";
+  /** What a logger takes as `timestamp`. */
+  readonly stamp = (): string => `,"time":${this.format === "ISO8601" ? JSON.stringify(new Date().toISOString()) : Date.now()}`;
+}
+
+export interface LogSettingsOptions {
+  readonly time?: LogTime;
+  /** Where the log goes, for who asks. */
+  readonly file?: string;
+  /** What differs at start. */
+  readonly start?: ReadonlyMap<string, unknown>;
+}
+
 export interface LogSettingsValues {
   readonly log_file: string;
   readonly log_info: boolean;
@@ -18,19 +33,23 @@ export interface LogSettingsValues {
 
 export class LogSettings {
   readonly #logger: Logger | undefined;
+  readonly #time: LogTime | undefined;
   #values: LogSettingsValues;
 
-  constructor(logger?: Logger) {
+  /** @throws ServingError for settings that are none */
+  constructor(logger?: Logger, { time, file = "", start = new Map() }: LogSettingsOptions = {}) {
     this.#logger = logger;
+    this.#time = time;
     const level = logger?.level ?? "info";
     this.#values = {
-      log_file: "",
+      log_file: file,
       log_info: ["trace", "debug", "info"].includes(level),
       log_warning: !["error", "fatal", "silent"].includes(level),
       log_error: !["fatal", "silent"].includes(level),
       log_verbose_level: level === "trace" ? 2 : level === "debug" ? 1 : 0,
       log_format: "default",
     };
+    if (start.size > 0) this.update(start);
   }
 
   get values(): LogSettingsValues {
@@ -48,6 +67,7 @@ export class LogSettings {
     }
     this.#values = next as unknown as LogSettingsValues;
     if (this.#logger) this.#logger.level = this.#level();
+    if (this.#time) this.#time.format = this.#values.log_format === "ISO8601" ? "ISO8601" : "default";
   }
 
   /** Logs a failure that is ours, with what the client was not told. */

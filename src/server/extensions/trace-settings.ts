@@ -74,11 +74,16 @@ export class TraceSettings {
     else this.#models.set(model, own);
   }
 
+  /** Whose settings a model's requests follow: its own, or "" for the global ones. */
+  owner(model: string): string {
+    return this.#models.has(model) ? model : "";
+  }
+
   /** Whether to trace a request for that model; counts it. */
   sample(model: string): boolean {
     const { levels, rate, count } = this.get(model);
-    if (count === 0 || !levels.includes("TIMESTAMPS")) return false;
-    const own = this.#models.has(model) ? model : "";
+    if (count === 0 || levels.includes("OFF")) return false;
+    const own = this.owner(model);
     const seen = (this.#seen.get(own) ?? 0) + 1;
     this.#seen.set(own, seen % Math.max(1, rate));
     if (seen < rate) return false;
@@ -110,15 +115,24 @@ export function requireModel(server: InferenceServer, model: string): void {
   }
 }
 
+/** `readTraceOptions` of what the protocols' readers refuse in words of their own. */
+function ofOption<T>(option: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw new UserError("option-invalid", `Trace setting "${option}": ${(cause as Error).message}.`, { cause });
+  }
+}
+
 /** `--trace-config`: "rate=1", "level=TIMESTAMPS", "triton,file=trace.json"; levels add up. @throws UserError "option-invalid" */
 export function readTraceOptions(options: readonly string[]): Partial<TraceSetting> {
   const settings: { -readonly [K in keyof TraceSetting]?: TraceSetting[K] } = {};
   for (const option of options) {
     const [, key, value = ""] = /^(?:triton,)?([\w-]+)=(.+)$/.exec(option) ?? [];
-    if (key === "level") settings.levels = readLevels([...(settings.levels ?? []), value]);
-    else if (key === "rate") settings.rate = readNumber("trace_rate", value);
-    else if (key === "count") settings.count = readNumber("trace_count", value);
-    else if (key === "log-frequency") settings.logFrequency = readNumber("log_frequency", value);
+    if (key === "level") settings.levels = ofOption(option, () => readLevels([...(settings.levels ?? []), value]));
+    else if (key === "rate") settings.rate = ofOption(option, () => readNumber("trace_rate", value));
+    else if (key === "count") settings.count = ofOption(option, () => readNumber("trace_count", value));
+    else if (key === "log-frequency") settings.logFrequency = ofOption(option, () => readNumber("log_frequency", value));
     else if (key === "file") settings.file = value;
     else if (key !== "mode" || value !== "triton") throw new UserError("option-invalid", `Trace setting "${option}": expected level, rate, count, log-frequency, file or mode=triton, as in "rate=1".`);
   }

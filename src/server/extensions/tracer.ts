@@ -1,86 +1,123 @@
 /**
- * Traces of requests, as Triton writes them: which model, and when each step of its way began and ended. Sampled as the
- * trace settings say; kept in memory and written in files of `log_frequency` traces, `FILE.0`, `FILE.1`, …, or in `FILE`
- * when the server ends.
+ * Traces of requests, as Triton writes them: which model, when each step of its way began and ended, and at level TENSORS what went
+ * in and came out. Sampled as the trace settings say; kept in memory, apart for each model with settings of its own, and
+ * written in files of `log_frequency` traces, `FILE.0`, `FILE.1`, …; without a frequency in `FILE` when the server ends.
  * Sources: Triton's extension_trace and "Triton Server Trace".
  */
 import { appendFileSync, writeFileSync } from "node:fs";
 import type { Logger } from "pino";
-import type { RequestTrace } from "../contract.ts";
-import type { TraceSettings } from "./trace-settings.ts";
+import type { RequestTrace, ResponseOutput } from "../contract.ts";
+import { writeTensor } from "../http/tensor-json.ts";
+import type { TraceLevel, TraceSettings } from "./trace-settings.ts";
 
 /** Traces in memory before they are written, where no frequency says when. */
 const MOST_KEPT = 1000;
+/** Elements of a tensor that are written; the rest is left out. */
+const MOST_ELEMENTS = 100_000;
 
 export class Trace implements RequestTrace {
+  readonly tensors: boolean;
   readonly #id: number;
+  readonly #parent: Trace | undefined;
   readonly #model: string;
-  readonly #marks: string[] = [];
-  readonly #finish: (text: string) => void;
+  readonly #levels: readonly TraceLevel[];
+  readonly #lines: string[] = [];
+  readonly #steps: Trace[] = [];
+  readonly #nextId: () => number;
   #head = "";
 
-  constructor(id: number, model: string, finish: (text: string) => void) {
-    this.#id = id;
+  constructor(model: string, levels: readonly TraceLevel[], nextId: () => number, parent?: Trace) {
+    this.#id = nextId();
     this.#model = model;
-    this.#finish = finish;
+    this.#levels = levels;
+    this.#nextId = nextId;
+    this.#parent = parent;
+    this.tensors = levels.includes("TENSORS");
   }
 
   at(name: string, ns: number = performance.now() * 1e6): void {
-    this.#marks.push(`{"id":${this.#id},"timestamps":[{"name":"${name}","ns":${Math.round(ns)}}]}`);
+    if (this.#levels.includes("TIMESTAMPS")) this.#lines.push(`{"id":${this.#id},"timestamps":[{"name":"${name}","ns":${Math.round(ns)}}]}`);
   }
 
-  /** Who it was. Without that it was refused before a model had it. */
+  tensor(activity: string, { name, datatype, shape, bytes }: ResponseOutput): void {
+    if (!this.tensors) return;
+    const count = shape.reduce((product, size) => product * size, 1);
+    const text = count > MOST_ELEMENTS || datatype === "FP16" || datatype === "BF16" ? "" : writeTensor(name, datatype, bytes);
+    this.#lines.push(`{"id":${this.#id},"activity":"${activity}","tensor":{"name":${JSON.stringify(name)},"data":${JSON.stringify(text)},"shape":"${shape.join(",")}","dtype":"${datatype}"}}`);
+  }
+
+  step(model: string): Trace {
+    const step = new Trace(model, this.#levels, this.#nextId, this);
+    this.#steps.push(step);
+    return step;
+  }
+
   name(version: string, requestId: string): void {
-    this.#head = `{"id":${this.#id},"model_name":${JSON.stringify(this.#model)},"model_version":${version || 0}${requestId === "" ? "" : `,"request_id":${JSON.stringify(requestId)}`}}`;
+    const parent = this.#parent ? `,"parent_id":${this.#parent.#id}` : "";
+    this.#head = `{"id":${this.#id},"model_name":${JSON.stringify(this.#model)},"model_version":${version || 0}${requestId === "" ? "" : `,"request_id":${JSON.stringify(requestId)}`}${parent}}`;
   }
 
-  end(): void {
-    this.#finish([...(this.#head === "" ? [] : [this.#head]), ...this.#marks].join(","));
+  /** All lines, those of the steps behind its own. */
+  text(): string {
+    return [...(this.#head === "" ? [] : [this.#head]), ...this.#lines, ...this.#steps.map((step) => step.text())].filter((line) => line !== "").join(",");
   }
 }
 
 export class Tracer {
   readonly #settings: TraceSettings;
   readonly #log: Logger | undefined;
-  #next = 1;
+  readonly #nextId: () => number;
+  /** By whose settings they follow. */
+  readonly #kept = new Map<string, string[]>();
   #files = 0;
-  #kept: string[] = [];
   /** Whether the one file that is closed at the end has been begun. */
   #begun = false;
 
   constructor(settings: TraceSettings, log?: Logger) {
+    let id = 0;
     this.#settings = settings;
     this.#log = log;
+    this.#nextId = () => ++id;
   }
 
-  /** A trace of this request, if the settings ask for it. */
+  /** A trace of this request, if the settings ask for it. It is kept by `end`. */
   begin(model: string): Trace | undefined {
     if (!this.#settings.sample(model)) return undefined;
-    return new Trace(this.#next++, model, (text) => this.#keep(text, model));
+    return new Trace(model, this.#settings.get(model).levels, this.#nextId);
+  }
+
+  end(trace: Trace, model: string): void {
+    const text = trace.text();
+    const { file, logFrequency, count } = this.#settings.get(model);
+    if (file === "" || text === "") return;
+    const owner = this.#settings.owner(model);
+    const kept = this.#kept.get(owner) ?? [];
+    this.#kept.set(owner, kept);
+    kept.push(text);
+    if (logFrequency > 0 ? kept.length >= Math.min(logFrequency, MOST_KEPT) : count === 0) this.#writeNext(file, kept);
+    else if (logFrequency === 0 && kept.length >= MOST_KEPT) this.#append(file, kept);
   }
 
   close(): void {
     const { file } = this.#settings.get("");
-    if (file === "" || (this.#kept.length === 0 && !this.#begun)) return;
-    this.#append(file);
-    this.#write(() => appendFileSync(file, "]"));
+    if (file === "") return;
+    for (const [owner, kept] of this.#kept) {
+      if (kept.length === 0) continue;
+      if (this.#settings.get(owner).logFrequency > 0) this.#writeNext(file, kept);
+      else this.#append(file, kept);
+    }
+    if (this.#begun) this.#write(() => appendFileSync(file, "]"));
     this.#begun = false;
   }
 
-  #keep(text: string, model: string): void {
-    const { file, logFrequency, count } = this.#settings.get(model);
-    if (file === "") return;
-    this.#kept.push(text);
-    if (logFrequency > 0 ? this.#kept.length >= Math.min(logFrequency, MOST_KEPT) : count === 0) {
-      const kept = this.#kept.splice(0);
-      this.#write(() => writeFileSync(`${file}.${this.#files++}`, `[${kept.join(",")}]`));
-    } else if (logFrequency === 0 && this.#kept.length >= MOST_KEPT) this.#append(file);
+  #writeNext(file: string, kept: string[]): void {
+    const text = kept.splice(0).join(",");
+    this.#write(() => writeFileSync(`${file}.${this.#files++}`, `[${text}]`));
   }
 
-  #append(file: string): void {
-    const kept = this.#kept.splice(0);
-    const { length } = kept;
-    this.#write(() => (this.#begun ? appendFileSync(file, length > 0 ? `,${kept.join(",")}` : "") : writeFileSync(file, `[${kept.join(",")}`)));
+  #append(file: string, kept: string[]): void {
+    const text = kept.splice(0).join(",");
+    this.#write(() => (this.#begun ? appendFileSync(file, `,${text}`) : writeFileSync(file, `[${text}`)));
     this.#begun = true;
   }
 

@@ -33,6 +33,12 @@ export class Call {
     stream.on("error", () => {});
   }
 
+  /** Calls when the stream has closed, at once where it has. */
+  whenClosed(then: () => void): void {
+    if (this.stream.closed) then();
+    else this.stream.once("close", then);
+  }
+
   /** A message for `write`, with room for the frame's head. */
   static writer(): ProtoWriter {
     return new ProtoWriter(FRAME_BYTES);

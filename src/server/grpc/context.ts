@@ -2,6 +2,7 @@
 import type { InferenceServer } from "../contract.ts";
 import type { Restrictions } from "../extensions/restrictions.ts";
 import type { Extensions } from "../extensions/extensions.ts";
+import type { ForwardedHeaders } from "../wire/forwarded.ts";
 import type { BodyPool } from "../wire/body-pool.ts";
 import type { Inflater } from "./framing.ts";
 import type { ServerIdentity } from "../wire/documents.ts";
@@ -13,6 +14,7 @@ export interface GrpcContext {
   readonly inflater: Inflater;
   readonly extensions: Extensions;
   readonly restrictions: Restrictions;
+  readonly forwarded: ForwardedHeaders;
   readonly maxMessageBytes: number;
   /** Requests of one stream that are worked on at a time; more wait in the client. */
   readonly maxStreamRequests: number;

@@ -1,5 +1,7 @@
 /** The gRPC front end with an independent client: @grpc/grpc-js. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:http2";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type CallOptions, type ClientDuplexStream, type ClientReadableStream, Client, credentials, Metadata, type MetadataValue, type ServiceError, status } from "@grpc/grpc-js";
@@ -10,6 +12,8 @@ import { GrpcFrontEnd } from "./front-end.ts";
 import { MESSAGE } from "./infer-codec.ts";
 import { HealthRequest, HealthResponse, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse } from "./messages.ts";
 import { METHODS } from "./methods.ts";
+import { ReflectionRequest, ReflectionResponse } from "./reflection.ts";
+import { ForwardedHeaders } from "../wire/forwarded.ts";
 import { decode, encode, type Message, type Plain } from "./schema.ts";
 
 const SERVICE = "/inference.GRPCInferenceService/";
@@ -239,4 +243,45 @@ test("draining finishes what was accepted and takes nothing new", async () => {
   assert.deepEqual(Buffer.from(((await answer)["raw_output_contents"] as Uint8Array[])[0]!), fp32([5]));
   assert.equal(await drained, 0);
   other.close();
+});
+
+test("reflection tells the services and their messages, under both names", async () => {
+  const ask = (path: string, request: Plain): Promise<Plain> => new Promise((resolve, reject) => {
+    const call = client.makeBidiStreamRequest(path, bytesOf(ReflectionRequest), plainOf(ReflectionResponse));
+    call.on("data", resolve).on("error", reject);
+    call.write(request);
+    call.end();
+  });
+  for (const version of ["v1", "v1alpha"]) {
+    const path = `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`;
+    const { list_services_response: services } = (await ask(path, { list_services: "*" })) as { list_services_response: { service: { name: string }[] } };
+    assert.deepEqual(services.service.map(({ name }) => name), ["inference.GRPCInferenceService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]);
+    const { file_descriptor_response: files } = (await ask(path, { file_containing_symbol: "inference.GRPCInferenceService" })) as { file_descriptor_response: { file_descriptor_proto: Uint8Array[] } };
+    assert.ok(files.file_descriptor_proto[0]!.byteLength > 1000);
+    assert.deepEqual((await ask(path, { file_by_filename: "nothing.proto" }))["error_response"], { error_code: 5, error_message: "nothing.proto is not found" });
+    assert.equal(((await ask(path, { all_extension_numbers_of_type: "x" }))["error_response"] as Plain)["error_code"], 12);
+  }
+});
+
+test("metadata whose names a pattern finds go with requests as parameters, and an old connection is left", async () => {
+  const other = await GrpcFrontEnd.listen(server, { port: 0, forwarded: new ForwardedHeaders("^x-"), maxConnectionAgeMs: 150 });
+  const second = new Client(`127.0.0.1:${other.port}`, credentials.createInsecure());
+  const metadata = (name: string, value: string): Metadata => {
+    const all = new Metadata();
+    all.set(name, value);
+    return all;
+  };
+  const ask = (all: Metadata): Promise<Plain> => new Promise((resolve, reject) => {
+    second.makeUnaryRequest(`${SERVICE}ModelInfer`, bytesOf(ModelInferRequest), plainOf(ModelInferResponse), one("identity_fp32", "FP32", [1], fp32([1])), all, (error, answer) => (error ? reject(error) : resolve(answer!)));
+  });
+  await ask(metadata("x-team", "blue"));
+  assert.deepEqual([...server.requests.at(-1)!.parameters], [["x-team", "blue"]]);
+  await ask(metadata("y-team", "red"));
+  assert.equal(server.requests.at(-1)!.parameters.size, 0);
+  const session = connect(`http://127.0.0.1:${other.port}`);
+  await once(session, "goaway");
+  await once(session, "close");
+  await ask(metadata("y-team", "red"));
+  second.close();
+  await other.drain(500);
 });

@@ -9,6 +9,7 @@ import type { AddressInfo } from "node:net";
 import type { InferenceServer } from "../contract.ts";
 import { type ApiCategory, Restrictions } from "../extensions/restrictions.ts";
 import { Extensions } from "../extensions/extensions.ts";
+import { ForwardedHeaders } from "../wire/forwarded.ts";
 import { BodyPool } from "../wire/body-pool.ts";
 import { DEFAULT_IDENTITY, type ServerIdentity } from "../wire/documents.ts";
 import { Call } from "./call.ts";
@@ -17,6 +18,7 @@ import { callMethod, checkHealth, watchHealth } from "./control.ts";
 import { Inflater } from "./framing.ts";
 import { inferOnce, inferStreamed } from "./infer.ts";
 import { METHODS } from "./methods.ts";
+import { reflect } from "./reflection.ts";
 import { CODE } from "./status.ts";
 
 export interface GrpcOptions {
@@ -26,6 +28,11 @@ export interface GrpcOptions {
   readonly identity?: ServerIdentity;
   readonly extensions?: Extensions;
   readonly restrictions?: Restrictions;
+  readonly forwarded?: ForwardedHeaders;
+  /** After that a connection takes no new calls, so that its client connects anew, elsewhere perhaps. */
+  readonly maxConnectionAgeMs?: number;
+  /** What calls that are open then get to end; without it as long as they take. */
+  readonly maxConnectionAgeGraceMs?: number;
   /** Of one message, compressed or not; 2 GiB. */
   readonly maxMessageBytes?: number;
   readonly maxConnections?: number;
@@ -54,6 +61,7 @@ function handlers(): ReadonlyMap<string, Handler> {
   all.set(`${SERVICE}ModelStreamInfer`, { category: "inference", call: inferStreamed });
   all.set("/grpc.health.v1.Health/Check", { category: "health", call: checkHealth });
   all.set("/grpc.health.v1.Health/Watch", { category: "health", call: watchHealth });
+  for (const version of ["v1", "v1alpha"]) all.set(`/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`, { category: "metadata", call: reflect });
   return all;
 }
 
@@ -66,7 +74,7 @@ export class GrpcFrontEnd {
   #inFlight = 0;
   #idle: (() => void) | undefined;
 
-  private constructor(server: Http2Server, context: GrpcContext) {
+  private constructor(server: Http2Server, context: GrpcContext, options: GrpcOptions) {
     this.#server = server;
     this.#context = context;
     this.port = (server.address() as AddressInfo).port;
@@ -74,6 +82,7 @@ export class GrpcFrontEnd {
       this.#sessions.add(session);
       session.setLocalWindowSize(SESSION_WINDOW_BYTES);
       session.on("close", () => this.#sessions.delete(session));
+      if (options.maxConnectionAgeMs !== undefined) limitAge(session, options.maxConnectionAgeMs, options.maxConnectionAgeGraceMs);
       session.on("error", () => session.destroy());
     });
     server.on("sessionError", () => {});
@@ -105,10 +114,11 @@ export class GrpcFrontEnd {
       inflater: new Inflater(),
       extensions: options.extensions ?? new Extensions(),
       restrictions: options.restrictions ?? new Restrictions(),
+      forwarded: options.forwarded ?? new ForwardedHeaders(),
       maxMessageBytes: options.maxMessageBytes ?? 2 ** 31 - 1,
       maxStreamRequests: options.maxStreamRequests ?? 256,
       onDrain: new Set(),
-    });
+    }, options);
   }
 
   /** Calls whose status was not given. */
@@ -162,4 +172,13 @@ export class GrpcFrontEnd {
     }
     handler.call(this.#context, call);
   }
+}
+
+/** A goodbye after that time, a tenth sooner or later so that clients do not all come back at once. Source: gRPC A9. */
+function limitAge(session: ServerHttp2Session, ageMs: number, graceMs: number | undefined): void {
+  const timers = [setTimeout(() => {
+    session.close();
+    if (graceMs !== undefined) timers.push(setTimeout(() => session.destroy(), graceMs));
+  }, ageMs * (0.9 + 0.2 * Math.random()))];
+  session.once("close", () => timers.forEach(clearTimeout));
 }

@@ -3,7 +3,7 @@
  * asked (metadata `triton_grpc_error: true`) for gRPC's status to end it.
  * Sources: Triton's grpc_service.proto; extension_parameters; decoupled models.
  */
-import { type InferenceRequest, type InferenceResponse, type RequestedOutput, type RequestInput, ServingError } from "../contract.ts";
+import { type InferenceRequest, type InferenceResponse, type Parameters, type RequestedOutput, type RequestInput, ServingError } from "../contract.ts";
 import type { Trace } from "../extensions/tracer.ts";
 import type { Body } from "../wire/body-pool.ts";
 import { checkByteSize } from "../wire/datatypes.ts";
@@ -15,7 +15,11 @@ import { FrameReader } from "./framing.ts";
 import { peekModel, readInferRequest, type WireOutput, type WireRequest, writeInferResponse, writeStreamError, writeStreamResponse } from "./infer-codec.ts";
 import { CODE, GrpcFailure, statusOf } from "./status.ts";
 
-const UNARY_KEYS: ReadonlySet<string> = new Set(["triton_enable_empty_final_response"]);
+/** A client that asks for it gets a last message of no outputs, where the last with outputs did not say that it was. */
+const ENABLE_EMPTY_FINAL = "triton_enable_empty_final_response";
+const UNARY_KEYS: ReadonlySet<string> = new Set([ENABLE_EMPTY_FINAL]);
+const LAST: Parameters = new Map([["triton_final_response", true]]);
+const NOT_LAST: Parameters = new Map([["triton_final_response", false]]);
 
 /** A message on its way to an answer: what it borrows until then. */
 interface Borrowed {
@@ -124,8 +128,8 @@ async function answerOnce(context: GrpcContext, call: Call, borrowed: Borrowed, 
     const wire = await readMessage(context, call, borrowed, compressed);
     const trace = context.extensions.tracer.begin(wire.model);
     trace?.at("GRPC_WAITREAD_END");
-    if (trace) call.stream.once("close", () => endTrace(trace));
-    const request = bind(context, wire, borrowed.bodies, trace);
+    if (trace) call.whenClosed(() => endTrace(context, trace, wire.model));
+    const request = bind(context, wire, call, borrowed.bodies, trace);
     call.onGone = () => (request.cancelled = true);
     const response = await context.server.infer(request);
     trace?.name(response.version, response.id);
@@ -137,9 +141,15 @@ async function answerOnce(context: GrpcContext, call: Call, borrowed: Borrowed, 
   }
 }
 
-function endTrace(trace: Trace): void {
+function endTrace(context: GrpcContext, trace: Trace, model: string): void {
   trace.at("GRPC_SEND_END");
-  trace.end();
+  context.extensions.tracer.end(trace, model);
+}
+
+function marked(response: InferenceResponse, isLast: boolean): InferenceResponse {
+  const mark = isLast ? LAST : NOT_LAST;
+  const { model, version, id, parameters, outputs } = response;
+  return { model, version, id, parameters: parameters.size === 0 ? mark : new Map([...parameters, ...mark]), outputs, release: () => response.release() };
 }
 
 /** The answer as a message. Releases it when that fails. */
@@ -155,7 +165,7 @@ function writerOf(context: GrpcContext, response: InferenceResponse, wanted: rea
 }
 
 /** Gives every input its bytes: raw contents in order, typed contents, or shared memory. */
-function bind(context: GrpcContext, wire: WireRequest, bodies: Body[], trace?: Trace): InferenceRequest {
+function bind(context: GrpcContext, wire: WireRequest, call: Call, bodies: Body[], trace?: Trace): InferenceRequest {
   const { model, version, id } = wire;
   let next = 0;
   const inputs = wire.inputs.map(({ name, datatype, shape, place, contents }): RequestInput => {
@@ -174,7 +184,12 @@ function bind(context: GrpcContext, wire: WireRequest, bodies: Body[], trace?: T
   });
   if (next !== wire.raw.length) throw rawMismatch(model, wire);
   const outputs: readonly RequestedOutput[] = wire.outputs;
-  return { model, version, id, inputs, ...(outputs.length === 0 ? {} : { outputs }), ...splitParameters(wire.parameters, UNARY_KEYS), cancelled: false, ...(trace ? { trace } : {}) };
+  const { parameters, ...limits } = splitParameters(wire.parameters, UNARY_KEYS);
+  return { model, version, id, inputs, ...(outputs.length === 0 ? {} : { outputs }), ...limits, parameters: context.forwarded.addTo(parameters, () => metadataOf(call)), cancelled: false, ...(trace ? { trace } : {}) };
+}
+
+function* metadataOf({ headers }: Call): Iterable<readonly [string, string]> {
+  for (const [name, value] of Object.entries(headers)) if (!name.startsWith(":") && value !== undefined) yield [name, Array.isArray(value) ? value.join(", ") : String(value)];
 }
 
 function rawMismatch(model: string, wire: WireRequest): ServingError {
@@ -257,20 +272,26 @@ class InferStream {
       wire = await readMessage(this.#context, this.#call, borrowed, compressed);
       trace = this.#context.extensions.tracer.begin(wire.model);
       trace?.at("GRPC_WAITREAD_END");
-      request = bind(this.#context, wire, borrowed.bodies, trace);
+      request = bind(this.#context, wire, this.#call, borrowed.bodies, trace);
       this.#requests.add(request);
       if (this.#call.done) request.cancelled = true;
-      const { outputs } = wire;
-      await this.#context.server.inferStream(request, (response) => {
+      const { outputs, model, id } = wire;
+      let ended = false;
+      await this.#context.server.inferStream(request, (response, isLast) => {
+        ended = isLast;
         trace?.name(response.version, response.id);
         trace?.at("GRPC_SEND_START");
-        this.#call.write(writerOf(this.#context, response, outputs, true), () => response.release());
+        this.#call.write(writerOf(this.#context, marked(response, isLast), outputs, true), () => response.release());
       });
+      if (!ended && request.parameters.get(ENABLE_EMPTY_FINAL) === true) {
+        const last: InferenceResponse = { model, version: wire.version, id, parameters: LAST, outputs: [], release: () => undefined };
+        this.#call.write(writerOf(this.#context, last, outputs, true));
+      }
     } catch (error) {
       this.#fail(error, wire);
     } finally {
       if (request !== undefined) this.#requests.delete(request);
-      if (trace !== undefined) endTrace(trace);
+      if (trace !== undefined) endTrace(this.#context, trace, wire!.model);
       giveBack(this.#context, borrowed);
     }
   }

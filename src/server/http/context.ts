@@ -5,6 +5,7 @@ import type { SharedMemoryRegions } from "../extensions/shared-memory.ts";
 import type { Restrictions } from "../extensions/restrictions.ts";
 import type { Tracer } from "../extensions/tracer.ts";
 import type { TraceSettings } from "../extensions/trace-settings.ts";
+import type { ForwardedHeaders } from "../wire/forwarded.ts";
 import type { BodyPool } from "../wire/body-pool.ts";
 import type { ServerIdentity } from "../wire/documents.ts";
 import type { JsonWorker } from "./json-worker.ts";
@@ -19,6 +20,7 @@ export interface HttpContext {
   readonly trace: TraceSettings;
   readonly tracer: Tracer;
   readonly restrictions: Restrictions;
+  readonly forwarded: ForwardedHeaders;
   /** Of a request's JSON, of one tensor, and of what a compressed body inflates to. */
   readonly maxInputBytes: number;
   /** How long a client may take no byte of its reply. */

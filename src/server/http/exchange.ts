@@ -6,7 +6,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { gzip, deflate } from "node:zlib";
 import type { Body } from "../wire/body-pool.ts";
-import { ServingError } from "../contract.ts";
+import { type Parameters, ServingError } from "../contract.ts";
+import { headerPairs } from "../wire/forwarded.ts";
 import { asServingError, HTTP_STATUS } from "../wire/status.ts";
 import { Reservation } from "../wire/reservation.ts";
 import { acceptedEncoding, inflateBody, type Encoding, requestEncoding } from "./compression.ts";
@@ -50,6 +51,11 @@ export class Exchange {
   header(name: string): string | undefined {
     const value = this.request.headers[name];
     return typeof value === "string" ? value : undefined;
+  }
+
+  /** A request's parameters with the headers that go with it. */
+  withHeaders(parameters: Parameters): Parameters {
+    return this.context.forwarded.addTo(parameters, () => headerPairs(this.request.rawHeaders));
   }
 
   /** Room for this request's body, before it is read. */

@@ -9,6 +9,7 @@ import { promisify } from "node:util";
 import { deflateSync, gunzipSync, gzipSync } from "node:zlib";
 import { Extensions } from "../extensions/extensions.ts";
 import { IdentityServer } from "../testing.ts";
+import { ForwardedHeaders } from "../wire/forwarded.ts";
 import { HttpFrontEnd } from "./front-end.ts";
 
 const MIB = 2 ** 20;
@@ -415,4 +416,18 @@ test("curl, with a body that is asked for and one that is compressed", { skip: !
   } finally {
     unlinkSync(file);
   }
+});
+
+test("headers whose names a pattern finds go with requests as parameters; reserved ones are refused", async () => {
+  const inner = new IdentityServer();
+  const front = await HttpFrontEnd.listen(inner, { port: 0, forwarded: new ForwardedHeaders("(?i)^X-|priority") });
+  const infer = (headers: Record<string, string>, path = "infer", body: unknown = { parameters: { own: 1 }, inputs: [{ name: "INPUT0", datatype: "FP32", shape: [1], data: [1] }] }): Promise<Response> => fetch(`http://127.0.0.1:${front.port}/v2/models/identity_fp32/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+  assert.equal((await infer({ "X-Team": "blue", other: "no" })).status, 200);
+  assert.deepEqual([...inner.requests.at(-1)!.parameters].map(([name, value]) => [name.toLowerCase(), value]), [["own", 1], ["x-team", "blue"]]);
+  assert.equal((await infer({ "x-team": "red" }, "generate", { INPUT0: 2 })).status, 200);
+  assert.equal(inner.requests.at(-1)!.parameters.size, 1);
+  const refused = await infer({ priority: "1" });
+  assert.deepEqual([refused.status, await refused.json()], [400, { error: "Header 'priority' is reserved for Triton usage and cannot be forwarded." }]);
+  assert.equal(inner.claimed, 0);
+  await front.drain(500);
 });

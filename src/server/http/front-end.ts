@@ -12,6 +12,7 @@ import { type ApiCategory, Restrictions } from "../extensions/restrictions.ts";
 import { Extensions } from "../extensions/extensions.ts";
 import { BodyPool } from "../wire/body-pool.ts";
 import { DEFAULT_IDENTITY, type ServerIdentity } from "../wire/documents.ts";
+import { ForwardedHeaders } from "../wire/forwarded.ts";
 import type { HttpContext } from "./context.ts";
 import * as control from "./control.ts";
 import { Exchange } from "./exchange.ts";
@@ -29,6 +30,7 @@ export interface HttpOptions {
   /** Of a request's JSON, of one tensor, and of what a compressed body inflates to; 64 MiB. */
   readonly maxInputBytes?: number;
   readonly restrictions?: Restrictions;
+  readonly forwarded?: ForwardedHeaders;
   readonly maxHeaderBytes?: number;
   readonly maxConnections?: number;
   readonly headersTimeoutMs?: number;
@@ -111,6 +113,7 @@ export class HttpFrontEnd {
       trace: extensions.trace,
       tracer: extensions.tracer,
       restrictions: options.restrictions ?? new Restrictions(),
+      forwarded: options.forwarded ?? new ForwardedHeaders(),
       maxInputBytes: options.maxInputBytes ?? 64 * MIB,
       replyTimeoutMs: options.replyTimeoutMs ?? 60_000,
       life: { draining: false },

@@ -21,7 +21,6 @@ export async function generate(exchange: Exchange, route: Route): Promise<void> 
     let text: string | undefined;
     let count = 0;
     await exchange.context.server.inferStream(request, (response) => {
-      if (isEmptyFinal(response)) return response.release();
       count++;
       text = documentOf(response);
       response.release();
@@ -40,7 +39,7 @@ export async function generateStream(exchange: Exchange, route: Route): Promise<
     const request = await readRequest(exchange, route);
     try {
       await exchange.context.server.inferStream(request, (response) => {
-        if (!isEmptyFinal(response)) exchange.event(documentOf(response));
+        exchange.event(documentOf(response));
         response.release();
       });
     } catch (error) {
@@ -51,10 +50,6 @@ export async function generateStream(exchange: Exchange, route: Route): Promise<
   } finally {
     reservation.release();
   }
-}
-
-function isEmptyFinal(response: InferenceResponse): boolean {
-  return response.outputs.length === 0 && response.parameters.get("triton_final_response") === true;
 }
 
 async function readRequest(exchange: Exchange, route: Route): Promise<InferenceRequest> {
@@ -70,7 +65,8 @@ async function readRequest(exchange: Exchange, route: Route): Promise<InferenceR
     else if (key === "parameters" && value instanceof Map) for (const [name, inner] of value) given.set(name, parameterValue(name, inner));
     else if (key !== "id") given.set(key, parameterValue(key, value));
   }
-  const request: InferenceRequest = { model, version, id: requestId(body), inputs, ...splitParameters(given, NONE_ALLOWED), cancelled: false };
+  const { parameters, ...limits } = splitParameters(given, NONE_ALLOWED);
+  const request: InferenceRequest = { model, version, id: requestId(body), inputs, ...limits, parameters: exchange.withHeaders(parameters), cancelled: false };
   exchange.onGone = () => (request.cancelled = true);
   return request;
 }

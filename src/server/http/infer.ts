@@ -28,6 +28,7 @@ interface Pending {
 
 export async function infer(exchange: Exchange, route: Route): Promise<void> {
   const { server, pool, tracer } = exchange.context;
+  if (server.isDecoupled(route.model, route.version)) throw new ServingError("UNSUPPORTED", "HTTP end point doesn't support models with decoupled transaction policy");
   const reservation = exchange.reserve(route.model, route.version);
   const trace = tracer.begin(route.model);
   trace?.at("HTTP_RECV_START");
@@ -50,15 +51,15 @@ export async function infer(exchange: Exchange, route: Route): Promise<void> {
   } finally {
     for (const body of bodies) pool.give(body);
     reservation.release();
-    if (trace) endTrace(exchange, trace);
+    if (trace) endTrace(exchange, trace, route.model);
   }
 }
 
 /** When the reply has left. */
-function endTrace({ response }: Exchange, trace: Trace): void {
+function endTrace({ response, context }: Exchange, trace: Trace, model: string): void {
   const end = (): void => {
     trace.at("HTTP_SEND_END");
-    trace.end();
+    context.tracer.end(trace, model);
   };
   if (response.writableFinished || response.destroyed) end();
   else response.once("close", end);
@@ -77,7 +78,7 @@ async function readRequest(exchange: Exchange, route: Route, bodies: Body[], res
   if (jsonBytes > maxInputBytes) throw tooLarge(jsonBytes, { mostBytes: maxInputBytes, what: "JSON" });
   const header = await readHeader(exchange, body, start, start + jsonBytes, bodies);
   const inputs = bindInputs(exchange, route.model, header.inputs, body.bytes.subarray(start + jsonBytes, body.length), bodies);
-  return { bodies, header, request: makeRequest(route, header, inputs) };
+  return { bodies, header, request: makeRequest(route, header, inputs, exchange.withHeaders(header.parameters)) };
 }
 
 /** What `Inference-Header-Content-Length` says. */
@@ -100,9 +101,9 @@ function readHeader(exchange: Exchange, body: Body, start: number, end: number, 
   });
 }
 
-function makeRequest(route: Route, header: InferHeader, inputs: readonly RequestInput[]): InferenceRequest {
+function makeRequest(route: Route, header: InferHeader, inputs: readonly RequestInput[], parameters: InferHeader["parameters"]): InferenceRequest {
   const { model, version } = route;
-  const { id, parameters, priority, timeoutUs, outputs } = header;
+  const { id, priority, timeoutUs, outputs } = header;
   return { model, version, id, parameters, inputs, ...(outputs === undefined || outputs.length === 0 ? {} : { outputs: outputs as readonly RequestedOutput[] }), priority, timeoutUs, cancelled: false };
 }
 
@@ -150,7 +151,7 @@ function rawRequest(exchange: Exchange, route: Route, body: Buffer): InferenceRe
     const bytes = Buffer.alloc(4 + body.length);
     bytes.writeUInt32LE(body.length);
     bytes.set(body, 4);
-    return rawOf(route, { name, datatype, shape: dims, bytes });
+    return rawOf(exchange, route, { name, datatype, shape: dims, bytes });
   }
   const variable = dims.indexOf(-1);
   if (variable >= 0) {
@@ -159,11 +160,11 @@ function rawRequest(exchange: Exchange, route: Route, body: Buffer): InferenceRe
     dims[variable] = Math.floor(body.length / Math.max(1, elementCount(name, dims) * ELEMENT_BYTES[datatype]));
   }
   checkByteSize(name, model, datatype, dims, body);
-  return rawOf(route, { name, datatype, shape: dims, bytes: body });
+  return rawOf(exchange, route, { name, datatype, shape: dims, bytes: body });
 }
 
-function rawOf({ model, version }: Route, input: RequestInput): InferenceRequest {
-  return { model, version, id: "", parameters: NO_PARAMETERS, inputs: [input], priority: 0, timeoutUs: 0, cancelled: false };
+function rawOf(exchange: Exchange, { model, version }: Route, input: RequestInput): InferenceRequest {
+  return { model, version, id: "", parameters: exchange.withHeaders(NO_PARAMETERS), inputs: [input], priority: 0, timeoutUs: 0, cancelled: false };
 }
 
 /** @param header undefined for raw requests, whose outputs are all binary */

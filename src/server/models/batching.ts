@@ -1,6 +1,6 @@
 /** From a model's configuration to its queue and its batching policy. */
 import { UserError } from "../../base/index.ts";
-import { type DynamicBatchingConfig, type ModelConfig, parameterOf, type QueuePolicyConfig } from "../../repository/index.ts";
+import { type DynamicBatchingConfig, type ModelConfig, parameterOf, type QueuePolicyConfig, type SequenceBatchingConfig } from "../../repository/index.ts";
 import { type BatchingPolicy, FIFO, LatencyObjective, OneByOne, QueueDelay, type QueuePolicy } from "../scheduler/index.ts";
 import type { PadValues } from "./gather.ts";
 import type { LaneOptions } from "./lane.ts";
@@ -15,7 +15,7 @@ export interface QueueBounds {
 export function policyFor(config: ModelConfig): BatchingPolicy {
   const maxBatch = config.max_batch_size ?? 0;
   const sequences = config.sequence_batching;
-  const batching: DynamicBatchingConfig | undefined = sequences ? { ...(sequences.oldest ?? sequences.direct) } : config.dynamic_batching;
+  const batching: DynamicBatchingConfig | undefined = sequences ? { ...(sequences.oldest ?? utilizing(sequences.direct, maxBatch)) } : config.dynamic_batching;
   if (!batching || maxBatch <= 1) return new OneByOne();
   const delayUs = batching.max_queue_delay_microseconds ?? 0;
   const objectiveMs = numberParameter(config, "latency_objective_ms");
@@ -24,6 +24,12 @@ export function policyFor(config: ModelConfig): BatchingPolicy {
   const wrong = preferred.find((size) => size < 1 || size > maxBatch);
   if (wrong !== undefined) throw new UserError("config-invalid", `Model "${config.name}": dynamic batching preferred size ${wrong} must be from 1 to max_batch_size ${maxBatch}.`);
   return new QueueDelay(maxBatch, preferred, delayUs);
+}
+
+/** Of `direct` sequences: batches of at least so much of all places go at once, and are as large as they can be. */
+function utilizing({ max_queue_delay_microseconds = 0, minimum_slot_utilization = 0 }: NonNullable<SequenceBatchingConfig["direct"]> = {}, maxBatch: number): DynamicBatchingConfig {
+  const least = Math.min(maxBatch, Math.max(1, Math.ceil(minimum_slot_utilization * maxBatch)));
+  return { max_queue_delay_microseconds, preferred_batch_size: Array.from({ length: maxBatch - least + 1 }, (_, i) => least + i) };
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Ensembles: maps, steps side by side, batches between models that batch and those that do not, and what is refused. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { type InferenceServer, ServingError } from "../contract.ts";
 import { ADD_CONFIG, addModel, floatInput, floatsOf, request, type TestRepository, testRepository, testServer } from "./testing.ts";
 
@@ -80,4 +81,66 @@ test("loading an ensemble loads its models; they go with it when asked, and it g
     writeEnsemble(repository, "wrong", config);
     await assert.rejects(server.loadModel("wrong", new Map()), text);
   }
+});
+
+test("tensors are reshaped on the way in and out, and models of no file hand them through", async () => {
+  using repository = testRepository();
+  const tensor = (name: string, dims: string, shape = ""): string => `[ { name: "${name}" data_type: TYPE_FP32 dims: [ ${dims} ] ${shape} } ]`;
+  repository.write("through/1/.keep", "");
+  repository.write("through/config.pbtxt", `backend: "identity" max_batch_size: 8 input ${tensor("x", "2, 1, 2")} output ${tensor("y", "2, 1, 2")}`);
+  writeEnsemble(repository, "reshaped", `platform: "ensemble" max_batch_size: 8 input ${tensor("IN", "4", "reshape: { shape: [ 2, 1, 2 ] }")} output ${tensor("OUT", "4", "reshape: { shape: [ 2, 1, 2 ] }")}
+    ensemble_scheduling { step [ { model_name: "through" model_version: -1 input_map { key: "x" value: "IN" } output_map { key: "y" value: "OUT" } } ] }`);
+  await using running = await testServer(repository);
+  assert.deepEqual(await ask(running.server, "reshaped", [1, 2, 3, 4, 5, 6, 7, 8], [2, 4]), { shape: [2, 4], values: [1, 2, 3, 4, 5, 6, 7, 8] });
+});
+
+test("ensembles that need each other are refused, whoever loads first, and configurations that come with the load are seen", async () => {
+  using repository = testRepository();
+  writeModels(repository);
+  for (const name of ["one", "two"]) writeEnsemble(repository, name, ensemble([["add1", "IN", "OUT"]]));
+  await using running = await testServer(repository, { mode: "explicit" });
+  const { server } = running;
+  const load = (name: string, step: string): Promise<void> => {
+    const tensors = { max_batch_size: 8, platform: "ensemble", input: [{ name: "IN", data_type: "TYPE_FP32", dims: [4] }], output: [{ name: "OUT", data_type: "TYPE_FP32", dims: [4] }] };
+    const names = step.startsWith("add") ? { x: "IN", y: "OUT" } : { x: "IN", y: "OUT" };
+    const [input, output] = step.startsWith("add") ? ["x", "y"] : ["IN", "OUT"];
+    return server.loadModel(name, new Map([["config", JSON.stringify({ ...tensors, ensemble_scheduling: { step: [{ model_name: step, model_version: -1, input_map: { [input!]: names.x }, output_map: { [output!]: names.y } }] } })]]));
+  };
+  // Neither serves: each would wait for the other.
+  const outcomes = await Promise.allSettled([load("one", "two"), load("two", "one")]);
+  assert.ok(outcomes.some((outcome) => outcome.status === "rejected" && /circular dependency between ensembles/.test(String(outcome.reason))), JSON.stringify(outcomes));
+  // One serves with the other as its step; the other may not take it.
+  await load("two", "add1");
+  await load("one", "two");
+  await assert.rejects(load("two", "one"), /circular dependency between ensembles: two -> one -> two/);
+  assert.deepEqual((await ask(server, "one", [1, 2, 3, 4], [1, 4])).values, [2, 3, 4, 5]);
+});
+
+test("a model goes with nobody it is needed by, and not from under an ensemble that is being loaded", async () => {
+  using repository = testRepository();
+  writeModels(repository);
+  for (const name of ["one", "two"]) writeEnsemble(repository, name, ensemble([["add1", "IN", "between"], ["add10", "between", "OUT"]]));
+  await using running = await testServer(repository, { mode: "explicit", load: ["one", "two"] });
+  const { server } = running;
+  const ready = (): string[] => server.repositoryIndex(true).map(({ name }) => name);
+  await server.unloadModel("one", true);
+  assert.deepEqual(ready(), ["add1", "add10", "two"], "another ensemble has the same steps");
+  for (let round = 0; round < 10; round++) {
+    await Promise.allSettled([server.loadModel("one", new Map()), server.unloadModel("add1", false), server.loadModel("two", new Map())]);
+    const names = ready();
+    assert.ok(names.includes("add1") || !(names.includes("one") || names.includes("two")), `${names}: an ensemble serves without its step`);
+  }
+});
+
+test("mode poll loads an ensemble once the step that it lacked is there", async () => {
+  using repository = testRepository();
+  writeModels(repository);
+  repository.write("add10/1/model.onnx", addModel(10).subarray(0, 40));
+  writeEnsemble(repository, "chain", ensemble([["add1", "IN", "between"], ["add10", "between", "OUT"]]));
+  await using running = await testServer(repository, { mode: "poll", pollSeconds: 0.1, exitOnError: false });
+  const { server } = running;
+  assert.match(server.repositoryIndex(false).find(({ name }) => name === "chain")!.reason!, /depends on 'add10' which has no loaded version/);
+  repository.write("add10/1/model.onnx", addModel(10));
+  for (let waited = 0; waited < 10_000 && !server.repositoryIndex(true).some(({ name }) => name === "chain"); waited += 50) await delay(50);
+  assert.deepEqual((await ask(server, "chain", [0, 0, 0, 0], [1, 4])).values, [11, 11, 11, 11]);
 });

@@ -11,6 +11,8 @@ import { derivedRequest, type InferenceRequest, type InferenceResponse, type Mod
 import { classify } from "./classification.ts";
 import { toServingError } from "./failure.ts";
 import type { VersionMetrics } from "./metrics.ts";
+import type { Prepared } from "./pending.ts";
+import { shown } from "./scatter.ts";
 import type { Served } from "./served.ts";
 import type { VersionDependencies } from "./serving-version.ts";
 import { Signature } from "./signature.ts";
@@ -112,11 +114,13 @@ export class Ensemble implements Served {
   async infer(request: InferenceRequest): Promise<InferenceResponse> {
     const { clock } = this.#dependencies;
     const beganNs = clock.nowNs();
+    request.trace?.at("REQUEST_START", beganNs);
     this.#inFlight++;
     try {
-      const { rows } = this.signature.prepare(request);
-      const response = await this.#run(request);
+      const { rows, inputs } = this.signature.prepare(request);
+      const response = await this.#run(request, inputs);
       const elapsedNs = clock.nowNs() - beganNs;
+      request.trace?.at("REQUEST_END", beganNs + elapsedNs);
       const times = { inputNs: 0, inferNs: elapsedNs, outputNs: 0 };
       this.#statistics.executed(rows, times);
       this.#statistics.succeeded(elapsedNs, 0, rows, times, Date.now());
@@ -133,8 +137,12 @@ export class Ensemble implements Served {
   }
 
   /** All steps, each when its tensors are there. */
-  async #run(request: InferenceRequest): Promise<InferenceResponse> {
-    const tensors = new Map<string, Tensor>(request.inputs.map((input) => [input.name, input]));
+  async #run(request: InferenceRequest, inputs: Prepared["inputs"]): Promise<InferenceResponse> {
+    const tensors = new Map<string, Tensor>();
+    for (const { name, index, wire } of this.signature.inputs) {
+      const input = inputs[index];
+      if (input) tensors.set(name, { datatype: wire, ...input });
+    }
     const responses: InferenceResponse[] = [];
     const waiting = new Set(this.#steps);
     let failure: { readonly error: unknown } | undefined;
@@ -171,7 +179,9 @@ export class Ensemble implements Served {
         const input = served.signature.inputs.find((one) => one.name === name);
         return value && input ? [{ name, datatype: value.datatype, shape: reshaped(value.shape, input.dims, served.signature.maxBatch > 0), bytes: value.bytes }] : [];
       });
-      const asked = derivedRequest(request, { model, version, inputs: given, outputs: outputs.map(([name]) => ({ name, classification: 0 })) });
+      const trace = request.trace?.step(model);
+      trace?.name(served.version, request.id);
+      const asked = derivedRequest(request, { model, version, inputs: given, outputs: outputs.map(([name]) => ({ name, classification: 0 })), ...(trace ? { trace } : {}) });
       const response = await served.infer(asked);
       for (const [name, tensor] of outputs) tensors.set(tensor, response.outputs.find((output) => output.name === name)!);
       return response;
@@ -187,7 +197,7 @@ export class Ensemble implements Served {
     const outputs = wanted.map(({ name, classification }): ResponseOutput => {
       const output = this.signature.output(name)!;
       const { datatype, shape: own, bytes } = tensors.get(name)!;
-      const shape = reshaped(own, output.dims, batched);
+      const { shape } = shown({ bytes, shape: reshaped(own, output.inner, batched) }, output, batched);
       return classification > 0 ? classify(name, output, { bytes, shape }, classification, batched, this.labels(name)) : { name, datatype, shape, bytes };
     });
     return {
@@ -211,10 +221,10 @@ function reshaped(shape: readonly number[], dims: readonly number[], batched: bo
 }
 
 function describe({ input = [], output = [], max_batch_size = 0 }: ModelConfig): ModelDescription {
-  const described = ({ name, data_type, dims }: TensorConfig): ModelDescription["inputs"][number] => {
+  const described = ({ name, data_type, dims, reshape }: TensorConfig): ModelDescription["inputs"][number] => {
     const type = dataTypeOfConfig(data_type);
     if (!type) throw new UserError("config-invalid", `"${name}" has data_type ${data_type ?? "TYPE_INVALID"}; expected a type`);
-    return { name, dtype: type.dtype, dims: [...(max_batch_size > 0 ? [null] : []), ...dims.map((dim) => (dim === -1 ? null : dim))] };
+    return { name, dtype: type.dtype, dims: [...(max_batch_size > 0 ? [null] : []), ...(reshape ? (reshape.shape ?? []) : dims).map((dim) => (dim === -1 ? null : dim))] };
   };
   return { inputs: input.map(described), outputs: output.map(described) };
 }
@@ -227,6 +237,7 @@ function checkEnsemble(config: ModelConfig, steps: readonly Step[], find: (model
   const { name } = config;
   const refuse = (what: string): UserError => new UserError("config-invalid", what);
   if (config.platform !== ENSEMBLE_PLATFORM) throw refuse(`ensemble scheduling cannot be set for model '${name}' whose platform is not ${ENSEMBLE_PLATFORM}`);
+  if (config.model_transaction_policy?.decoupled) throw refuse(`ensemble '${name}' is decoupled; it can be asked for one answer only`);
   if (steps.length === 0) throw refuse(`must specify 'step' for ensemble '${name}'`);
   if (config.instance_group?.length) throw refuse(`instance group should not be specified for ensemble '${name}'`);
   if (config.model_warmup?.length) throw refuse(`model_warmup can not be specified for ensemble '${name}'`);
@@ -236,7 +247,7 @@ function checkEnsemble(config: ModelConfig, steps: readonly Step[], find: (model
     if (made.has(tensor)) throw refuse(`ensemble tensor '${tensor}' can appear in an output map only once for ensemble '${name}'`);
     made.add(tensor);
   }
-  for (const step of steps) checkStep(name, config.max_batch_size ?? 0, step, find(step.model, step.version).signature, made, types);
+  for (const step of steps) checkStep(name, config.max_batch_size ?? 0, step, find(step.model, step.version), made, types);
   for (const output of config.output ?? []) {
     if (!made.has(output.name)) throw refuse(`ensemble output '${output.name}' for ensemble ${name} is not used`);
     // A request's own bytes are given back while the reply is still being written.
@@ -248,9 +259,10 @@ function checkEnsemble(config: ModelConfig, steps: readonly Step[], find: (model
 
 type TypeOf = { readonly type: string; readonly from: string };
 
-function checkStep(ensemble: string, maxBatch: number, { model, inputs, outputs }: Step, signature: Signature, made: ReadonlySet<string>, types: Map<string, TypeOf>): void {
+function checkStep(ensemble: string, maxBatch: number, { model, inputs, outputs }: Step, { config, signature }: Served, made: ReadonlySet<string>, types: Map<string, TypeOf>): void {
   const where = `in ensemble ${ensemble}, `;
   const refuse = (what: string): UserError => new UserError("config-invalid", what);
+  if (config.model_transaction_policy?.decoupled) throw refuse(`${where}model ${model} is decoupled; a step must answer once`);
   if (maxBatch > 0 && signature.maxBatch > 0 && signature.maxBatch < maxBatch) throw refuse(`ensemble ${ensemble} allows maximum batch size ${maxBatch}, but it contains model ${model} which only allows maximum batch size to be ${signature.maxBatch}`);
   for (const [name, tensor] of inputs) {
     const input = signature.inputs.find((one) => one.name === name);

@@ -5,7 +5,7 @@ import { ServingError, type StatusCode } from "../contract.ts";
 const STATUS: Partial<Record<ErrorCode, StatusCode>> = {
   "input-invalid": "INVALID_ARG", "tensor-data": "INVALID_ARG", "shape-outside-profile": "INVALID_ARG", "config-invalid": "INVALID_ARG", "config-mismatch": "INVALID_ARG",
   "model-missing": "INVALID_ARG", "model-changing": "UNAVAILABLE", "engine-untrusted": "INVALID_ARG", "aborted": "CANCELLED", "disposed": "UNAVAILABLE",
-  "unsupported": "UNSUPPORTED", "option-invalid": "INVALID_ARG", "limit-exceeded": "UNAVAILABLE",
+  "unsupported": "UNSUPPORTED", "option-invalid": "INVALID_ARG", "limit-exceeded": "UNAVAILABLE", "gpu-fault": "UNAVAILABLE",
 };
 
 export function toServingError(error: unknown): ServingError {

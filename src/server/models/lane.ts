@@ -31,6 +31,7 @@ export interface LaneOptions {
   readonly instances: number;
   /** Whether the instances share the model's threads, so that a batch may have one share or all. */
   readonly spread?: boolean;
+  readonly startAt?: number;
   readonly pads: PadValues;
   readonly clock: Clock;
   readonly observer: LaneObserver;
@@ -62,7 +63,7 @@ export class Lane {
     this.#model = model;
     this.#slots = instances.map((instance) => ({ instance, model, busy: false }));
     const queue = new RequestQueue<Pending>(options.queue, (item, reason) => this.#dropped(item, reason));
-    this.#batcher = new Batcher({ queue, policy: options.policy, clock: options.clock, slots: instances.length, spread: options.spread ?? false, dispatch: (batch, slot, whole) => void this.#run(batch, slot, whole) });
+    this.#batcher = new Batcher({ queue, policy: options.policy, clock: options.clock, slots: instances.length, spread: options.spread ?? false, startAt: options.startAt ?? 0, dispatch: (batch, slot, whole) => void this.#run(batch, slot, whole) });
   }
 
   static async open(model: BackendModel, options: LaneOptions): Promise<Lane> {

@@ -1,6 +1,6 @@
 /** Real models behind the real scheduler, asked through the interface that front ends use. */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -240,12 +240,14 @@ input [ { name: "x" data_type: TYPE_FP32 dims: [ -1 ] } ]
 output [ { name: "y" data_type: TYPE_FP32 dims: [ -1 ] } ]
 parameters { key: "profile:x" value: { string_value: "1x1,1x4,2x8" } }`);
   await using running = await testServer(repository);
-  const lengths = [4, 8, 9, 16, 40, 3];
+  const lengths = [4, 8, 9, 16, 40, 3, 0];
   await Promise.all(lengths.map(async (length) => {
     const { shape, values } = await ask(running.server, request("add", [floatInput("x", new Array<number>(length).fill(2), [1, length])]));
     assert.deepEqual([shape, values], [[1, length], new Array(length).fill(3)]);
   }));
-  assert.match(running.registry.render(), /sinter_requests_outside_profile_total\{model="add",version="1"\} 3\n/);
+  // Below what the wide engine was made for, after shapes above it.
+  for (const length of [100, 0]) assert.deepEqual((await ask(running.server, request("add", [floatInput("x", new Array<number>(length).fill(2), [1, length])]))).shape, [1, length]);
+  assert.match(running.registry.render(), /sinter_requests_outside_profile_total\{model="add",version="1"\} 6\n/);
 });
 
 test("classification, labels, string tensors, order kept over several instances", async () => {
@@ -332,4 +334,59 @@ test("onnxruntime in a process of its own: answers, refusals, and a new one afte
   const outcomes = await Promise.allSettled([ask(server, asked())]);
   if (outcomes[0]!.status === "rejected") assert.ok(refused("INTERNAL", /process that runs onnxruntime/)(outcomes[0]!.reason));
   check(await ask(server, asked()));
+});
+
+test("an engine in the cache that will not load is made anew", async () => {
+  using repository = testRepository();
+  repository.write("add/1/model.onnx", addModel(77));
+  const cache = join(repository.folder, "..", "cache");
+  for (const round of [1, 2]) {
+    await using running = await testServer(repository, { cache });
+    assert.equal((await ask(running.server, request("add", [ones(1)]))).values[0], 78, `round ${round}`);
+    await running.stop();
+    for (const name of readdirSync(cache).filter((entry) => entry.endsWith(".engine"))) writeFileSync(join(cache, name), "no engine");
+  }
+});
+
+test("decoupled models answer a stream, with as many answers as they give, and nothing else", async () => {
+  using repository = testRepository();
+  const tensor = (name: string, type: string, dims: string): string => `{ name: "${name}" data_type: TYPE_${type} dims: [ ${dims} ] }`;
+  const config = `backend: "repeat" max_batch_size: 0 model_transaction_policy { decoupled: true }
+    input [ ${tensor("IN", "INT32", "-1")}, ${tensor("DELAY", "UINT32", "-1")}, ${tensor("WAIT", "UINT32", "1")} ] output [ ${tensor("OUT", "INT32", "1")}, ${tensor("IDX", "UINT32", "1")} ]`;
+  repository.write("repeat/1/.keep", "");
+  repository.write("repeat/config.pbtxt", config);
+  repository.write("add/1/model.onnx", addModel(1));
+  repository.write("add/config.pbtxt", `${ADD_CONFIG} model_transaction_policy { decoupled: true }`);
+  await using running = await testServer(repository, { mode: "explicit", load: ["*"] });
+  const { server } = running;
+  const words = (name: string, datatype: "INT32" | "UINT32", values: readonly number[]): RequestInput => ({ name, datatype, shape: [values.length], bytes: new Uint8Array(Uint32Array.from(values).buffer) });
+  const asked = (values: readonly number[], delayMs: number): InferenceRequest => request("repeat", [words("IN", "INT32", values), words("DELAY", "UINT32", values.map(() => delayMs)), words("WAIT", "UINT32", [0])]);
+  const stream = async (one: InferenceRequest, after = (_count: number): void => undefined): Promise<number[][]> => {
+    const answers: number[][] = [];
+    await server.inferStream(one, (response, isLast) => {
+      assert.equal(isLast, false, "the model does not know");
+      answers.push(response.outputs.map(({ bytes }) => new Uint32Array(bytes.slice().buffer)[0]!));
+      response.release();
+      after(answers.length);
+    });
+    return answers;
+  };
+  assert.deepEqual(await Promise.all([stream(asked([7, 8, 9], 5)), stream(asked([], 0))]), [[[7, 0], [8, 1], [9, 2]], []]);
+  await assert.rejects(server.infer(asked([1], 0)), refused("UNSUPPORTED", /doesn't support models with decoupled transaction policy/));
+  await assert.rejects(stream(request("repeat", [words("IN", "INT32", [1]), words("DELAY", "UINT32", []), words("WAIT", "UINT32", [0])])), refused("INVALID_ARG", /IN and DELAY to have as many elements/));
+  const left = asked([1, 2, 3, 4], 10);
+  await assert.rejects(stream(left, (count) => { if (count === 2) left.cancelled = true; }), refused("CANCELLED", /cancelled/));
+  const [statistics] = server.statistics("repeat", "");
+  assert.deepEqual([statistics!.success.count, statistics!.fail.count, statistics!.executionCount], [2, 2, 2]);
+  // A model that answers once says with its answer that it was the last.
+  await server.inferStream(request("add", [ones(1)]), (response, isLast) => {
+    assert.deepEqual([floatsOf(response.outputs[0]!), isLast], [[2, 2, 2, 2], true]);
+    response.release();
+  });
+  await assert.rejects(server.infer(request("add", [ones(1)])), refused("UNSUPPORTED", /decoupled/));
+  const running3 = stream(asked([1, 2, 3], 30));
+  await server.unloadModel("repeat", false);
+  assert.equal((await running3).length, 3, "what was accepted is answered before the model goes");
+  repository.write("repeat/config.pbtxt", config.replace("decoupled: true", "decoupled: false"));
+  await assert.rejects(server.loadModel("repeat", new Map()), /needs max_batch_size: 0 and model_transaction_policy/);
 });

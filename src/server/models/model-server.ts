@@ -7,6 +7,7 @@ import {
   type InferenceRequest, type InferenceResponse, type InferenceServer, type ModelMetadata, type ModelStatistics, type RepositoryEntry, ServingError,
 } from "../contract.ts";
 import type { LoadOverrides, ModelStore } from "./model-store.ts";
+import type { Served } from "./served.ts";
 
 export type ControlMode = "none" | "poll" | "explicit";
 
@@ -106,18 +107,41 @@ export class ModelServer implements InferenceServer {
   }
 
   async infer(request: InferenceRequest): Promise<InferenceResponse> {
-    this.#checkRunning();
-    const version = this.#options.store.find(request.model, request.version);
-    this.#inFlight++;
+    const version = this.#begin(request);
+    if (isDecoupled(version)) {
+      this.#end();
+      throw new ServingError("UNSUPPORTED", "ModelInfer RPC doesn't support models with decoupled transaction policy");
+    }
     try {
       return await version.infer(request);
     } finally {
-      if (--this.#inFlight === 0) this.#idle?.();
+      this.#end();
     }
   }
 
-  async inferStream(request: InferenceRequest, onResponse: (response: InferenceResponse) => void): Promise<void> {
-    onResponse(await this.infer(request));
+  async inferStream(request: InferenceRequest, onResponse: (response: InferenceResponse, isLast: boolean) => void): Promise<void> {
+    const version = this.#begin(request);
+    try {
+      if (version.inferStream) await version.inferStream(request, (response) => onResponse(response, false));
+      else onResponse(await version.infer(request), true);
+    } finally {
+      this.#end();
+    }
+  }
+
+  isDecoupled(model: string, version: string): boolean {
+    return isDecoupled(this.#options.store.find(model, version));
+  }
+
+  #begin({ model, version }: InferenceRequest): Served {
+    this.#checkRunning();
+    const found = this.#options.store.find(model, version);
+    this.#inFlight++;
+    return found;
+  }
+
+  #end(): void {
+    if (--this.#inFlight === 0) this.#idle?.();
   }
 
   repositoryIndex(onlyReady: boolean): readonly RepositoryEntry[] {
@@ -154,4 +178,8 @@ export class ModelServer implements InferenceServer {
     this.#checkRunning();
     if (this.#options.mode !== "explicit") throw new ServingError("UNAVAILABLE", "explicit model load / unload is not allowed if polling is enabled");
   }
+}
+
+function isDecoupled({ config }: Served): boolean {
+  return config.model_transaction_policy?.decoupled ?? false;
 }

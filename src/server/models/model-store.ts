@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import { join } from "node:path";
 import { UserError } from "../../base/index.ts";
 import type { Backend, ModelSource } from "../../backends/index.ts";
-import { chooseVersions, isModelName, type ModelConfig, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
+import { chooseVersions, type ConfigChoice, isModelName, type ModelConfig, parseConfig, readConfig, stampOf, versionsIn } from "../../repository/index.ts";
 import { type ModelState, type RepositoryEntry, ServingError } from "../contract.ts";
 import { Ensemble, ENSEMBLE_PLATFORM, stepsOf } from "./ensemble.ts";
 import { toServingError } from "./failure.ts";
@@ -30,8 +30,12 @@ interface Entry {
   /** Of the files that were last read, whether that went well or not. */
   stamp: string;
   upload: Upload | undefined;
+  /** Of an ensemble that could not be loaded: the step that was not there. */
+  missingStep: string | undefined;
   /** The load or unload that runs. */
   busy: Promise<unknown>;
+  /** The unload that was asked for and is not over. */
+  leaving: Promise<void>;
 }
 
 export interface LoadOverrides {
@@ -44,12 +48,19 @@ export interface StoreOptions {
   readonly backends: readonly Backend[];
   readonly dependencies: VersionDependencies;
   readonly log: Logger;
+  readonly config?: ConfigChoice;
+  /** How often a version whose making fails is tried again. */
+  readonly retries?: number;
 }
 
 export class ModelStore {
   readonly #options: StoreOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new Set<Promise<void>>();
+  /** Of each ensemble that is being loaded: the steps that it has found serving, which stay until it is in place. */
+  readonly #held = new Map<string, Set<string>>();
+  /** Which step an ensemble's load waits for at the moment. */
+  readonly #waitsFor = new Map<string, string>();
 
   constructor(options: StoreOptions) {
     this.#options = options;
@@ -90,6 +101,12 @@ export class ModelStore {
     return this.#entries.get(model)?.stamp;
   }
 
+  /** Whether an ensemble was refused for a step that has come since. */
+  couldLoadNow(model: string): boolean {
+    const step = this.#entries.get(model)?.missingStep;
+    return step !== undefined && this.serving(step).length > 0;
+  }
+
   names(): string[] {
     return [...this.#entries.values()].filter(({ versions }) => versions.size > 0).map(({ name }) => name);
   }
@@ -102,15 +119,27 @@ export class ModelStore {
 
   /**
    * Resolves when the model is gone: all that it had accepted has been answered. Ensembles that have it as a step go first.
-   * @param steps whether the models that it is an ensemble of go, too
+   * @param steps whether the models that it is an ensemble of go, too, unless others need them
    */
   async unload(name: string, steps = false): Promise<void> {
     const entry = this.#entries.get(name);
     if (!entry) return;
     const inner = steps ? this.serving(name).flatMap(({ config }) => stepsOf(config)) : [];
-    for (const { name: other } of this.serving().filter(({ config }) => stepsOf(config).includes(name))) await this.unload(other);
+    const gone = entry.leaving.then(() => this.#leave(entry));
+    entry.leaving = gone.catch(() => undefined);
+    await gone;
+    for (const model of new Set(inner)) if (!this.#isStep(model)) await this.unload(model);
+  }
+
+  /** Ensembles first, and those that are being loaded with it: from here on no other takes it as a step. */
+  async #leave(entry: Entry): Promise<void> {
+    for (const [ensemble, steps] of this.#held) if (steps.has(entry.name)) await this.#entry(ensemble).busy;
+    for (const { name } of this.serving().filter(({ config }) => stepsOf(config).includes(entry.name))) await this.unload(name);
     await this.#inTurn(entry, () => this.#unload(entry));
-    for (const model of new Set(inner)) await this.unload(model);
+  }
+
+  #isStep(model: string): boolean {
+    return this.serving().some(({ config }) => stepsOf(config).includes(model));
   }
 
   /** Answers all that was accepted and frees everything. */
@@ -121,7 +150,7 @@ export class ModelStore {
 
   #entry(name: string): Entry {
     let entry = this.#entries.get(name);
-    if (!entry) this.#entries.set(name, (entry = { name, versions: new Map(), states: new Map(), reason: undefined, stamp: "", upload: undefined, busy: Promise.resolve() }));
+    if (!entry) this.#entries.set(name, (entry = { name, versions: new Map(), states: new Map(), reason: undefined, stamp: "", upload: undefined, missingStep: undefined, busy: Promise.resolve(), leaving: Promise.resolve() }));
     return entry;
   }
 
@@ -138,6 +167,7 @@ export class ModelStore {
       upload = overrides.files?.size ? writeUpload(entry.name, overrides.files) : undefined;
       const folder = upload?.folder ?? this.#options.repositories.find(entry.name);
       entry.stamp = stampOf(folder).text;
+      entry.missingStep = undefined;
       await this.#loadFrom(entry, folder, overrides);
       entry.upload?.remove();
       entry.upload = upload;
@@ -146,6 +176,7 @@ export class ModelStore {
       upload?.remove();
       const failure = error instanceof ServingError ? error : new ServingError("INTERNAL", `failed to load '${entry.name}', failed to poll from model repository: ${toServingError(error).message}`, { cause: error });
       entry.reason = failure.message;
+      this.#held.delete(entry.name);
       if (entry.versions.size === 0 && entry.states.size === 0 && !this.#options.repositories.names().includes(entry.name)) this.#entries.delete(entry.name);
       throw failure;
     }
@@ -153,7 +184,7 @@ export class ModelStore {
 
   async #loadFrom(entry: Entry, folder: string, overrides: LoadOverrides): Promise<void> {
     const { name } = entry;
-    const config = overrides.config === undefined ? readConfig(folder, name) : parseConfig(overrides.config, name);
+    const config = overrides.config === undefined ? readConfig(folder, name, this.#options.config) : parseConfig(overrides.config, name);
     const wanted = chooseVersions(config, versionsIn(folder));
     if (wanted.length === 0) throw new UserError("model-missing", `${folder} has no version that its policy allows; a version is a folder with a number as its name`);
     const made = new Map<number, { readonly version: Served; readonly key: string }>();
@@ -168,7 +199,7 @@ export class ModelStore {
         continue;
       }
       try {
-        made.set(number, { version: await this.#loadVersion({ name, version: number, folder: join(folder, String(number)), config }), key });
+        made.set(number, { version: await this.#tryToLoad({ name, version: number, folder: join(folder, String(number)), config }), key });
       } catch (error) {
         failures.push(this.#failed(entry, number, error));
       }
@@ -179,6 +210,7 @@ export class ModelStore {
       throw loadFailed(name, failures);
     }
     this.#putInPlace(entry, made);
+    this.#held.delete(name);
     if (failures.length > 0) throw loadFailed(name, failures);
   }
 
@@ -186,6 +218,17 @@ export class ModelStore {
     const { message } = toServingError(error);
     entry.states.set(number, entry.versions.has(number) ? { state: "READY", reason: `the newer files were not loaded: ${message}` } : { state: "UNAVAILABLE", reason: message });
     return `version ${number} is at ${entry.versions.has(number) ? "READY" : "UNAVAILABLE"} state: ${message}`;
+  }
+
+  async #tryToLoad(source: ModelSource): Promise<Served> {
+    for (let left = this.#options.retries ?? 0; ; left--) {
+      try {
+        return await this.#loadVersion(source);
+      } catch (error) {
+        if (left <= 0) throw error;
+        this.#options.log.warn({ model: source.name, version: source.version, reason: (error as Error).message, left }, "a version could not be loaded; it is tried again");
+      }
+    }
   }
 
   async #loadVersion(source: ModelSource): Promise<Served> {
@@ -197,42 +240,48 @@ export class ModelStore {
     return version;
   }
 
-  /** Its models are loaded first. */
+  /** Its models are loaded first, in the order of their names: two ensembles that wait for each other's would wait for ever. */
   async #loadEnsemble(source: ModelSource): Promise<Served> {
-    const circle = this.#circle(source.config, [source.name]);
-    if (circle) throw new UserError("config-invalid", `circular dependency between ensembles: ${circle.join(" -> ")}`);
-    for (const model of stepsOf(source.config)) {
-      await this.#entry(model).busy;
-      if (this.serving(model).length === 0) {
-        await this.load(model).catch((error: Error) => {
-          throw new UserError("model-missing", `ensemble '${source.name}' depends on '${model}' which has no loaded version. Model '${model}' loading failed with error: ${error.message}`, { cause: error });
-        });
+    const held = new Set<string>();
+    this.#held.set(source.name, held);
+    try {
+      for (const model of [...stepsOf(source.config)].sort()) {
+        const circle = this.#circle(model, [source.name]);
+        if (circle) throw new UserError("config-invalid", `circular dependency between ensembles: ${circle.join(" -> ")}`);
+        this.#waitsFor.set(source.name, model);
+        await this.#entry(model).leaving;
+        await this.#entry(model).busy;
+        if (this.serving(model).length === 0) await this.#loadStep(source.name, model);
+        held.add(model);
       }
+    } finally {
+      this.#waitsFor.delete(source.name);
     }
     const ensemble = new Ensemble(source, (model, version) => this.find(model, version), this.#options.dependencies);
     this.#options.log.info({ model: source.name, version: source.version, on: ensemble.summary }, `loaded ${source.name} version ${source.version}`);
     return ensemble;
   }
 
-  /** A way by which an ensemble would be a step of itself. */
-  #circle(config: ModelConfig, path: readonly string[]): readonly string[] | undefined {
-    for (const step of stepsOf(config)) {
-      if (step === path[0]) return [...path, step];
-      if (path.includes(step)) continue;
-      const inner = this.#configOf(step);
-      const found = inner && isEnsemble(inner) ? this.#circle(inner, [...path, step]) : undefined;
+  async #loadStep(ensemble: string, model: string): Promise<void> {
+    try {
+      await this.load(model);
+    } catch (error) {
+      this.#entry(ensemble).missingStep = model;
+      throw new UserError("model-missing", `ensemble '${ensemble}' depends on '${model}' which has no loaded version. Model '${model}' loading failed with error: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  /** The way by which a model leads to the first of the path: over ensembles that serve, and those that wait to be loaded. */
+  #circle(model: string, path: readonly string[]): readonly string[] | undefined {
+    if (model === path[0]) return [...path, model];
+    if (path.includes(model)) return undefined;
+    const waited = this.#waitsFor.get(model);
+    const next = [...this.serving(model).flatMap(({ config }) => stepsOf(config)), ...(waited === undefined ? [] : [waited])];
+    for (const step of next) {
+      const found = this.#circle(step, [...path, model]);
       if (found) return found;
     }
     return undefined;
-  }
-
-  #configOf(model: string): ModelConfig | undefined {
-    try {
-      return readConfig(this.#options.repositories.find(model), model);
-    } catch {
-      // Loading it says why.
-      return undefined;
-    }
   }
 
   #putInPlace(entry: Entry, made: Entry["versions"]): void {

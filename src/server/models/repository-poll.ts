@@ -1,7 +1,8 @@
 /**
  * Mode `poll`: looks at the repositories again and again, and loads what has changed and then rested: the same files, sizes
  * and dates in two looks that are apart, none of them written a moment ago. So a repository that is being copied
- * does not go live half-written; a version whose files are refused is tried again when they change.
+ * does not go live half-written; a version whose files are refused is tried again when they change, an ensemble when the step
+ * that it lacked is there.
  */
 import type { Logger } from "pino";
 import { type Stamp, stampOf } from "../../repository/index.ts";
@@ -39,7 +40,7 @@ export class RepositoryPoll {
     }
     for (const name of names) {
       const stamp = this.#stamp(name);
-      if (!stamp || stamp.text === this.#store.stampOf(name)) continue;
+      if (!stamp || (stamp.text === this.#store.stampOf(name) && !this.#store.couldLoadNow(name))) continue;
       const before = this.#seen.get(name);
       this.#seen.set(name, stamp.text);
       if (before !== stamp.text || Date.now() - stamp.newestMs < SETTLE_MS) continue;

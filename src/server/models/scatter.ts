@@ -77,7 +77,8 @@ export function scatter(results: BatchResults, batch: readonly Pending[], contex
   });
 }
 
-function shown(tensor: BatchTensor, { reshaped, dims }: OutputSignature, batched: boolean): BatchTensor {
+/** An output in the shape that clients are told of, where the model has another. */
+export function shown(tensor: BatchTensor, { reshaped, dims }: OutputSignature, batched: boolean): BatchTensor {
   if (!reshaped) return tensor;
   const front = batched ? 1 : 0;
   const own = tensor.shape.slice(front);

@@ -86,3 +86,21 @@ test("a sequence that rests loses its place, and its state; what says nothing of
   assert.equal(await second, 1119, "the place was given on");
   await assert.rejects(step(server, 7, 1), refused(/START flag/));
 });
+
+test("who leaves before the turn of the sequence gives it up, and counts as waiting once", async () => {
+  using repository = testRepository();
+  repository.write("sum/1/model.onnx", summingModel());
+  repository.write("sum/config.pbtxt", CONFIG.replace("STRATEGY", "oldest { max_candidate_sequences: 1 }").replace("200000", "400000"));
+  await using running = await testServer(repository);
+  const { server, registry } = running;
+  await step(server, 1, 1, "start");
+  const flags = (start: boolean): ReadonlyMap<string, ParameterValue> => new Map<string, ParameterValue>([["sequence_id", 2], ["sequence_start", start]]);
+  const waiting = [true, false].map((start) => request("sum", [floatInput("x", [1], [1, 1])], { parameters: flags(start) }));
+  const outcomes = waiting.map((one) => server.infer(one).then(() => "answered", (error: ServingError) => error.status));
+  assert.match(registry.render(), /nv_inference_pending_request_count\{model="sum",version="1"\} 2\n/);
+  waiting[1]!.cancelled = true;
+  assert.deepEqual(await Promise.all(outcomes), ["CANCELLED", "CANCELLED"]);
+  assert.match(registry.render(), /nv_inference_pending_request_count\{model="sum",version="1"\} 0\n/);
+  assert.match(registry.render(), /nv_inference_request_failure\{model="sum",version="1",reason="CANCELED"\} 2\n/);
+  assert.equal(await step(server, 1, 1, "end"), 113, "the sequence in the place goes on");
+});

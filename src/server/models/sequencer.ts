@@ -3,17 +3,17 @@
  * are the state inputs of the next. What is let through is an ordinary request for the lane.
  *
  * Control inputs have as many dimensions of size 1 as the model gives them. READY is true for every row, as a batch holds no
- * row without a request. Both strategies batch the same way here: `direct` has a place per row of each instance, `oldest`
- * as many as it has candidate sequences.
+ * row without a request. `direct` has a place per row of each instance, and sequences of one instance share batches; `oldest`
+ * has as many places as candidate sequences.
  * Source: Triton's "Stateful Models" and "Implicit State Management".
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { assert, elementCount, UserError } from "../../base/index.ts";
+import { assert, elementCount, fileError, UserError } from "../../base/index.ts";
 import { encodeStrings, type ModelSource } from "../../backends/index.ts";
 import { type ControlConfig, dataTypeOfConfig, type ModelConfig, type ModelDescription, type SequenceBatchingConfig, type StateConfig } from "../../repository/index.ts";
 import { derivedRequest, type InferenceRequest, type InferenceResponse, type ParameterValue, ServingError } from "../contract.ts";
-import { type Clock, type SequenceContext, Sequences } from "../scheduler/index.ts";
+import { type Clock, type SequenceContext, Sequences, type StartAt } from "../scheduler/index.ts";
 import { numberBytes } from "./number-bytes.ts";
 import { Pending, type Prepared, type PreparedInput } from "./pending.ts";
 
@@ -45,8 +45,11 @@ export interface SequencerOptions {
   readonly clock: Clock;
   readonly instances: number;
   readonly maxRequests: number;
+  readonly startAt?: StartAt;
   /** Where a request goes when it is its turn. */
   submit(pending: Pending): void;
+  /** A request whose client has gone before its turn came. */
+  dropped(pending: Pending): void;
 }
 
 export class Sequencer {
@@ -55,6 +58,8 @@ export class Sequencer {
   readonly #outputs: readonly string[];
   readonly #controls: readonly Control[];
   readonly #states: readonly State[];
+  /** Instances among which places are dealt out: 0 where sequences keep to none. */
+  readonly #dealt: number;
   readonly #sequences: Sequences<{ readonly pending: Pending; readonly ends: Ends }>;
 
   /** @throws UserError "config-invalid" where controls or states do not fit the model */
@@ -66,15 +71,18 @@ export class Sequencer {
     this.#outputs = (config.output ?? []).map(({ name }) => name);
     this.#controls = (batching.control_input ?? []).flatMap(({ name, control = [] }) => control.map((one) => readControl(config.name, name, one, description)));
     this.#states = (batching.state ?? []).map((state) => readState(config.name, state, description, batched, source));
+    this.#dealt = batching.oldest || options.instances < 2 ? 0 : options.instances;
     const perInstance = batching.oldest ? batching.oldest.max_candidate_sequences || DEFAULT_CANDIDATES : Math.max(1, config.max_batch_size ?? 0);
     this.#sequences = new Sequences({
-      places: perInstance * options.instances, idleNs: (batching.max_sequence_idle_microseconds || 1_000_000) * 1000, clock: options.clock,
+      places: perInstance * options.instances, idleNs: (batching.max_sequence_idle_microseconds || 1_000_000) * 1000, clock: options.clock, ...(options.startAt && !batching.oldest ? { startAt: options.startAt } : {}),
+      isCancelled: ({ pending }) => pending.cancelled, drop: ({ pending }) => options.dropped(pending),
       run: ({ pending, ends }, context, done) => this.#run(pending, ends, context, done),
     });
   }
 
+  /** Requests whose turn has not come. */
   get waiting(): number {
-    return this.#sequences.size;
+    return this.#sequences.waiting;
   }
 
   /** @throws ServingError INVALID_ARG for requests that say nothing of their sequence, or of one that has not begun; UNAVAILABLE when too many wait */
@@ -107,7 +115,7 @@ export class Sequencer {
   #run(pending: Pending, ends: Ends, context: SequenceContext, done: () => void): void {
     const before = ends.starts || context.state === undefined ? this.#states.map(({ initial }) => initial) : (context.state as readonly PreparedInput[]);
     const turn = new Pending(
-      this.#states.length > 0 ? this.#withStates(pending.request) : pending.request, this.#filled(pending, ends, before), pending.arrivedNs,
+      this.#states.length > 0 ? this.#withStates(pending.request) : pending.request, this.#filled(pending, ends, before, context.place), pending.arrivedNs,
       (response) => {
         if (this.#states.length > 0) context.state = this.#states.map(({ output }) => keptTensor(response, output));
         pending.resolve(this.#states.length > 0 ? this.#shown(response, pending.request) : response);
@@ -122,7 +130,8 @@ export class Sequencer {
   }
 
   /** The request's inputs with those that it does not carry. */
-  #filled({ inputs, rows, bytes, group }: Pending, ends: Ends, states: readonly PreparedInput[]): Prepared {
+  #filled({ inputs, rows, bytes, group: own }: Pending, ends: Ends, states: readonly PreparedInput[], place: number): Prepared {
+    const group = this.#dealt > 0 ? `${own}@${place % this.#dealt}` : own;
     const all = [...inputs];
     for (const control of this.#controls) all[control.index] = { bytes: controlBytes(control, ends), shape: control.shape };
     this.#states.forEach(({ index }, i) => (all[index] = states[i]!));
@@ -195,7 +204,7 @@ function initialBytes(folder: string, file: string): Uint8Array {
   try {
     return readFileSync(join(folder, "..", "initial_state", file));
   } catch (cause) {
-    throw new UserError("file-io", `initial_state: ${(cause as Error).message}.`, { cause });
+    throw fileError(`initial_state`, cause);
   }
 }
 

@@ -21,6 +21,8 @@ export interface Served {
   /** Asked before a request's body is read. @throws ServingError UNAVAILABLE when it would find no room */
   checkRoom(bodyBytes: number): void;
   infer(request: InferenceRequest): Promise<InferenceResponse>;
+  /** Of models that answer several times; resolves after the last answer. */
+  inferStream?(request: InferenceRequest, onResponse: (response: InferenceResponse) => void): Promise<void>;
   /** Makes itself faster in the background, where that is possible. */
   improve(): void;
   /** From now on no request waits for others to share a batch with. */

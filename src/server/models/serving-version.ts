@@ -6,16 +6,16 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "pino";
 import { assert } from "../../base/index.ts";
 import type { Backend, BackendModel, ModelSource } from "../../backends/index.ts";
-import { completeConfig, completeFromModel, type ModelConfig, type PlainMessage, readLabels } from "../../repository/index.ts";
+import { completeConfig, completeFromModel, instancesOf, type ModelConfig, type PlainMessage, readLabels } from "../../repository/index.ts";
 import { type InferenceRequest, type InferenceResponse, type ModelStatistics, type RequestTrace, ServingError } from "../contract.ts";
-import { type Clock, OneByOne } from "../scheduler/index.ts";
+import { type Clock, OneByOne, type StartAt } from "../scheduler/index.ts";
 import { padsRequests, padValues, policyFor, type QueueBounds, queueFor, spreads } from "./batching.ts";
 import { toServingError } from "./failure.ts";
 import { Lane, type LaneObserver } from "./lane.ts";
 import type { ServerMetrics, VersionMetrics } from "./metrics.ts";
 import { OrderedReplies } from "./ordered-replies.ts";
 import { Pending } from "./pending.ts";
-import type { ScatterContext } from "./scatter.ts";
+import { scatter, type ScatterContext } from "./scatter.ts";
 import type { Served } from "./served.ts";
 import { Sequencer } from "./sequencer.ts";
 import { Signature } from "./signature.ts";
@@ -28,6 +28,8 @@ export interface VersionDependencies {
   readonly log: Logger;
   readonly bounds: QueueBounds;
   readonly defaultMaxBatch: number;
+  /** Triton's tests of its schedulers fill a queue before anything of it runs. */
+  readonly startAt?: StartAt;
   /** Counts go on where the version served before. */
   statistics(model: string, version: string): Statistics;
 }
@@ -48,17 +50,21 @@ export class ServingVersion implements Served {
   readonly #source: ModelSource;
   readonly #dependencies: VersionDependencies;
   readonly #lane: Lane;
+  readonly #context: ScatterContext;
   readonly #statistics: Statistics;
   readonly #metrics: VersionMetrics;
   readonly #order: OrderedReplies | undefined;
   readonly #sequencer: Sequencer | undefined;
   readonly #improving = new AbortController();
+  readonly inferStream?: NonNullable<Served["inferStream"]>;
+  #streams = 0;
+  #streamsEnded: (() => void) | undefined;
   #wide: Lane | undefined;
   #widening: Promise<void> | undefined;
   #waitingForWide = 0;
   #improvement: Promise<void> = Promise.resolve();
 
-  private constructor(made: { source: ModelSource; file: string; backend: Backend; config: ModelConfig; lane: Lane; signature: Signature; metrics: VersionMetrics; statistics: Statistics; loadMs: number }, dependencies: VersionDependencies) {
+  private constructor(made: { source: ModelSource; file: string; backend: Backend; config: ModelConfig; lane: Lane; context: ScatterContext; signature: Signature; metrics: VersionMetrics; statistics: Statistics; loadMs: number }, dependencies: VersionDependencies) {
     const { source, file, backend, config, lane, signature } = made;
     this.name = source.name;
     this.version = String(source.version);
@@ -70,12 +76,14 @@ export class ServingVersion implements Served {
     this.#source = source;
     this.#dependencies = dependencies;
     this.#lane = lane;
+    this.#context = made.context;
+    if (lane.model.stream) this.inferStream = (request, onResponse) => this.#stream(request, onResponse);
     this.#metrics = made.metrics;
     this.#statistics = made.statistics;
     this.#order = config.dynamic_batching?.preserve_ordering || config.sequence_batching?.oldest?.preserve_ordering ? new OrderedReplies() : undefined;
     const { sequence_batching } = config;
     this.#sequencer = sequence_batching && new Sequencer({ ...config, sequence_batching }, lane.model.description, source, {
-      clock: dependencies.clock, instances: lane.instances.length, maxRequests: dependencies.bounds.maxRequests, submit: (turn) => this.#submit(this.#order ? this.#order.wrap(turn) : turn),
+      clock: dependencies.clock, instances: lane.instances.length, maxRequests: dependencies.bounds.maxRequests, ...(dependencies.startAt ? { startAt: dependencies.startAt } : {}), submit: (turn) => this.#submit(this.#order ? this.#order.wrap(turn) : turn), dropped: (pending) => this.#dropped(pending),
     });
   }
 
@@ -92,14 +100,16 @@ export class ServingVersion implements Served {
       const policy = policyFor(config);
       const shares = spreads(config, policy) ? (model.shares ?? 1) : 1;
       const instances = Math.min(MAX_INSTANCES, shares > 1 ? shares : (instancesOf(config) ?? model.defaultInstances));
+      const context = scatterContext(source, signature);
       lane = await Lane.open(model, {
-        context: scatterContext(source, signature), policy, queue: queueFor(config, dependencies.bounds), instances, spread: shares > 1,
+        context, policy, queue: queueFor(config, dependencies.bounds), instances, spread: shares > 1,
+        ...(dependencies.startAt && config.dynamic_batching ? { startAt: dependencies.startAt.placed } : {}),
         pads: padValues(config), clock: dependencies.clock, observer: observe(statistics, metrics),
       });
       await warmUp(model, lane.instances, signature, { ...source, config });
       const loadMs = performance.now() - before;
       metrics.loadSeconds.set(loadMs / 1000);
-      const made = new ServingVersion({ source, file, backend, config, lane, signature, metrics, statistics, loadMs }, dependencies);
+      const made = new ServingVersion({ source, file, backend, config, lane, context, signature, metrics, statistics, loadMs }, dependencies);
       dependencies.metrics.watch(metrics, () => made.gauges());
       return made;
     } catch (error) {
@@ -144,7 +154,9 @@ export class ServingVersion implements Served {
 
   infer(request: InferenceRequest): Promise<InferenceResponse> {
     const arrivedNs = this.#dependencies.clock.nowNs();
-    return new Promise((resolve, reject) => {
+    const { trace } = request;
+    return new Promise((answer, reject) => {
+      const resolve = trace?.tensors ? tracingTensors(trace, request, answer) : answer;
       try {
         const pending = new Pending(request, this.signature.prepare(request), arrivedNs, resolve, reject);
         this.#sequencer?.check(pending);
@@ -156,6 +168,37 @@ export class ServingVersion implements Served {
         reject(toServingError(error));
       }
     });
+  }
+
+  /** Past the batcher: each request has its own time. */
+  async #stream(request: InferenceRequest, onResponse: (response: InferenceResponse) => void): Promise<void> {
+    const { clock, bounds } = this.#dependencies;
+    const arrivedNs = clock.nowNs();
+    if (this.#streams >= bounds.maxRequests) throw new ServingError("UNAVAILABLE", "Exceeds maximum queue size");
+    this.#streams++;
+    try {
+      const pending = new Pending(request, this.signature.prepare(request), arrivedNs, () => undefined, () => undefined);
+      await this.#lane.model.stream!(pending.inputs, (results) => onResponse(scatter(results, [pending], this.#context)[0]!), () => request.cancelled);
+      if (request.cancelled) throw new ServingError("CANCELLED", "the request was cancelled");
+      const elapsedNs = clock.nowNs() - arrivedNs;
+      const times = { inputNs: 0, inferNs: elapsedNs, outputNs: 0 };
+      this.#statistics.executed(pending.rows, times);
+      this.#statistics.succeeded(elapsedNs, 0, pending.rows, times, Date.now());
+      this.#metrics.executed(pending.rows, pending.bytes, 0);
+      this.#metrics.succeeded(pending.rows, elapsedNs, 0, times);
+    } catch (error) {
+      this.#metrics.failed(request.cancelled ? "CANCELED" : "OTHER");
+      this.#statistics.failed(clock.nowNs() - arrivedNs);
+      throw toServingError(error);
+    } finally {
+      if (--this.#streams === 0) this.#streamsEnded?.();
+    }
+  }
+
+  #dropped(pending: Pending): void {
+    this.#metrics.failed("CANCELED");
+    this.#statistics.failed(this.#dependencies.clock.nowNs() - pending.arrivedNs);
+    pending.reject(new ServingError("CANCELLED", "the request was cancelled before it was executed"));
   }
 
   /** Makes the model faster in the background; the faster one takes over when it is there. */
@@ -176,6 +219,7 @@ export class ServingVersion implements Served {
     this.#improving.abort();
     await this.#improvement;
     await this.#sequencer?.close();
+    if (this.#streams > 0) await new Promise<void>((resolve) => { this.#streamsEnded = resolve; });
     while (this.#waitingForWide > 0) await nextTurn();
     await Promise.all([this.#lane.close(), this.#wide?.close()]);
     this.#dependencies.metrics.forget(this.#metrics);
@@ -231,10 +275,12 @@ export class ServingVersion implements Served {
   async #widen(shapes: Shapes): Promise<void> {
     const { log, clock, bounds } = this.#dependencies;
     const before = performance.now();
-    const cover = shapes.map((shape, i) => shape?.map((size, axis) => Math.max(size, this.#covered[i]?.[axis] ?? 0)));
-    const widened = await this.#lane.model.widen!(cover);
+    const reach = (farther: (...sizes: number[]) => number, before: Shapes | undefined): Shapes => shapes.map((shape, i) => shape?.map((size, axis) => farther(size, before?.[i]?.[axis] ?? size)));
+    const least = reach(Math.min, this.#covered[0]);
+    const most = reach(Math.max, this.#covered[1]);
+    const widened = await this.#lane.model.widen!([least, most]);
     assert(widened.admits(shapes), "a wider engine that does not admit what it was made for");
-    this.#covered = cover;
+    this.#covered = [least, most];
     const lane = await Lane.open(widened, {
       context: scatterContext(this.#source, this.signature), policy: new OneByOne(), queue: queueFor({ name: this.name }, bounds), instances: 1, pads: new Map(), clock,
       observer: observe(this.#statistics, this.#metrics),
@@ -242,11 +288,11 @@ export class ServingVersion implements Served {
     const old = this.#wide;
     this.#wide = lane;
     void old?.close();
-    log.info({ model: this.name, version: this.version, shapes: cover, ms: Math.round(performance.now() - before) }, "an engine for shapes outside the profile is ready");
+    log.info({ model: this.name, version: this.version, shapes: most, ms: Math.round(performance.now() - before) }, "an engine for shapes outside the profile is ready");
   }
 
-  /** What the wide lane's engine was made to admit, by input and axis. */
-  #covered: Shapes = [];
+  /** The least and the most that the wide lane's engine was made to admit, by input and axis. */
+  #covered: readonly Shapes[] = [];
 
   #memoryBytes(): number {
     return this.#lane.model.memoryBytes() + (this.#wide?.model.memoryBytes() ?? 0);
@@ -278,6 +324,14 @@ function observe(statistics: Statistics, metrics: VersionMetrics): LaneObserver 
   };
 }
 
+function tracingTensors(trace: RequestTrace, { inputs }: InferenceRequest, answer: (response: InferenceResponse) => void): (response: InferenceResponse) => void {
+  for (const input of inputs) trace.tensor("TENSOR_QUEUE_INPUT", input);
+  return (response) => {
+    for (const output of response.outputs) trace.tensor("TENSOR_BACKEND_OUTPUT", output);
+    answer(response);
+  };
+}
+
 function traceSteps(trace: RequestTrace, { arrivedNs, enqueuedNs, startedNs }: Pending, { inputNs, inferNs }: BatchTimes, nowNs: number): void {
   trace.at("REQUEST_START", arrivedNs);
   trace.at("QUEUE_START", enqueuedNs);
@@ -291,8 +345,4 @@ function traceSteps(trace: RequestTrace, { arrivedNs, enqueuedNs, startedNs }: P
 function scatterContext({ folder, version }: ModelSource, signature: Signature): ScatterContext {
   const labels = new Map(signature.outputs.flatMap(({ name, labelFile }) => (labelFile === undefined ? [] : [[name, readLabels(`${folder}/..`, labelFile)]])) as [string, string[]][]);
   return { signature, version: String(version), labels: (output) => labels.get(output) };
-}
-
-function instancesOf(config: ModelConfig): number | undefined {
-  return config.instance_group?.length ? config.instance_group.reduce((sum, { count }) => sum + Math.max(1, count ?? 1), 0) : undefined;
 }

@@ -29,6 +29,8 @@ export interface OutputSignature {
   readonly elementBytes: number;
   readonly dims: readonly number[];
   readonly reshaped: boolean;
+  /** The dims that the model itself gives. */
+  readonly inner: readonly number[];
   /** Where the backend gives it. */
   readonly index: number;
   readonly labelFile: string | undefined;
@@ -174,7 +176,7 @@ function outputSignature(tensor: TensorConfig, description: ModelDescription): O
   const type = dataTypeOfConfig(tensor.data_type);
   assert(index >= 0 && type, `output ${tensor.name} of a configuration that was checked`);
   const sizedBy = (description.outputs[index]!.dims ?? []).map((dim) => (typeof dim === "string" ? whereIs(dim, description) : undefined));
-  return { name: tensor.name, wire: type.wire, elementBytes: type.sizeBytes, dims: tensor.dims, reshaped: tensor.reshape !== undefined, index, labelFile: tensor.label_filename || undefined, sizedBy };
+  return { name: tensor.name, wire: type.wire, elementBytes: type.sizeBytes, dims: tensor.dims, reshaped: tensor.reshape !== undefined, inner: tensor.reshape ? (tensor.reshape.shape ?? []) : tensor.dims, index, labelFile: tensor.label_filename || undefined, sizedBy };
 }
 
 function whereIs(symbol: string, { inputs }: ModelDescription): readonly [number, number] | undefined {

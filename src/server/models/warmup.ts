@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { assert, elementCount, UserError } from "../../base/index.ts";
+import { assert, elementCount, fileError, SinterError, UserError } from "../../base/index.ts";
 import type { BackendInstance, BackendModel, BatchTensor, ModelSource } from "../../backends/index.ts";
 import { dataTypeOfConfig, dataTypeOfDtype, type WarmupConfig } from "../../repository/index.ts";
 import type { Signature } from "./signature.ts";
@@ -13,6 +13,7 @@ import { numberBytes } from "./number-bytes.ts";
 /** Runs for the lack of a configured one: the first touches memory, later ones are what clients will see. */
 const DEFAULT_RUNS = 3;
 const MAX_RUNS = 10_000;
+const BROKEN: ReadonlySet<string> = new Set(["gpu-fault", "gpu-error", "no-gpu"]);
 
 export async function warmUp(model: BackendModel, instances: readonly BackendInstance[], signature: Signature, source: ModelSource): Promise<void> {
   const configured = source.config.model_warmup ?? [];
@@ -26,13 +27,14 @@ export async function warmUp(model: BackendModel, instances: readonly BackendIns
   }
 }
 
-/** A model that refuses zeros is none the worse for it. */
+/** A model that refuses zeros is none the worse for it; one that breaks its device is. */
 async function runZeros(model: BackendModel, instance: BackendInstance, shapes: readonly (readonly number[])[]): Promise<void> {
   if (model.description.inputs.some(({ dtype }) => dtype === "string")) return;
   const inputs = shapes.map((shape, i): BatchTensor => ({ bytes: zeros(dataTypeOfDtype(model.description.inputs[i]!.dtype)?.sizeBytes ?? 0, shape), shape }));
   try {
     for (let run = 0; run < DEFAULT_RUNS; run++) (await instance.execute(inputs)).release();
-  } catch {
+  } catch (error) {
+    if (error instanceof SinterError && BROKEN.has(error.code)) throw error;
     // Zeros may be nothing that the model takes, as with indices that must be positive.
   }
 }
@@ -56,7 +58,7 @@ function sampleBytes(input: NonNullable<WarmupConfig["inputs"]>[string], element
     try {
       return readFileSync(join(folder, "..", "warmup", input.input_data_file));
     } catch (cause) {
-      throw new UserError("file-io", `Model "${name}": warm-up data: ${(cause as Error).message}.`, { cause });
+      throw fileError(`Model "${name}": warm-up data`, cause);
     }
   }
   const bytes = zeros(elementBytes, shape);

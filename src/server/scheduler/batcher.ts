@@ -15,6 +15,8 @@ export interface BatcherOptions<T extends Queued> {
   readonly slots: number;
   /** Whether the places share the threads of one model, so that a batch may take one of them or all: see `Spread`. */
   readonly spread?: boolean;
+  /** How many must wait before the first batch is made, so that a test knows what is in it. */
+  readonly startAt?: number;
   /** @param whole whether the batch has all places, until its own is released */
   dispatch(batch: T[], slot: number, whole: boolean): void;
 }
@@ -33,11 +35,13 @@ export class Batcher<T extends Queued> {
   #pumpAgain = false;
   #alarmNs = Number.POSITIVE_INFINITY;
   #forgetAlarm: (() => void) | undefined;
+  #startAt: number;
 
   constructor(options: BatcherOptions<T>) {
     this.#options = options;
     this.policy = options.policy;
     this.#spread = options.spread ? new Spread(options.slots, options.policy.maxRows) : undefined;
+    this.#startAt = options.startAt ?? 0;
     this.#idle = Array.from({ length: options.slots }, (_, i) => options.slots - 1 - i);
   }
 
@@ -130,6 +134,8 @@ export class Batcher<T extends Queued> {
 
   #dispatchAll(): void {
     const { queue, clock, dispatch } = this.#options;
+    if (queue.size < this.#startAt && !this.#flushing) return;
+    this.#startAt = 0;
     const nowNs = clock.nowNs();
     let waitUntilNs = Number.POSITIVE_INFINITY;
     while (this.#idle.length > 0) {

@@ -32,6 +32,18 @@ test("an eager batcher keeps to preferred sizes and the queue delay, a flushed o
   assert.deepEqual(simulation.batches.map(({ ids, startNs }) => [ids, startNs]), [[[0, 1, 2, 3], 0], [[4, 5], 2 * MS], [[6], 4 * MS]]);
 });
 
+test("a batcher that is to start at so many requests waits for them once, and for none when it is to end", () => {
+  const simulation = simulate({ policy: new QueueDelay(8, [], 0), startAt: 3, batchNs: () => MS });
+  for (let i = 0; i < 4; i++) simulation.send(10 * i * MS);
+  simulation.clock.run();
+  assert.deepEqual(idsOf(simulation), [[0, 1, 2], [3]]);
+  const ending = simulate({ policy: new QueueDelay(8, [], 0), startAt: 3, batchNs: () => MS });
+  ending.send(0);
+  ending.clock.at(MS, () => ending.batcher.flush());
+  ending.clock.run();
+  assert.deepEqual(idsOf(ending), [[0]]);
+});
+
 test("the queue delay holds small batches back, preferred sizes go at once", () => {
   const simulation = simulate({ policy: new QueueDelay(8, [4], 5000), batchNs: () => MS });
   for (let i = 0; i < 4; i++) simulation.send(i * MS);

@@ -60,13 +60,14 @@ export interface SimulationOptions {
   readonly spread?: boolean;
   /** @param whole as `Batcher` dispatches it */
   readonly batchNs: (rows: number, whole: boolean) => number;
+  readonly startAt?: number;
   readonly levels?: number;
   readonly queuePolicy?: Partial<QueuePolicy>;
   readonly maxRequests?: number;
   readonly onDrop?: () => void;
 }
 
-export function simulate({ policy, slots = 1, spread = false, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6, onDrop }: SimulationOptions): Simulation {
+export function simulate({ policy, slots = 1, spread = false, startAt = 0, batchNs, levels = 0, queuePolicy = {}, maxRequests = 1e6, onDrop }: SimulationOptions): Simulation {
   const clock = new SimulatedClock();
   const batches: Simulation["batches"] = [];
   const requests: SimulatedRequest[] = [];
@@ -77,7 +78,7 @@ export function simulate({ policy, slots = 1, spread = false, batchNs, levels = 
       onDrop?.();
     },
   );
-  const batcher: Batcher<SimulatedRequest> = new Batcher({ queue, policy, clock, slots, spread, dispatch: (batch, slot, whole) => {
+  const batcher: Batcher<SimulatedRequest> = new Batcher({ queue, policy, clock, slots, spread, startAt, dispatch: (batch, slot, whole) => {
     const rows = batch.reduce((sum, item) => sum + item.rows, 0);
     const startNs = clock.nowNs();
     batches.push({ ids: batch.map(({ id }) => id), rows, startNs, whole });

@@ -6,9 +6,9 @@
 import { type AttentionKernel, type Bindings, ceilDiv, type Dim, evaluate, mul, type StridedOperand } from "../../../ir/index.ts";
 import type { CudaArch, CudaKernel, CudaTactic } from "../contract.ts";
 import { type AttentionShape, attentionShape, describeAttention } from "./attention-shape.ts";
-import { PLAIN_FINISH } from "./epilogue-text.ts";
+import { PLAIN_ACCESS } from "./epilogue-text.ts";
 import { KernelText } from "./kernel-text.ts";
-import { storeFunctions } from "./output-text.ts";
+import { outputForm } from "./output-text.ts";
 import { AMPERE, BASE } from "./prelude.ts";
 import { warpProduct } from "./products.ts";
 import { finishText, NOTHING, packText, softmaxText } from "./softmax-text.ts";
@@ -54,7 +54,7 @@ function attentionText(kernel: AttentionKernel, shape: AttentionShape, p: Parame
   const queries = 16 * p.warps;
   return {
     ...describeAttention(kernel),
-    source: `${BASE}${AMPERE}${NOTHING}${warpProduct(shape.element)}${storeFunctions(shape.element)}
+    source: `${BASE}${AMPERE}${NOTHING}${warpProduct([shape.element, shape.element])}${outputForm(shape.element).store}
 constexpr int KEYS = ${p.keys}, QUERIES = ${queries}, THREADS = ${32 * p.warps}, K_BYTES = ${p.keys * shape.headPanels * 128}, STAGE_BYTES = ${p.keys * (shape.headPanels + shape.valuePanels) * 128};
 
 extern "C" __global__ void __launch_bounds__(${32 * p.warps}) attention(${text.declarations}) {${body}}
@@ -152,7 +152,7 @@ function bodyText(text: KernelText, kernel: AttentionKernel, shape: AttentionSha
   }
   copyWait<0>();
     ${finishText(valueBlocks * 4)}
-    ${PLAIN_FINISH}
-  storeFragment<${valueBlocks}, ${aligned}, 0>(sums, (u16*)${text.pointer(output.buffer)} + b0 * ${text.size64(output.strides[0])} + b1 * ${text.size64(output.strides[1])} + ${text.size64(output.offset ?? 0)}, ${text.size64(output.strides[2])}, warpRow, 0, queries, ${shape.valueSize}, fetch, finish);
+    ${PLAIN_ACCESS}
+  storeFragment<${valueBlocks}, ${aligned}, 0>(sums, (u16*)${text.pointer(output.buffer)} + b0 * ${text.size64(output.strides[0])} + b1 * ${text.size64(output.strides[1])} + ${text.size64(output.offset ?? 0)}, ${text.size64(output.strides[2])}, warpRow, 0, queries, ${shape.valueSize}, access);
 `;
 }

@@ -10,10 +10,10 @@
 import { type AttentionKernel, type Bindings, ceilDiv, type Dim, evaluate, mul, type StridedOperand } from "../../../ir/index.ts";
 import { type CudaArch, type CudaKernel, type CudaTactic, hasWarpgroups } from "../contract.ts";
 import { type AttentionShape, attentionShape, describeAttention, kvHeads, PANEL } from "./attention-shape.ts";
-import { PLAIN_FINISH } from "./epilogue-text.ts";
+import { PLAIN_ACCESS } from "./epilogue-text.ts";
 import { KernelText } from "./kernel-text.ts";
 import { mappedLoad } from "./mapped-load.ts";
-import { storeFunctions } from "./output-text.ts";
+import { outputForm } from "./output-text.ts";
 import { finishText, NOTHING, packText, softmaxText } from "./softmax-text.ts";
 import { BASE, HOPPER } from "./prelude.ts";
 import { warpgroupProduct } from "./products.ts";
@@ -84,9 +84,9 @@ function attentionText(kernel: AttentionKernel, shape: AttentionShape, p: Attent
   return {
     ...describeAttention(kernel),
     source: `${BASE}${HOPPER}${NOTHING}
-${warpgroupProduct({ name: "scoreProduct", element: shape.element, columns: p.keys })}
-${warpgroupProduct({ name: "valueProduct", element: shape.element, columns: shape.valuePanels * PANEL, aInRegisters: true, bColumnsContiguous: true })}
-${storeFunctions(shape.element)}
+${warpgroupProduct({ name: "scoreProduct", operands: [shape.element, shape.element], columns: p.keys })}
+${warpgroupProduct({ name: "valueProduct", operands: [shape.element, shape.element], columns: shape.valuePanels * PANEL, aInRegisters: true, bColumnsContiguous: true })}
+${outputForm(shape.element).store}
 constexpr int KEYS = ${p.keys}, QUERIES = ${64 * p.consumers}, STAGES = ${p.stages}, Q_BYTES = ${bytes.q}, K_BYTES = ${bytes.k}, V_BYTES = ${bytes.v};
 
 template <int COUNT> __device__ __forceinline__ void settle(float (&d)[COUNT]) {
@@ -234,6 +234,6 @@ function consumerText(text: KernelText, kernel: AttentionKernel, shape: Attentio
       settle(sums);
     }
     ${finishText(sums)}
-    ${PLAIN_FINISH}
-    storeFragment<${sums / 4}, ${aligned}, 0>(sums, (u16*)${text.pointer(output.buffer)} + ${at}, ${text.size64(output.strides[2])}, warpRow, 0, queries, ${text.size(kernel.valueSize)}, fetch, finish);`;
+    ${PLAIN_ACCESS}
+    storeFragment<${sums / 4}, ${aligned}, 0>(sums, (u16*)${text.pointer(output.buffer)} + ${at}, ${text.size64(output.strides[2])}, warpRow, 0, queries, ${text.size(kernel.valueSize)}, access);`;
 }

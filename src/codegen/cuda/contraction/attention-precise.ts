@@ -10,9 +10,9 @@
 import { type AttentionKernel, type Bindings, ceilDiv, type Dim, evaluate, mul, type StridedOperand } from "../../../ir/index.ts";
 import type { CudaArch, CudaKernel, CudaTactic } from "../contract.ts";
 import { describeAttention } from "./attention-shape.ts";
-import { PLAIN_FINISH } from "./epilogue-text.ts";
+import { PLAIN_ACCESS } from "./epilogue-text.ts";
 import { KernelText } from "./kernel-text.ts";
-import { storeFunctions } from "./output-text.ts";
+import { outputForm } from "./output-text.ts";
 import { BASE } from "./prelude.ts";
 import { SPLIT, warpProduct } from "./products.ts";
 import { finishText, NOTHING, softmaxText } from "./softmax-text.ts";
@@ -60,7 +60,7 @@ function preciseAttention(kernel: AttentionKernel, sizes: Sizes): CudaKernel {
   const rowWords = { k: roundUp(sizes.headSize) + PAD, v: roundUp(sizes.valueSize) + PAD };
   return {
     ...describeAttention(kernel),
-    source: `${BASE}${NOTHING}${warpProduct("float32")}${storeFunctions("float32")}
+    source: `${BASE}${NOTHING}${warpProduct(["float32", "float32"])}${outputForm("float32").store}
 constexpr int KEYS = ${keys}, QUERIES = ${16 * sizes.warps}, THREADS = ${threads}, HEAD = ${roundUp(sizes.headSize)}, VALUE = ${roundUp(sizes.valueSize)}, K_ROW = ${rowWords.k}, V_ROW = ${rowWords.v};
 ${SPLIT}/* The product of the low parts is below the precision. */
 __device__ __forceinline__ void multiplyPrecisely(float (&d)[4], const u32 (&a)[4], const u32 (&aLow)[4], float b0, float b1) {
@@ -153,7 +153,7 @@ function bodyText(text: KernelText, kernel: AttentionKernel, { headSize, valueSi
     }
   }
     ${finishText(roundUp(valueSize) / 2)}
-    ${PLAIN_FINISH}
-  storeFragment<VALUE / 8, false, 0>(sums, ${text.pointer(output.buffer)} + b0 * ${text.size64(output.strides[0])} + b1 * ${text.size64(output.strides[1])} + ${text.size64(output.offset ?? 0)}, ${text.size64(output.strides[2])}, warpRow, 0, queries, ${valueSize}, fetch, finish);
+    ${PLAIN_ACCESS}
+  storeFragment<VALUE / 8, false, 0>(sums, ${text.pointer(output.buffer)} + b0 * ${text.size64(output.strides[0])} + b1 * ${text.size64(output.strides[1])} + ${text.size64(output.offset ?? 0)}, ${text.size64(output.strides[2])}, warpRow, 0, queries, ${valueSize}, access);
 `;
 }

@@ -100,7 +100,7 @@ describe("candidates", () => {
 
 test("packed columns hold the reduction contiguous, padded to 16 bytes", () => {
   const source = new Uint16Array([1, 2, 3, 4, 5, 6]);
-  const { data, pitch } = packColumns("w", new Uint8Array(source.buffer), 2, { columns: 2, depth: Int32Array.of(0, 2, 4), columnStart: (column) => column });
+  const { data, pitch } = packColumns("w", new Uint8Array(source.buffer), "float16", { columns: 2, depth: Int32Array.of(0, 2, 4), columnStart: (column) => column });
   const bytes = new Uint8Array(data.sizeBytes);
   data.write(bytes);
   assert.equal(pitch, 8);

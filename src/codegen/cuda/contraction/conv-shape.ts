@@ -1,9 +1,10 @@
 /** A convolution seen as two spatial dimensions (one of them 1 when there is one), with the strides of its buffers. */
 import { DTYPE_BITS } from "../../../base/index.ts";
-import { add, type ConstantLookup, type ConvKernel, type Dim, dimEqual, type KernelDescription, mul, product } from "../../../ir/index.ts";
-import { ELEMENTS, isMultiplied, type Multiplied } from "./elements.ts";
+import { add, type ConstantLookup, type ConvKernel, type Dim, dimEqual, isNonNegative, type KernelDescription, mul, product, sub } from "../../../ir/index.ts";
+import { isMultiplied, type Multiplied } from "./elements.ts";
 import { packColumns, type PackedMatrix } from "./packing.ts";
 import { stridesOf } from "./strides.ts";
+import { isZero, shiftedBytes } from "./zero-points.ts";
 
 /** Pairs are [vertical, horizontal]; strides those of [image, row, column, channel]. */
 export interface ConvShape {
@@ -30,7 +31,7 @@ export interface ConvShape {
 export function convShape(conv: ConvKernel): ConvShape | undefined {
   const spatial = conv.kernel.length;
   const element = conv.input.dtype;
-  if ((spatial !== 1 && spatial !== 2) || !isMultiplied(element) || conv.weights.dtype !== element || conv.copy) return undefined;
+  if ((spatial !== 1 && spatial !== 2) || !isMultiplied(element) || conv.copy) return undefined;
   const last = <T>(values: readonly T[]): readonly T[] => (conv.inputChannelsFirst ? [values[0]!, ...values.slice(2), values[1]!] : values);
   const four = <T>(values: readonly T[], missing: T): readonly [T, T, T, T] => (spatial === 1 ? [values[0]!, missing, values[1]!, values[2]!] : [values[0]!, values[1]!, values[2]!, values[3]!]);
   const pair = (values: readonly number[], missing: number): readonly [number, number] => (spatial === 1 ? [missing, values[0]!] : [values[0]!, values[1]!]);
@@ -61,10 +62,15 @@ export function packConvWeights(conv: ConvKernel, shape: ConvShape, constants: C
   const source = constants(conv.weights);
   if (!source) return undefined;
   const taps = shape.kernel[0] * shape.kernel[1];
-  const depth = Int32Array.from({ length: taps * shape.inputs }, (_, k) => (k % shape.inputs) * taps + Math.floor(k / shape.inputs));
-  return packColumns(`conv:${conv.weights.name}:${taps}x${shape.inputs}x${shape.outputs}x${shape.groups}`, source, ELEMENTS[shape.element].bytes, {
-    columns: shape.outputs * shape.groups, depth, columnStart: (column) => column * taps * shape.inputs,
-  });
+  const perColumn = taps * shape.inputs;
+  const depth = Int32Array.from({ length: perColumn }, (_, k) => (k % shape.inputs) * taps + Math.floor(k / shape.inputs));
+  const key = `conv:${conv.weights.name}:${taps}x${shape.inputs}x${shape.outputs}x${shape.groups}`;
+  const view = { columns: shape.outputs * shape.groups, depth, columnStart: (column: number) => column * perColumn };
+  const { weightsZero: zero, weights: { dtype } } = conv;
+  if (!isMultiplied(dtype)) return undefined;
+  if (isZero(zero)) return packColumns(key, source, dtype, view);
+  const shifted = shiftedBytes(conv.weights, zero, constants, (element) => Math.floor(element / perColumn));
+  return shifted && packColumns(`${key} less ${typeof zero === "number" ? zero : zero!.name}`, shifted, "int8", view);
 }
 
 export function describeConv(conv: ConvKernel, shape: ConvShape): Pick<KernelDescription, "name" | "flops" | "bytes"> {
@@ -75,4 +81,10 @@ export function describeConv(conv: ConvKernel, shape: ConvShape): Pick<KernelDes
     flops: mul(2 * weights, shape.batch, shape.outHeight, shape.outWidth),
     bytes: add(bytesOf(conv.input), bytesOf(conv.output), bytesOf(conv.weights)),
   };
+}
+
+/** Whether no tap of any output pixel lies outside the input. */
+export function staysInside({ pad, kernel, dilation, stride, height, width, outHeight, outWidth }: ConvShape): boolean {
+  const last = (i: 0 | 1): Dim => add(mul(stride[i], sub(i === 0 ? outHeight : outWidth, 1)), (kernel[i] - 1) * dilation[i] - pad[i], 1);
+  return pad[0] === 0 && pad[1] === 0 && isNonNegative(sub(height, last(0))) && isNonNegative(sub(width, last(1)));
 }

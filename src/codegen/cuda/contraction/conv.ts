@@ -11,11 +11,12 @@ import { mapElement, mappedLoad } from "./mapped-load.ts";
 import type { AmpereOperands, GatheredOperand } from "./matmul-ampere.ts";
 import type { HopperLoads } from "./matmul-hopper.ts";
 import type { PackedMatrix } from "./packing.ts";
-import { type Problem, STEP_BYTES } from "./problem.ts";
+import { type Problem, STEP_BYTES, type StepBytes } from "./problem.ts";
 import { isAligned } from "./tensor-map.ts";
+import { withoutZeroPoint } from "./zero-points.ts";
 
 /** Groups are the product's batch. */
-export function convProblem(conv: ConvKernel, shape: ConvShape, text: KernelText): Problem {
+export function convProblem(conv: ConvKernel, shape: ConvShape, text: KernelText, packed: PackedMatrix, stepBytes: StepBytes = STEP_BYTES): Problem {
   const { outHeight, outWidth, groups, outputs } = shape;
   const [height, width] = [text.size(outHeight), text.size(outWidth)];
   const rows = [
@@ -25,33 +26,33 @@ export function convProblem(conv: ConvKernel, shape: ConvShape, text: KernelText
   ];
   return {
     description: describeConv(conv, shape),
-    element: shape.element,
+    operands: [shape.element, packed.dtype],
     batch: groups === 1 ? [] : [groups],
     rows: mul(shape.batch, outHeight, outWidth),
     columns: outputs,
-    steps: Math.ceil((shape.kernel[0] * shape.kernel[1] * shape.inputs * ELEMENTS[shape.element].bytes) / STEP_BYTES),
+    steps: Math.ceil((shape.kernel[0] * shape.kernel[1] * shape.inputs * ELEMENTS[shape.element].bytes) / stepBytes),
     output: {
-      buffer: conv.output, epilogue: conv.epilogue, rowStride: shape.outputStrides[2], batchStrides: groups === 1 ? [] : [outputs],
+      buffer: conv.output, epilogue: withoutZeroPoint(text, conv.epilogue, conv.output, conv.inputZero, packed), rowStride: shape.outputStrides[2], batchStrides: groups === 1 ? [] : [outputs],
       rows, columnBase: groups === 1 ? "0" : `b0 * ${outputs}`,
     },
   };
 }
 
 /** Whether the copy engine can read pixels: channels in whole steps, corners and taps in the range of its fields. */
-export function isPixelMappable(conv: ConvKernel, shape: ConvShape): boolean {
+export function isPixelMappable(conv: ConvKernel, shape: ConvShape, stepBytes: StepBytes = STEP_BYTES): boolean {
   const { bytes } = ELEMENTS[shape.element];
   const { inputStrides: [image, row, column, channel], kernel, dilation, pad, spatialDims } = shape;
   const reach = [0, 1].every((i) => pad[i]! < 128 && (kernel[i]! - 1) * dilation[i]! < 128);
-  return shape.groups === 1 && (shape.inputs * bytes) % STEP_BYTES === 0 && channel === 1 && reach && spatialDims === 2 && isAligned(conv.input, [image, row, column], bytes);
+  return shape.groups === 1 && (shape.inputs * bytes) % stepBytes === 0 && channel === 1 && reach && spatialDims === 2 && isAligned(conv.input, [image, row, column], bytes);
 }
 
-export function convLoads(text: KernelText, conv: ConvKernel, shape: ConvShape, packed: PackedMatrix, tile: readonly [number, number], multicast: number): HopperLoads {
+export function convLoads(text: KernelText, conv: ConvKernel, shape: ConvShape, packed: PackedMatrix, tile: readonly [number, number], multicast: number, stepBytes: StepBytes = STEP_BYTES): HopperLoads {
   const { bytes } = ELEMENTS[shape.element];
-  const depth = STEP_BYTES / bytes;
+  const depth = stepBytes / bytes;
   const constant = text.packedPointer(packed.data, "u8");
   const weights = mappedLoad(text, {
-    source: constant, element: shape.element, inner: shape.kernel[0] * shape.kernel[1] * shape.inputs, outer: shape.outputs, outerStride: packed.pitch,
-    batch: [], batchStrides: [], offset: 0, box: [depth, tile[1] / multicast],
+    source: constant, element: packed.dtype, inner: shape.kernel[0] * shape.kernel[1] * shape.inputs, outer: shape.outputs, outerStride: packed.pitch,
+    batch: [], batchStrides: [], offset: 0, box: [depth, tile[1] / multicast], rowBytes: stepBytes,
   });
   const b: HopperLoads["b"] = (place) => weights(place, `${place.step} * ${depth}`, place.first);
   if (isPointwise(shape)) {
@@ -61,14 +62,14 @@ export function convLoads(text: KernelText, conv: ConvKernel, shape: ConvShape, 
     });
     return { a: (place) => pixels(place, `${place.step} * ${depth}`, place.first), b, bColumnsContiguous: false };
   }
-  return { ...pixelLoads(text, conv, shape, tile[0]), b, bColumnsContiguous: false };
+  return { ...pixelLoads(text, conv, shape, tile[0], stepBytes), b, bColumnsContiguous: false, stepBytes };
 }
 
 /** A tile's pixels under the tap of each step. */
-function pixelLoads(text: KernelText, conv: ConvKernel, shape: ConvShape, rows: number): Pick<HopperLoads, "a" | "begin"> {
+function pixelLoads(text: KernelText, conv: ConvKernel, shape: ConvShape, rows: number, stepBytes: StepBytes): Pick<HopperLoads, "a" | "begin"> {
   const { bytes } = ELEMENTS[shape.element];
   const { stride, pad, dilation, inputStrides: [image, row, column] } = shape;
-  const channels = STEP_BYTES / bytes;
+  const channels = stepBytes / bytes;
   const perTap = shape.inputs / channels;
   const end = (i: 0 | 1): ReturnType<typeof add> => add(mul(stride[i], sub(i === 0 ? shape.outHeight : shape.outWidth, 1)), 1 - pad[i], mul(-1, i === 0 ? shape.height : shape.width));
   const map = text.tensorMap(text.pointer(conv.input), {
@@ -76,7 +77,7 @@ function pixelLoads(text: KernelText, conv: ConvKernel, shape: ConvShape, rows: 
     dims: [shape.inputs, shape.width, shape.height, shape.batch],
     strideBytes: [column, row, image].map((value) => mul(value, bytes)),
     box: [1, stride[1], stride[0], 1],
-    swizzle: "128B",
+    swizzle: stepBytes === 64 ? "64B" : "128B",
     promotion: "256B",
     pixels: { channels, count: rows, lower: [-pad[1], -pad[0]], upper: [end(1), end(0)] },
   });
@@ -116,6 +117,7 @@ function pixelOperand(text: KernelText, conv: ConvKernel, shape: ConvShape): Gat
   return {
     pointer: `((const ${type}*)${text.pointer(conv.input)}${group})`,
     wide,
+    words: channel === 1 && (inputs * bytes) % 4 === 0 && isAligned(conv.input, [image, row, column], bytes, 4),
     rowsTouch: !wide,
     declare: (count) => `i64 aAt[${count}]; int aY[${count}], aX[${count}]; bool aIn[${count}];`,
     prepare: (i, r) => `const int p = firstRow + ${r}; aIn[${i}] = p < rows; aAt[${i}] = p / (${height} * ${width}) * ${text.size64(image)}; aY[${i}] = p / ${width} % ${height} * ${stride[0]} - ${pad[0]}; aX[${i}] = p % ${width} * ${stride[1]} - ${pad[1]};`,

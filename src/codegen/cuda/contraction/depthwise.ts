@@ -3,37 +3,48 @@
  * by memory. A thread has eight neighbouring channels of a few neighbouring output pixels; an input vector is loaded
  * once for all of them.
  */
+import { type DType, DTYPE_BITS } from "../../../base/index.ts";
 import { type Bindings, ceilDiv, type ConstantLookup, type ConvKernel, evaluate, mul } from "../../../ir/index.ts";
 import type { CudaArch, CudaKernel, CudaTactic } from "../contract.ts";
 import { type ConvShape, describeConv } from "./conv-shape.ts";
 import { convProblem } from "./conv.ts";
 import { outputText } from "./epilogue-text.ts";
 import { KernelText } from "./kernel-text.ts";
-import { storeFunctions } from "./output-text.ts";
+import { elementType } from "../scalars.ts";
+import { ELEMENTS, isMultiplied } from "./elements.ts";
+import { outputForm } from "./output-text.ts";
 import { packColumns, type PackedMatrix } from "./packing.ts";
 import { BASE } from "./prelude.ts";
 import { isAligned } from "./tensor-map.ts";
+import { isZero, shiftedBytes } from "./zero-points.ts";
 
 const CHANNELS = 8;
 const THREADS = 128;
 
-/** Undefined when it is not depthwise, or its vectors of channels are not aligned. */
-function depthwiseShape(shape: ConvShape, conv: ConvKernel): ConvShape | undefined {
-  const half = (dtype: string): boolean => dtype === "float16" || dtype === "bfloat16";
+/** Whether there is a filter per channel, and vectors of channels are aligned. */
+function isDepthwise(shape: ConvShape, conv: ConvKernel): boolean {
+  const { bytes } = ELEMENTS[shape.element];
   const [image, row, column, channel] = shape.inputStrides;
-  const { dtype } = conv.output;
-  const aligned = channel === 1 && shape.groups % CHANNELS === 0 && isAligned(conv.input, [image, row, column], 2) && isAligned(conv.output, shape.outputStrides.slice(0, 3), dtype === "float32" ? 4 : 2);
-  return shape.inputs === 1 && shape.outputs === 1 && half(shape.element) && (dtype === shape.element || dtype === "float32") && aligned ? shape : undefined;
+  const vectors = (bytesOf: number): number => Math.min(16, CHANNELS * bytesOf);
+  const outputBytes = DTYPE_BITS[conv.output.dtype] / 8;
+  const aligned = channel === 1 && shape.groups % CHANNELS === 0 && isAligned(conv.input, [image, row, column], bytes, vectors(bytes)) && isAligned(conv.output, shape.outputStrides.slice(0, 3), outputBytes, vectors(outputBytes));
+  return shape.inputs === 1 && shape.outputs === 1 && bytes <= 2 && aligned;
 }
 
-export function depthwiseTactics(conv: ConvKernel, given: ConvShape, arch: CudaArch, constants: ConstantLookup, optimum: Bindings): CudaTactic[] {
-  const shape = depthwiseShape(given, conv);
-  const source = constants(conv.weights);
-  if (!shape || !source) return [];
-  const taps = shape.kernel[0] * shape.kernel[1];
-  const packed = packColumns(`depthwise:${conv.weights.name}:${taps}x${shape.groups}`, source, 2, {
-    columns: taps, depth: Int32Array.from({ length: shape.groups }, (_, channel) => channel * taps), columnStart: (tap) => tap,
-  });
+/** Weights as `[tap][channel]`, without their zero points. */
+function packWeights({ weights, weightsZero }: ConvKernel, { kernel, groups }: ConvShape, constants: ConstantLookup): PackedMatrix | undefined {
+  const taps = kernel[0] * kernel[1];
+  const isPlain = isZero(weightsZero);
+  const source = isPlain ? constants(weights) : shiftedBytes(weights, weightsZero, constants, (element) => Math.floor(element / taps));
+  const dtype = isPlain ? weights.dtype : "int8";
+  if (!source || !isMultiplied(dtype)) return undefined;
+  const zero = isPlain ? "" : ` less ${typeof weightsZero === "number" ? weightsZero : weightsZero!.name}`;
+  return packColumns(`depthwise:${weights.name}:${taps}x${groups}${zero}`, source, dtype, { columns: taps, depth: Int32Array.from({ length: groups }, (_, channel) => channel * taps), columnStart: (tap) => tap });
+}
+
+export function depthwiseTactics(conv: ConvKernel, shape: ConvShape, arch: CudaArch, constants: ConstantLookup, optimum: Bindings): CudaTactic[] {
+  const packed = isDepthwise(shape, conv) ? packWeights(conv, shape, constants) : undefined;
+  if (!packed) return [];
   return [1, 2, 4, 8].map((pixels) => ({
     name: tacticName(pixels),
     estimate: estimate(shape, pixels, arch, optimum),
@@ -59,7 +70,7 @@ function depthwiseKernel(conv: ConvKernel, shape: ConvShape, packed: PackedMatri
   const body = bodyText(text, conv, shape, packed);
   return {
     ...describeConv(conv, shape),
-    source: `${BASE}${storeFunctions(conv.output.dtype)}
+    source: `${BASE}${outputForm(conv.output.dtype).store}
 constexpr int PIXELS = ${pixels}, KERNEL_Y = ${shape.kernel[0]}, KERNEL_X = ${shape.kernel[1]}, STRIDE_Y = ${shape.stride[0]}, STRIDE_X = ${shape.stride[1]}, DILATION_Y = ${shape.dilation[0]}, DILATION_X = ${shape.dilation[1]};
 constexpr int COLUMNS = (PIXELS - 1) * STRIDE_X + (KERNEL_X - 1) * DILATION_X + 1;
 
@@ -71,18 +82,20 @@ extern "C" __global__ void __launch_bounds__(${THREADS}) depthwise(${text.declar
       block: THREADS, sharedBytes: 0, tensorMaps: [],
     },
     params: text.list,
-    packed: [packed.data],
+    packed: text.packed,
     scratchBytes: 0,
     tactic: tacticName(pixels),
   };
 }
 
-function bodyText(text: KernelText, conv: ConvKernel, shape: ConvShape, packed: PackedMatrix): string {
-  const type = shape.element === "float16" ? "f16" : "bf16";
-  const pack = shape.element === "float16" ? "f16x2_of" : "bf16x2_of";
+function bodyText(text: KernelText, { inputZero, ...conv }: ConvKernel, shape: ConvShape, packed: PackedMatrix): string {
+  const [type, weight] = [shape.element, packed.dtype].map(elementType) as [string, string];
+  const { sum } = ELEMENTS[shape.element];
+  const zero = inputZero === undefined || inputZero === 0 ? "" : typeof inputZero === "number" ? ` - ${inputZero}` : ` - element(${text.pointer(inputZero)}[0])`;
+  const product = sum === "int" ? `sums[p][c] += (element(v.at[c])${zero}) * element(w.at[c]);` : "sums[p][c] = fmaf(element(v.at[c]), element(w.at[c]), sums[p][c]);";
   const [image, row, column] = shape.inputStrides;
   const chunks = shape.groups / CHANNELS;
-  const problem = convProblem(conv, { ...shape, groups: 1, outputs: shape.groups }, text);
+  const problem = convProblem(conv, { ...shape, groups: 1, outputs: shape.groups }, text, packed);
   const size = { outHeight: text.size(shape.outHeight), outWidth: text.size(shape.outWidth), height: text.size(shape.height), width: text.size(shape.width) };
   const place = `out + row * ${text.size64(shape.outputStrides[2])} + channel`;
   return `
@@ -91,8 +104,8 @@ function bodyText(text: KernelText, conv: ConvKernel, shape: ConvShape, packed: 
   const int place = index / ${chunks}, firstX = place % across * PIXELS, outY = place / across % ${size.outHeight}, picture = place / across / ${size.outHeight};
   if (picture >= ${text.size(shape.batch)}) return;
   const ${type}* const from = ${text.pointer(conv.input)} + picture * ${text.size64(image)} + channel;
-  const ${type}* const weights = ${text.packedPointer(packed.data, type)} + channel;
-  float sums[PIXELS][${CHANNELS}] = {};
+  const ${weight}* const weights = ${text.packedPointer(packed.data, weight)} + channel;
+  ${sum} sums[PIXELS][${CHANNELS}] = {};
   #pragma unroll
   for (int ky = 0; ky < KERNEL_Y; ky++) {
     const int y = outY * STRIDE_Y - ${shape.pad[0]} + ky * DILATION_Y;
@@ -107,39 +120,47 @@ function bodyText(text: KernelText, conv: ConvKernel, shape: ConvShape, packed: 
         #pragma unroll
         for (int p = 0; p < PIXELS; p++) {
           if (p * STRIDE_X + kx * DILATION_X != cx) continue;
-          const Vec<${type}, ${CHANNELS}> w = *(const Vec<${type}, ${CHANNELS}>*)(weights + (ky * KERNEL_X + kx) * ${packed.pitch});
+          const Vec<${weight}, ${CHANNELS}> w = *(const Vec<${weight}, ${CHANNELS}>*)(weights + (ky * KERNEL_X + kx) * ${packed.pitch});
           #pragma unroll
-          for (int c = 0; c < ${CHANNELS}; c++) sums[p][c] = fmaf(element(v.at[c]), element(w.at[c]), sums[p][c]);
+          for (int c = 0; c < ${CHANNELS}; c++) ${product}
         }
       }
     }
   }
-  ${outputText(text, problem)}
+  ${outputText(text, problem, 1)}
   #pragma unroll
   for (int p = 0; p < PIXELS; p++) {
     if (firstX + p >= ${size.outWidth}) break;
     const int row = (picture * ${size.outHeight} + outY) * ${size.outWidth} + firstX + p;
-    ${conv.output.dtype === "float32" ? storeFloats(place) : storeHalves(pack, place)}
+    ${storeText(conv.output.dtype, place)}
   }
 `;
 }
 
-const FINISHED = "finish(sums[p][c], sums[p][c + 1], row, channel + c, fetch(row, channel + c))";
+const FINISHED = "access.finish(sums[p][c], sums[p][c + 1], row, channel + c, access.fetchAll(row, channel + c))";
 
-const storeHalves = (pack: string, place: string): string => `u32 packed[${CHANNELS / 2}];
+/** Eight neighbours as one or two vectors. */
+function storeText(dtype: DType, place: string): string {
+  const { pair, pointer } = outputForm(dtype);
+  const halves = `u32 packed[${CHANNELS / 2}];
     #pragma unroll
     for (int c = 0; c < ${CHANNELS}; c += 2) {
-      const float2 v = ${FINISHED};
-      packed[c / 2] = ${pack}(v.x, v.y);
-    }
+      const ${pair} v = ${FINISHED};
+      packed[c / 2] = ${pair === "int2" ? "bytesOf" : dtype === "float16" ? "f16x2_of" : "bf16x2_of"}(v.x, v.y);
+    }`;
+  switch (pointer) {
+    case "u16": return `${halves}
     *(Vector16*)(${place}) = Vector16{packed[0], packed[1], packed[2], packed[3]};`;
-
-const storeFloats = (place: string): string => `float values[${CHANNELS}];
+    case "u8": return `${halves}
+    *(Vector8*)(${place}) = Vector8{packed[0] | packed[1] << 16, packed[2] | packed[3] << 16};`;
+    default: return `${pointer} values[${CHANNELS}];
     #pragma unroll
     for (int c = 0; c < ${CHANNELS}; c += 2) {
-      const float2 v = ${FINISHED};
+      const ${pair} v = ${FINISHED};
       values[c] = v.x;
       values[c + 1] = v.y;
     }
     #pragma unroll
-    for (int c = 0; c < ${CHANNELS}; c += 4) *(float4*)(${place} + c) = float4{values[c], values[c + 1], values[c + 2], values[c + 3]};`;
+    for (int c = 0; c < ${CHANNELS}; c += 4) *(${pointer}4*)(${place} + c) = ${pointer}4{values[c], values[c + 1], values[c + 2], values[c + 3]};`;
+  }
+}

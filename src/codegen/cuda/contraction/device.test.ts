@@ -1,9 +1,9 @@
 /** Candidates for a few small products, convolutions and attentions on the GPU of this machine, against plain loops. */
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { byteLength, type NumericArray } from "../../../base/index.ts";
+import { before, test } from "node:test";
+import { byteLength, type NumericArray, viewArray } from "../../../base/index.ts";
 import { type AttentionKernel, type Bindings, type Buffer, COUNTER_WORDS, type ConvKernel, type Dim, evaluate, type MatmulKernel, type PackedData, symbol } from "../../../ir/index.ts";
-import { type CudaCompiler, type Gpu, NativeMemory, openCudaCompiler, openGpu } from "../../../native/index.ts";
+import { compileMany, type Gpu, NativeMemory, openCudaCompiler, openGpu } from "../../../native/index.ts";
 import { spanOf } from "../../../tune/index.ts";
 import { archName, type CudaArch, type CudaKernel, type CudaTactic } from "../contract.ts";
 import { PRELUDE } from "../prelude.ts";
@@ -66,7 +66,7 @@ class DeviceRun {
     using memory = NativeMemory.allocate(sizeBytes);
     this.#gpu.download(memory.address, places.get(output)!, sizeBytes);
     const bytes = memory.view().slice();
-    return output.dtype === "float32" ? new Float32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
+    return viewArray(output.dtype as "float32", bytes) as NumericArray;
   }
 
   dispose(): void {
@@ -137,6 +137,11 @@ function problems(): Problem[] {
     { dtype: "float16", m: n, n: 75, k: 33, output: "float32", constant: true, bindings: of(5) },
     { dtype: "float32", m: 50, n: 40, k: 36 },
     { dtype: "bfloat16", m: 260, n: 1300, k: 128, constant: true },
+    { dtype: "uint8", right: "int8", output: "int32", m: n, n: 136, k: 200, constant: true, bindings: of(140) },
+    { dtype: "uint8", right: "int8", m: n, n: 256, k: 64, constant: true, zero: 7, requantize: "uint8", bindings: of(300) },
+    { dtype: "int8", m: n, n: 320, k: 144, constant: true, requantize: "float16", bindings: of(70) },
+    { dtype: "int8", right: "uint8", m: n, n: 72, k: 2048, constant: true, zero: -3, requantize: "alone", bindings: of(90) },
+    { dtype: "uint8", right: "int8", output: "int32", m: 50, n: 40, k: 36, batch: [3] },
   ] as const;
   const convs = [
     { dtype: "float16", batch: n, channels: 64, size: 9, outputs: 72, kernel: 3, pad: 1, epilogue: true, bindings: of(3) },
@@ -146,6 +151,11 @@ function problems(): Problem[] {
     { dtype: "float16", batch: 2, channels: 32, size: 9, outputs: 64, kernel: 3, pad: 2, dilation: 2, groups: 4, epilogue: true },
     { dtype: "float16", batch: 2, channels: 24, size: 9, outputs: 24, kernel: 3, pad: 1, groups: 24, epilogue: true },
     { dtype: "bfloat16", batch: 2, channels: 16, size: 11, outputs: 16, kernel: 5, stride: 2, pad: 2, groups: 16 },
+    { dtype: "uint8", right: "int8", batch: n, channels: 128, size: 9, outputs: 128, kernel: 3, pad: 1, requantize: true, bindings: of(3) },
+    { dtype: "uint8", right: "int8", batch: n, channels: 64, size: 10, outputs: 64, kernel: 3, stride: 2, pad: 1, requantize: true, bindings: of(5) },
+    { dtype: "float16", batch: n, channels: 32, size: 10, outputs: 64, kernel: 3, pad: 1, bindings: of(5) },
+    { dtype: "uint8", right: "int8", batch: 2, channels: 4, size: 23, outputs: 64, kernel: 7, stride: 2, zero: 114, requantize: true },
+    { dtype: "uint8", right: "int8", batch: 2, channels: 24, size: 9, outputs: 24, kernel: 3, pad: 1, groups: 24, zero: 5, requantize: true },
   ] as const;
   const attentions = [
     { dtype: "float16", batch: 1, heads: 3, queries: n, keys: n, size: 64, bindings: of(150) },
@@ -166,7 +176,7 @@ function problems(): Problem[] {
 }
 
 /** Relative to the size of all results. */
-const TOLERANCE: Readonly<Record<string, number>> = { float32: 1e-5, float16: 1e-3, bfloat16: 8e-3 };
+const TOLERANCE: Readonly<Record<string, number>> = { float32: 1e-5, float16: 1e-3, bfloat16: 8e-3, int32: 0, int8: 0, uint8: 0 };
 
 const TRIED = 6;
 
@@ -176,25 +186,50 @@ function someOf(tactics: readonly CudaTactic[]): CudaTactic[] {
   return tactics.length <= TRIED ? [...tactics] : Array.from({ length: TRIED }, (_, i) => tactics[Math.round(i * step)]!);
 }
 
-function check(device: Gpu, cuda: CudaCompiler, problem: Problem): void {
-  const { capability, multiprocessors, sharedBytesPerBlock } = device.description;
-  const arch: CudaArch = { capability, multiprocessors, sharedBytesPerBlock, ownInstructions: true };
-  const { sample, output } = problem;
-  const contents = randomContents(sample.inputs, sample.bindings, 7);
-  const expected = problem.expected(contents);
+/** A kernel of a problem, and its source: what is compiled before any of them runs, since that takes longest. */
+interface Trial {
+  readonly name: string;
+  readonly kernel: CudaKernel;
+  readonly source: string;
+}
+
+const SEED = 7;
+
+function trialsOf({ sample, tactics }: Problem, arch: CudaArch): Trial[] {
+  return someOf(tactics(arch, randomContents(sample.inputs, sample.bindings, SEED))).map((tactic) => {
+    const kernel = tactic.compile();
+    return { name: tactic.name, kernel, source: PRELUDE + kernel.source };
+  });
+}
+
+function check(device: Gpu, { name, sample, output, expected: expect }: Problem, trials: readonly Trial[], images: ReadonlyMap<string, Uint8Array>): void {
+  const contents = randomContents(sample.inputs, sample.bindings, SEED);
+  const expected = expect(contents);
   const size = Math.sqrt([...expected.values()].reduce((sum, value) => sum + value * value, 0));
   const { read } = codecOf(output.dtype);
-  for (const tactic of someOf(problem.tactics(arch, contents))) {
-    const kernel = tactic.compile();
+  for (const trial of trials) {
     const run = new DeviceRun(device, sample.bindings);
     try {
-      const got = run.run(kernel, cuda.compile(PRELUDE + kernel.source, archName(arch), "cubin"), output, contents);
+      const got = run.run(trial.kernel, images.get(trial.source)!, output, contents);
       const error = Math.sqrt([...expected].reduce((sum, [at, value]) => sum + (read(Number(got[at])) - value) ** 2, 0)) / size;
-      assert.ok(error <= TOLERANCE[output.dtype]!, `${problem.name}, ${tactic.name}: relative error ${error}`);
+      assert.ok(error <= TOLERANCE[output.dtype]!, `${name}, ${trial.name}: relative error ${error}`);
     } finally {
       run.dispose();
     }
   }
 }
 
-for (const problem of problems()) test(problem.name, { skip, timeout: 120_000 }, () => check(gpu!, compiler!, problem));
+const all = problems();
+const trials = new Map<Problem, Trial[]>();
+const images = new Map<string, Uint8Array>();
+
+before(async () => {
+  if (!gpu || !compiler) return;
+  const { capability, multiprocessors, sharedBytesPerBlock } = gpu.description;
+  const arch: CudaArch = { capability, multiprocessors, sharedBytesPerBlock, ownInstructions: true };
+  for (const problem of all) trials.set(problem, trialsOf(problem, arch));
+  const sources = [...new Set([...trials.values()].flat().map(({ source }) => source))];
+  (await compileMany(compiler, sources, archName(arch), "cubin")).forEach((image, i) => images.set(sources[i]!, image));
+}, { timeout: 240_000 });
+
+for (const problem of all) test(problem.name, { skip, timeout: 120_000 }, () => check(gpu!, problem, trials.get(problem)!, images));

@@ -2,6 +2,7 @@
 import { type Dim, mul } from "../../../ir/index.ts";
 import { ELEMENTS, type Multiplied } from "./elements.ts";
 import type { KernelText } from "./kernel-text.ts";
+import type { StepBytes } from "./problem.ts";
 
 /** C++ expressions: where a box goes, which barrier counts it, and the blocks that receive it when more than the own one. */
 export interface LoadTarget {
@@ -22,6 +23,8 @@ export interface MappedOperand {
   readonly offset: Dim;
   /** Elements of a box: inner, outer. */
   readonly box: readonly [number, number];
+  /** Bytes of a box's row, and so how it is swizzled; 128 when absent. */
+  readonly rowBytes?: StepBytes;
 }
 
 /** @returns the statement that loads the box at (inner, outer) of a batch, whose indices are `batch` */
@@ -34,7 +37,7 @@ export function mappedLoad(text: KernelText, operand: MappedOperand, batch = ope
     dims: [operand.inner, operand.outer, ...kept.map((i) => operand.batch[i]!)],
     strideBytes: [operand.outerStride, ...kept.map((i) => operand.batchStrides[i]!)].map((stride) => mul(stride, bytes)),
     box: [...operand.box, ...kept.map(() => 1)],
-    swizzle: "128B",
+    swizzle: operand.rowBytes === 64 ? "64B" : "128B",
     promotion: "256B",
   });
   return ({ to, barrier, mask }, inner, outer) => {
@@ -43,7 +46,7 @@ export function mappedLoad(text: KernelText, operand: MappedOperand, batch = ope
   };
 }
 
-/** float32 is rounded to tf32 on its way. */
-export function mapElement(element: Multiplied): "float16" | "bfloat16" | "tf32" {
-  return element === "float32" ? "tf32" : element;
+/** float32 is rounded to tf32 on its way; bytes have no sign there. */
+export function mapElement(element: Multiplied): "float16" | "bfloat16" | "tf32" | "uint8" {
+  return element === "float32" ? "tf32" : element === "int8" ? "uint8" : element;
 }

@@ -13,7 +13,7 @@ import type { CudaArch, CudaKernel } from "../contract.ts";
 import { ELEMENTS } from "./elements.ts";
 import { outputText, splitBatch } from "./epilogue-text.ts";
 import type { KernelText } from "./kernel-text.ts";
-import { isStoredWide, storeFunctions } from "./output-text.ts";
+import { isStoredWide, outputForm } from "./output-text.ts";
 import { AMPERE, BASE } from "./prelude.ts";
 import { type Problem, STEP_BYTES } from "./problem.ts";
 import { SPLIT, warpProduct } from "./products.ts";
@@ -33,6 +33,8 @@ export interface GatheredOperand {
   readonly pointer: string;
   /** Chunks of 16 bytes along the reduction lie together and aligned. */
   readonly wide: boolean;
+  /** Else words of 4 bytes do. */
+  readonly words?: boolean;
   /** Neighbouring rows lie together, so that neighbouring threads should take them (when not wide). */
   readonly rowsTouch?: boolean;
   /** Statements that make what `at` needs of row `row` of the tile, in slot `i` of `count`. */
@@ -76,7 +78,7 @@ export function ampereKernel(text: KernelText, problem: Problem, operands: Amper
   const blocks = registers >= 64 ? 1 : 2;
   return {
     ...problem.description,
-    source: `${BASE}${AMPERE}${problem.element === "float32" ? SPLIT : ""}${warpProduct(problem.element)}${storeFunctions(problem.output.buffer.dtype)}
+    source: `${BASE}${AMPERE}${isPrecise(problem) ? SPLIT : ""}${warpProduct(problem.operands)}${outputForm(problem.output.buffer.dtype).store}
 constexpr int STAGES = ${p.stages}, A_BYTES = ${p.tile[0] * STEP_BYTES}, STAGE_BYTES = ${(p.tile[0] + p.tile[1]) * STEP_BYTES}, THREADS = ${threads};
 
 extern "C" __global__ void __launch_bounds__(${threads}, ${blocks}) product(${text.declarations}) {${body}}
@@ -99,6 +101,7 @@ function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands
   const [height, width] = p.tile;
   const parts = { rows: height / p.warps[0] / 16, columns: width / p.warps[1] / 8 };
   const { output } = problem;
+  const { sum } = ELEMENTS[problem.operands[0]];
   return `
   extern __shared__ __align__(1024) u8 memory[];
   const u32 ring = sharedAddress(memory);
@@ -116,7 +119,7 @@ function kernelBody(text: KernelText, problem: Problem, operands: AmpereOperands
     if (step < steps) { aLoad(to, step); bLoad(to + A_BYTES, step); }
     copyCommit();
   };
-  float d[${parts.rows}][${parts.columns * 4}] = {};
+  ${sum} d[${parts.rows}][${parts.columns * 4}] = {};
   #pragma unroll
   for (int s = 0; s < STAGES - 1; s++) load(s);
   const int warpRow = warp / ${p.warps[1]} * ${parts.rows * 16}, warpColumn = warp % ${p.warps[1]} * ${parts.columns * 8};
@@ -135,18 +138,18 @@ ${isShort(problem, operands) ? "  #pragma unroll\n" : ""}  for (int step = 0; st
       for (int j = 0; j < ${parts.columns / 2}; j++) ${"declare" in operands.b
         ? "loadMatrix4(fb[j], chunkAt(b, warpColumn + j * 16 + lane / 16 * 8 + lane % 8, k * 2 + lane / 8 % 2));"
         : `{ const int column = warpColumn + j * 16 + lane / 16 * 8; loadMatrix4Transposed(fb[j], chunkAt(b + column / 64 * ${64 * STEP_BYTES}, k * 16 + lane % 16, column / 8 % 8)); }`}
-      ${problem.element === "float32" ? preciseProducts(parts) : `#pragma unroll
+      ${isPrecise(problem) ? preciseProducts(parts) : `#pragma unroll
       for (int i = 0; i < ${parts.rows}; i++) {
         #pragma unroll
-        for (int j = 0; j < ${parts.columns}; j++) multiply(*(float(*)[4])&d[i][j * 4], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+        for (int j = 0; j < ${parts.columns}; j++) multiply(*(${sum}(*)[4])&d[i][j * 4], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
       }`}
     }
   }
   copyWait<0>();
-  ${outputText(text, problem)}
+  ${outputText(text, problem, parts.columns)}
   #pragma unroll
   for (int i = 0; i < ${parts.rows}; i++)
-    storeFragment<${parts.columns}, ${isStoredWide(output)}, 0>(d[i], out, ${text.size64(output.rowStride)}, firstRow + warpRow + i * 16, firstColumn + warpColumn, rows, columns, fetch, finish);
+    storeFragment<${parts.columns}, ${isStoredWide(output)}, 0>(d[i], out, ${text.size64(output.rowStride)}, firstRow + warpRow + i * 16, firstColumn + warpColumn, rows, columns, access);
 `;
 }
 
@@ -155,7 +158,12 @@ function isShort({ steps }: Problem, { a }: AmpereOperands): boolean {
   return !a.wide && typeof steps === "number" && steps <= 4;
 }
 
-/** High and low parts of float32; the product of the low parts is below the precision. */
+const isPrecise = ({ operands }: Problem): boolean => operands[0] === "float32";
+
+/**
+ * High and low parts of float32; the product of the low parts is below the precision. The unit adds with truncation, so
+ * that a long reduction in it would drift towards zero: it adds up three products, and their sum is added with rounding.
+ */
 function preciseProducts(parts: { readonly rows: number; readonly columns: number }): string {
   const split = (name: string, count: number): string => `u32 ${name}Low[${count}][4];
       #pragma unroll
@@ -169,17 +177,19 @@ function preciseProducts(parts: { readonly rows: number; readonly columns: numbe
       for (int i = 0; i < ${parts.rows}; i++) {
         #pragma unroll
         for (int j = 0; j < ${parts.columns}; j++) {
-          float (&s)[4] = *(float(*)[4])&d[i][j * 4];
+          float s[4] = {};
           multiply(s, faLow[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
           multiply(s, fa[i], fbLow[j / 2][j % 2 * 2], fbLow[j / 2][j % 2 * 2 + 1]);
           multiply(s, fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1]);
+          #pragma unroll
+          for (int e = 0; e < 4; e++) d[i][j * 4 + e] += s[e];
         }
       }`;
 }
 
 /** \`aLoad(to, step)\`: the operand's part of a stage. */
 function gatherText(name: string, operand: GatheredOperand, problem: Problem, height: number, p: AmpereParameters, { wholeChunks }: AmpereOperands): string {
-  const { bytes } = ELEMENTS[problem.element];
+  const { bytes } = ELEMENTS[problem.operands[0]];
   const threads = 32 * p.warps[0] * p.warps[1];
   const count = (height * 8) / threads;
   const perChunk = 16 / bytes;
@@ -190,10 +200,15 @@ function gatherText(name: string, operand: GatheredOperand, problem: Problem, he
     return `${before} const bool in = ${inside};
       copyAsync16(place, in ? (const void*)(${operand.pointer} + (${offset})) : (const void*)${operand.pointer}, in ? ${wholeChunks ? "16" : `min(16, (depth - k) * ${bytes})`} : 0);`;
   };
+  const words = (): string => {
+    const { before = "", inside, offset } = operand.at("i", "at");
+    return `#pragma unroll
+      for (int e = 0; e < 4; e++) { const int at = k + e * ${4 / bytes}; ${before} const bool in = ${inside}; copyAsync4(place + e * 4, in ? ${operand.pointer} + (${offset}) : ${operand.pointer}, in ? 4 : 0); }`;
+  };
   const narrow = (): string => {
     const { before = "", inside, offset } = operand.at("i", "at");
     const unsigned = { 1: "u8", 2: "u16", 4: "u32" }[bytes]!;
-    return `${unsigned} values[${perChunk}];
+    return `alignas(16) ${unsigned} values[${perChunk}];
       #pragma unroll
       for (int e = 0; e < ${perChunk}; e++) { const int at = k + e; ${before} values[e] = ${inside} ? ((const ${unsigned}*)${operand.pointer})[${offset}] : 0; }
       asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" :: "r"(place), "r"(((const u32*)values)[0]), "r"(((const u32*)values)[1]), "r"(((const u32*)values)[2]), "r"(((const u32*)values)[3]) : "memory");`;
@@ -206,7 +221,7 @@ function gatherText(name: string, operand: GatheredOperand, problem: Problem, he
     for (int i = 0; i < ${count}; i++) {
       const int row = ${rowOf}, chunk = ${chunkOf}, k = step * ${STEP_BYTES / bytes} + chunk * ${perChunk};
       const u32 place = to + row * ${STEP_BYTES} + ((chunk ^ (row & 7)) << 4);
-      ${operand.wide ? wide() : narrow()}
+      ${operand.wide ? wide() : operand.words ? words() : narrow()}
     }
   };`;
 }

@@ -11,9 +11,10 @@
 import { ceilDiv, min, mul } from "../../../ir/index.ts";
 import { outputText, splitBatch } from "./epilogue-text.ts";
 import type { CudaArch, CudaKernel } from "../contract.ts";
+import { ELEMENTS } from "./elements.ts";
 import type { KernelText } from "./kernel-text.ts";
-import { type Problem, STEP_BYTES } from "./problem.ts";
-import { isStoredWide, storeFunctions } from "./output-text.ts";
+import { type Problem, STEP_BYTES, type StepBytes } from "./problem.ts";
+import { isStoredWide, outputForm } from "./output-text.ts";
 import { BASE, HOPPER } from "./prelude.ts";
 import { warpgroupProduct } from "./products.ts";
 
@@ -42,6 +43,8 @@ export interface HopperLoads {
   begin?(first: string): string;
   a(place: LoadPlace): string;
   b(place: LoadPlace): string;
+  /** Bytes of the reduction that a step brings; `STEP_BYTES` when absent. */
+  readonly stepBytes?: StepBytes;
   /** B lies with its columns contiguous: a step is boxes of 64 columns by 64 rows, one after another. */
   readonly bColumnsContiguous: boolean;
 }
@@ -70,13 +73,13 @@ function partialBytes({ tile }: HopperParameters): number {
   return tile[0] * (tile[1] + 8) * 4;
 }
 
-function ringBytes(p: HopperParameters): number {
-  const ring = p.stages * (p.tile[0] + p.tile[1]) * STEP_BYTES;
+function ringBytes(p: HopperParameters, step: number = STEP_BYTES): number {
+  const ring = p.stages * (p.tile[0] + p.tile[1]) * step;
   return p.split > 1 ? Math.max(ring, partialBytes(p)) : ring;
 }
 
-function sharedBytes(p: HopperParameters): number {
-  return ringBytes(p) + BARRIER_BYTES * p.stages;
+function sharedBytes(p: HopperParameters, step?: number): number {
+  return ringBytes(p, step) + BARRIER_BYTES * p.stages;
 }
 
 export function fitsHopper(p: HopperParameters): boolean {
@@ -88,6 +91,8 @@ function partsOf(p: HopperParameters): number {
   return p.tile[0] / 64 / (p.alternate ? 1 : p.consumers);
 }
 
+const sumOf = ({ operands }: Problem): string => ELEMENTS[operands[0]].sum;
+
 /** Sums of more than 64 registers do not fit an even share. */
 function movesRegisters(p: HopperParameters): boolean {
   return p.consumers === 2 && (partsOf(p) * p.tile[1]) / 2 > 64;
@@ -96,15 +101,16 @@ function movesRegisters(p: HopperParameters): boolean {
 /** The kernel's text and how it is launched; `description` is what it does, whatever the text. */
 export function hopperKernel(text: KernelText, problem: Problem, loads: HopperLoads, p: HopperParameters, arch: CudaArch): CudaKernel {
   const cluster = Math.max(p.multicast, p.split);
+  const { stepBytes: step = STEP_BYTES } = loads;
   const threads = 128 * (1 + p.consumers);
-  const product = warpgroupProduct({ name: "multiply", element: problem.element, columns: p.tile[1], bColumnsContiguous: loads.bColumnsContiguous });
+  const product = warpgroupProduct({ name: "multiply", operands: problem.operands, columns: p.tile[1], bColumnsContiguous: loads.bColumnsContiguous });
   const tiles = mul(...problem.batch, ceilDiv(problem.rows, p.tile[0] * p.multicast), ceilDiv(problem.columns, p.tile[1]));
   const body = kernelBody(text, problem, loads, p);
   const blocks = p.split > 1 ? tiles : min(tiles, Math.floor(arch.multiprocessors / cluster));
   return {
     ...problem.description,
-    source: `${BASE}${HOPPER}${product}${storeFunctions(problem.output.buffer.dtype)}
-constexpr int STAGES = ${p.stages}, A_BYTES = ${p.tile[0] * STEP_BYTES}, STAGE_BYTES = ${(p.tile[0] + p.tile[1]) * STEP_BYTES}, RING_BYTES = ${ringBytes(p)};
+    source: `${BASE}${HOPPER}${product}${outputForm(problem.output.buffer.dtype).store}
+constexpr int STAGES = ${p.stages}, A_BYTES = ${p.tile[0] * step}, STAGE_BYTES = ${(p.tile[0] + p.tile[1]) * step}, RING_BYTES = ${ringBytes(p, step)};
 
 extern "C" __global__ void __launch_bounds__(${threads}, 1) ${cluster > 1 ? `__cluster_dims__(${cluster}, 1, 1) ` : ""}product(${text.declarations}) {${body}}
 `,
@@ -113,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(${threads}, 1) ${cluster > 1 ? `__c
       grid: [mul(blocks, cluster), 1, 1],
       block: threads,
       ...(cluster > 1 && { cluster: [cluster, 1, 1] as const }),
-      sharedBytes: sharedBytes(p),
+      sharedBytes: sharedBytes(p, step),
       tensorMaps: text.tensorMaps,
     },
     params: text.list,
@@ -169,7 +175,7 @@ function producerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
   const half = p.tile[1] / p.multicast;
   const place = { barrier: "barrier", step: "step" };
   const b = p.multicast > 1
-    ? loads.b({ ...place, to: `to + A_BYTES + rank * ${half * STEP_BYTES}`, first: `tile.column + rank * ${half}`, mask: "3" })
+    ? loads.b({ ...place, to: `to + A_BYTES + rank * ${half * (loads.stepBytes ?? STEP_BYTES)}`, first: `tile.column + rank * ${half}`, mask: "3" })
     : loads.b({ ...place, to: "to + A_BYTES", first: "tile.column" });
   return `${movesRegisters(p) ? "\n    registersShrink<40>();" : ""}
     if (threadIdx.x == 0) {
@@ -196,7 +202,9 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
   const [, width] = p.tile;
   const parts = partsOf(p);
   const release = (stage: string): string => p.multicast > 1 ? `if (lane < 2) barrierArriveAt(empty + 8 * (${stage}), lane);` : `if (lane == 0) barrierArrive(empty + 8 * (${stage}));`;
-  const b = loads.bColumnsContiguous ? "matrixAt(b + 2048 * k, 8192, 1024)" : "matrixAt(b + 32 * k, 16, 1024)";
+  const { stepBytes: step = STEP_BYTES } = loads;
+  const along = `16, ${8 * step}${step === STEP_BYTES ? "" : `, ${step}`}`;
+  const b = loads.bColumnsContiguous ? "matrixAt(b + 2048 * k, 8192, 1024)" : `matrixAt(b + 32 * k, ${along})`;
   const own = p.alternate ? "" : `(warpgroup - 1) * ${parts * 64} + `;
   const row = (part: string): string => `${own}${part} * 64 + warp * 16`;
   const begin = p.alternate
@@ -209,16 +217,16 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
   return `${movesRegisters(p) ? "\n    registersGrow<232>();" : ""}
     const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
     ${p.alternate ? "if (warpgroup == 2) namedArriveAt(1, 256);\n    " : ""}${begin}
-      float d[${parts}][${width / 2}] = {};
+      ${sumOf(problem)} d[${parts}][${width / 2}] = {};
       ${p.alternate ? "namedSyncAt(warpgroup, 256);" : ""}
       for (int step = firstStep; step < lastStep; step++) {
-        const u32 a = ring + stage * STAGE_BYTES${p.alternate ? "" : ` + (warpgroup - 1) * ${parts * 8192}`}, b = ring + stage * STAGE_BYTES + A_BYTES;
+        const u32 a = ring + stage * STAGE_BYTES${p.alternate ? "" : ` + (warpgroup - 1) * ${parts * 64 * step}`}, b = ring + stage * STAGE_BYTES + A_BYTES;
         barrierWait(full + 8 * stage, phase);
         productFence();
         #pragma unroll
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < ${step / 32}; k++) {
           #pragma unroll
-          for (int part = 0; part < ${parts}; part++) multiply(d[part], matrixAt(a + part * 8192 + 32 * k, 16, 1024), ${b}, 1);
+          for (int part = 0; part < ${parts}; part++) multiply(d[part], matrixAt(a + part * ${64 * step} + 32 * k, ${along}), ${b}, 1);
         }
         productCommit();
         productWait<1>();
@@ -228,7 +236,7 @@ function consumerText(text: KernelText, problem: Problem, loads: HopperLoads, p:
       ${p.alternate ? "namedArriveAt(3 - warpgroup, 256);" : ""}
       productWait<0>();
       if (lastStep > firstStep) { ${release("stage == 0 ? STAGES - 1 : stage - 1")} }
-      ${p.split > 1 ? partialText(p, row) : storeText(text, problem, p, row)}
+      ${p.split > 1 ? partialText(problem, p, row) : storeText(text, problem, p, row)}
     }`;
 }
 
@@ -236,21 +244,22 @@ function storeText(text: KernelText, problem: Problem, p: HopperParameters, row:
   const { output } = problem;
   return `const Tile tile = tileAt(index);
       ${splitBatch(text, problem.batch, "tile.batch")}
-      ${outputText(text, problem)}
+      ${outputText(text, problem, p.tile[1] / 8)}
       #pragma unroll
       for (int part = 0; part < ${partsOf(p)}; part++)
-        storeFragment<${p.tile[1] / 8}, ${isStoredWide(output)}, 0>(d[part], out, ${text.size64(output.rowStride)}, tile.row + ${row("part")}, tile.column, rows, columns, fetch, finish);`;
+        storeFragment<${p.tile[1] / 8}, ${isStoredWide(output)}, 0>(d[part], out, ${text.size64(output.rowStride)}, tile.row + ${row("part")}, tile.column, rows, columns, access);`;
 }
 
 /** The block's part of the sums to its own shared memory, once every warpgroup has read the last stage. */
-function partialText(p: HopperParameters, row: (part: string) => string): string {
+function partialText(problem: Problem, p: HopperParameters, row: (part: string) => string): string {
+  const sum = sumOf(problem);
   return `namedSync<1, ${128 * p.consumers}>();
-      float* partial = (float*)memory;
+      ${sum}* partial = (${sum}*)memory;
       #pragma unroll
       for (int part = 0; part < ${partsOf(p)}; part++) {
         #pragma unroll
         for (int i = 0; i < ${p.tile[1] / 2}; i += 2)
-          *(float2*)(partial + (${row("part")} + lane / 4 + i / 2 % 2 * 8) * ${p.tile[1] + 8} + i / 4 * 8 + lane % 4 * 2) = float2{(float)d[part][i], (float)d[part][i + 1]};
+          *(${sum}2*)(partial + (${row("part")} + lane / 4 + i / 2 % 2 * 8) * ${p.tile[1] + 8} + i / 4 * 8 + lane % 4 * 2) = ${sum}2{d[part][i], d[part][i + 1]};
       }`;
 }
 
@@ -263,16 +272,16 @@ function combineText(text: KernelText, problem: Problem, p: HopperParameters): s
   {
     const Tile tile = tileAt(firstTile);
     ${splitBatch(text, problem.batch, "tile.batch")}
-    ${outputText(text, problem)}
+    ${outputText(text, problem, p.tile[1] / 8)}
     for (int i = threadIdx.x; i < ${(height / p.split) * (width / 4)}; i += ${128 * (1 + p.consumers)}) {
       const int row = rank * ${height / p.split} + i / ${width / 4}, column = i % ${width / 4} * 4;
-      float4 sum = {0, 0, 0, 0};
+      ${sumOf(problem)}4 sum = {0, 0, 0, 0}, v;
       #pragma unroll
       for (int block = 0; block < ${p.split}; block++) {
-        const float4 v = loadCluster(addressAt(ring + (row * ${width + 8} + column) * 4, block));
+        loadCluster(addressAt(ring + (row * ${width + 8} + column) * 4, block), v);
         sum.x += v.x; sum.y += v.y; sum.z += v.z; sum.w += v.w;
       }
-      storeFour<${isStoredWide(output)}>(sum, out, ${text.size64(output.rowStride)}, tile.row + row, tile.column + column, rows, columns, fetch, finish);
+      storeFour<${isStoredWide(output)}>(sum, out, ${text.size64(output.rowStride)}, tile.row + row, tile.column + column, rows, columns, access);
     }
   }
   clusterSync();`;

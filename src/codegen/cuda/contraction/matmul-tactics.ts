@@ -3,7 +3,7 @@ import { type Bindings, type ConstantLookup, evaluate, type MatmulKernel } from 
 import { type CudaArch, type CudaTactic, hasWarpgroups } from "../contract.ts";
 import { ELEMENTS } from "./elements.ts";
 import { KernelText } from "./kernel-text.ts";
-import { formOfB, isMappableA, matmulLoads, matmulProblem, packB } from "./matmul.ts";
+import { formOfB, isMappableA, matmulLoads, matmulProblem, packB, withZeroPoint } from "./matmul.ts";
 import { ampereKernel, ampereTacticName } from "./matmul-ampere.ts";
 import { hopperKernel, hopperTacticName } from "./matmul-hopper.ts";
 import { matmulOperands } from "./matmul-operands.ts";
@@ -11,22 +11,22 @@ import { ampereCandidates, ampereEstimate, hopperCandidates, hopperEstimate } fr
 
 /** Empty when the product is of a kind that is not generated. */
 export function matmulTactics(kernel: MatmulKernel, arch: CudaArch, constants: ConstantLookup, optimum: Bindings): CudaTactic[] {
-  const problem = matmulProblem(kernel);
+  const packed = packB(kernel, constants);
+  const problem = matmulProblem(kernel, packed);
   if (!problem) return [];
-  const { element } = problem;
-  const packed = packB(kernel, element, constants);
-  const form = formOfB(kernel, element, packed);
+  const [element] = problem.operands;
+  const form = formOfB(kernel, packed);
   const sizes = {
     batch: kernel.batch.reduce<number>((count, dim) => count * evaluate(dim, optimum), 1),
     rows: evaluate(kernel.m, optimum), columns: evaluate(kernel.n, optimum), depthBytes: evaluate(kernel.k, optimum) * ELEMENTS[element].bytes,
   };
   const tactics: CudaTactic[] = [];
-  if (hasWarpgroups(arch) && element !== "float32" && form && isMappableA(kernel, element)) {
+  if (hasWarpgroups(arch) && element !== "float32" && form && isMappableA(kernel)) {
     for (const p of hopperCandidates(arch, sizes)) {
       if (form === "rows" && (p.tile[1] / p.multicast) % 64 !== 0) continue;
       tactics.push({ name: hopperTacticName(p), estimate: hopperEstimate(p, sizes, arch), compile: () => {
         const text = new KernelText(kernel.output);
-        return hopperKernel(text, problem, matmulLoads(text, kernel, problem, packed, form, p.tile, p.multicast), p, arch);
+        return hopperKernel(text, withZeroPoint(text, problem, kernel, packed), matmulLoads(text, kernel, problem, packed, form, p.tile, p.multicast), p, arch);
       } });
     }
   }
@@ -34,7 +34,7 @@ export function matmulTactics(kernel: MatmulKernel, arch: CudaArch, constants: C
     if (form === "rows" && p.tile[1] % 64 !== 0) continue;
     tactics.push({ name: ampereTacticName(p), estimate: ampereEstimate(p, sizes, arch), compile: () => {
       const text = new KernelText(kernel.output);
-      return ampereKernel(text, problem, matmulOperands(text, kernel, element, packed), p);
+      return ampereKernel(text, withZeroPoint(text, problem, kernel, packed), matmulOperands(text, kernel, element, packed), p);
     } });
   }
   return tactics.sort((a, b) => a.estimate - b.estimate);

@@ -3,11 +3,14 @@
  * padded with zeros to a multiple of 16 bytes. This is what wgmma and mma want of B, and what the copy engine can read.
  */
 import type { PackedData } from "../../../ir/index.ts";
+import { ELEMENTS, type Multiplied } from "./elements.ts";
 
 export interface PackedMatrix {
   readonly data: PackedData;
   /** Elements from one column to the next. */
   readonly pitch: number;
+  readonly columns: number;
+  readonly dtype: Multiplied;
 }
 
 /** Where element (k, n) of the matrix lies in the source, in elements. */
@@ -23,10 +26,13 @@ export function alignUp(value: number, to: number): number {
 }
 
 /** @param key names source and view */
-export function packColumns(key: string, source: Uint8Array, elementBytes: number, view: ConstantView): PackedMatrix {
+export function packColumns(key: string, source: Uint8Array, dtype: Multiplied, view: ConstantView): PackedMatrix {
+  const elementBytes = ELEMENTS[dtype].bytes;
   const pitch = alignUp(view.depth.length, 16 / elementBytes);
   return {
     pitch,
+    columns: view.columns,
+    dtype,
     data: {
       key: `columns${pitch}:${key}`,
       sizeBytes: pitch * view.columns * elementBytes,

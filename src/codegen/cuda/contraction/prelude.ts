@@ -12,6 +12,10 @@ __device__ __forceinline__ float fastExp2(float x) { float y; asm("ex2.approx.ft
 struct alignas(16) Vector16 { u32 x, y, z, w; };
 struct alignas(8) Vector8 { u32 x, y; };
 
+/* How an epilogue is reached; see epilogue-text.ts. */
+template <class Fetch, class FetchOwn, class Share, class FetchAll, class Finish> struct Access { Fetch fetch; FetchOwn fetchOwn; Share share; FetchAll fetchAll; Finish finish; };
+template <class Fetch, class FetchOwn, class Share, class FetchAll, class Finish> Access(Fetch, FetchOwn, Share, FetchAll, Finish) -> Access<Fetch, FetchOwn, Share, FetchAll, Finish>;
+
 /* Lane t of four neighbours holds word t of its four blocks; afterwards it holds the four words of block t. */
 __device__ __forceinline__ void transposeQuad(u32 (&w)[4], u32 lane) {
   const bool odd = lane & 1, high = lane & 2;
@@ -65,10 +69,11 @@ template <int COUNT> __device__ __forceinline__ void registersShrink() { asm vol
 __device__ __forceinline__ u32 clusterRank() { u32 r; asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
 __device__ __forceinline__ void clusterSync() { asm volatile("barrier.cluster.arrive.release.aligned;\\nbarrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 __device__ __forceinline__ u32 addressAt(u32 address, u32 rank) { u32 r; asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(address), "r"(rank)); return r; }
-__device__ __forceinline__ float4 loadCluster(u32 address) {
-  float4 v;
+__device__ __forceinline__ void loadCluster(u32 address, float4& v) {
   asm volatile("ld.shared::cluster.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(address) : "memory");
-  return v;
+}
+__device__ __forceinline__ void loadCluster(u32 address, int4& v) {
+  asm volatile("ld.shared::cluster.v4.s32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address) : "memory");
 }
 __device__ __forceinline__ void mapPrefetch(const TensorMap* map) { asm volatile("prefetch.tensormap [%0];" :: "l"(map) : "memory"); }
 __device__ __forceinline__ void loadTile2(u32 to, const TensorMap* map, u32 barrier, int x, int y) {
@@ -104,8 +109,8 @@ __device__ __forceinline__ void loadPixels(u32 to, const TensorMap* map, u32 bar
 __device__ __forceinline__ void productFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void productCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int LEFT> __device__ __forceinline__ void productWait() { asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(LEFT) : "memory"); }
-/* A matrix in shared memory with 128-byte swizzle; strides in bytes. PTX ISA 9.7.15.5.1 (matrix descriptor). */
-__device__ __forceinline__ u64 matrixAt(u32 address, u32 leading, u32 stride) {
-  return (u64)((address & 0x3ffff) >> 4) | ((u64)(leading >> 4) << 16) | ((u64)(stride >> 4) << 32) | ((u64)1 << 62);
+/* A matrix in shared memory, swizzled over rows of 128 bytes, or of 64; strides in bytes. PTX ISA 9.7.15.5.1 (matrix descriptor). */
+__device__ __forceinline__ u64 matrixAt(u32 address, u32 leading, u32 stride, u32 rowBytes = 128) {
+  return (u64)((address & 0x3ffff) >> 4) | ((u64)(leading >> 4) << 16) | ((u64)(stride >> 4) << 32) | ((u64)(rowBytes == 128 ? 1 : 2) << 62);
 }
 `;

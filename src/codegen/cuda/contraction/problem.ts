@@ -3,9 +3,12 @@
  * in steps of 128 bytes, which is one swizzled row of shared memory.
  */
 import type { Buffer, Dim, Epilogue, KernelDescription } from "../../../ir/index.ts";
-import type { Multiplied } from "./elements.ts";
+import type { Operands } from "./elements.ts";
 
 export const STEP_BYTES = 128;
+
+/** Shorter steps are for the copy engine alone: of pixels whose channels are half as long. */
+export type StepBytes = 64 | 128;
 
 export interface TiledOutput {
   readonly buffer: Buffer;
@@ -22,11 +25,12 @@ export interface TiledOutput {
 export interface Problem {
   /** What the kernel does, whatever its text. */
   readonly description: Pick<KernelDescription, "name" | "flops" | "bytes">;
-  readonly element: Multiplied;
+  /** Element types of rows and columns. */
+  readonly operands: Operands;
   readonly batch: readonly Dim[];
   readonly rows: Dim;
   readonly columns: Dim;
-  /** Steps of the reduction. */
+  /** Steps of the reduction, of `STEP_BYTES` unless loads say otherwise. */
   readonly steps: Dim;
   readonly output: TiledOutput;
 }

@@ -3,11 +3,11 @@
  * Sources: PTX ISA 9.0, 9.7.15 (wgmma), 9.7.14 (mma); fragments hold, per block of eight columns, elements
  * (row, column), (row, column + 1), (row + 8, column), (row + 8, column + 1) with row = lane / 4, column = 2 (lane % 4).
  */
-import { ELEMENTS, type Multiplied } from "./elements.ts";
+import { type Element, ELEMENTS, type Operands } from "./elements.ts";
 
 export interface WarpgroupProduct {
   readonly name: string;
-  readonly element: Multiplied;
+  readonly operands: Operands;
   readonly columns: number;
   /** A from registers instead of shared memory (16-bit elements: four words). */
   readonly aInRegisters?: boolean;
@@ -15,37 +15,41 @@ export interface WarpgroupProduct {
   readonly bColumnsContiguous?: boolean;
 }
 
+const PTX_SUM = { float: "f32", int: "s32" } as const;
+
 const list = (count: number, item: (i: number) => string, separator = ","): string => Array.from({ length: count }, (_, i) => item(i)).join(separator);
 
 /** `void name(sums, a, b, accumulate)`: 64 rows by `columns`, one step of the reduction (32 bytes of a row). */
 export function warpgroupProduct(p: WarpgroupProduct): string {
-  const element = ELEMENTS[p.element];
+  const [left, right] = p.operands.map((type) => ELEMENTS[type]) as [Element, Element];
+  const { bytes, sum } = left;
   const count = p.columns / 2;
   const first = count;
   const a = p.aInRegisters ? `{${list(4, (i) => `%${first + i}`)}}` : `%${first}`;
   const b = first + (p.aInRegisters ? 4 : 1);
-  const half = element.bytes === 2;
-  const flags = `, 1, 1${half ? `${p.aInRegisters ? "" : ", 0"}, ${p.bColumnsContiguous ? 1 : 0}` : ""}`;
+  // Signs of the operands, which integers do not have, and orders, which only halves have.
+  const orders = bytes === 2 ? `${p.aInRegisters ? "" : ", 0"}, ${p.bColumnsContiguous ? 1 : 0}` : "";
+  const flags = sum === "int" ? "" : `, 1, 1${orders}`;
   const inputs = p.aInRegisters ? `${list(4, (i) => `"r"(a[${i}])`)}, "l"(b)` : `"l"(a), "l"(b)`;
   return `
-__device__ __forceinline__ void ${p.name}(float (&d)[${count}], ${p.aInRegisters ? "const u32 (&a)[4]" : "u64 a"}, u64 b, int accumulate) {
+__device__ __forceinline__ void ${p.name}(${sum} (&d)[${count}], ${p.aInRegisters ? "const u32 (&a)[4]" : "u64 a"}, u64 b, int accumulate) {
   asm volatile("{\\n.reg .pred p;\\nsetp.ne.b32 p, %${b + 1}, 0;\\n"
-    "wgmma.mma_async.sync.aligned.m64n${p.columns}k${32 / element.bytes}.f32.${element.ptx}.${element.ptx} "
+    "wgmma.mma_async.sync.aligned.m64n${p.columns}k${32 / bytes}.${PTX_SUM[sum]}.${left.ptx}.${right.ptx} "
     "{${list(count, (i) => `%${i}`)}}, ${a}, %${b}, p${flags};\\n}"
-    : ${list(count, (i) => `"+f"(d[${i}])`)}
+    : ${list(count, (i) => `"+${sum === "int" ? "r" : "f"}"(d[${i}])`)}
     : ${inputs}, "r"(accumulate));
 }
 `;
 }
 
 /** \`void multiply(sums, a, b)\`: 16 rows by 8 columns on one warp; a step of 32 bytes of a row (16 for float32). */
-export function warpProduct(element: Multiplied): string {
-  const { ptx, bytes } = ELEMENTS[element];
-  const depth = 32 / bytes;
+export function warpProduct([left, right]: Operands): string {
+  const { ptx, bytes, sum } = ELEMENTS[left];
+  const [type, register] = [PTX_SUM[sum], sum === "int" ? "r" : "f"];
   return `
-__device__ __forceinline__ void multiply(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm volatile("mma.sync.aligned.m16n8k${depth}.row.col.f32.${ptx}.${ptx}.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-    : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+__device__ __forceinline__ void multiply(${sum} (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm volatile("mma.sync.aligned.m16n8k${32 / bytes}.row.col.${type}.${ptx}.${ELEMENTS[right].ptx}.${type} {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    : ${list(4, (i) => `"+${register}"(d[${i}])`)} : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 `;
 }

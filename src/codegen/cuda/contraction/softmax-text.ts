@@ -4,7 +4,7 @@
  * Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018.
  */
 import type { AttentionKernel, Epilogue } from "../../../ir/index.ts";
-import { pairText } from "./epilogue-text.ts";
+import { fieldOf, loadOf, pairText } from "./epilogue-text.ts";
 import type { KernelText } from "./kernel-text.ts";
 
 /** Minus infinity, without a header. */
@@ -67,8 +67,8 @@ function maskText(text: KernelText, kernel: AttentionKernel, mask: Epilogue): st
   const pair = pairText(text, mask, { indices: ["b0", "b1", "row"], columns: kernel.keys });
   return `const auto maskAt = [&](int row, int column) -> float2 {
         ${pair.place}
-        struct { ${pair.fields.join(" ")} } fetched;
-        ${pair.fetch.replaceAll("\n", "\n        ")}
+        struct { ${pair.loads.map(fieldOf).join(" ")} } fetched;
+        ${pair.loads.map(loadOf).join("\n        ")}
         ${pair.finish.replaceAll("\n", "\n        ")}
       };`;
 }

@@ -1,6 +1,6 @@
 /** What the tests of GPU contractions share: kernels to try, and their results by plain loops. */
 import { type DType, fromBfloat16Bits, fromFloat16Bits, newArray, type NumericArray, toBfloat16Bits, toFloat16Bits } from "../../../base/index.ts";
-import { type AttentionKernel, type Bindings, type Buffer, type ConvKernel, type Dim, type Epilogue, evaluate, type Expr, type MatmulKernel, mul, type ScalarOp, type StridedOperand } from "../../../ir/index.ts";
+import { type AttentionKernel, type Bindings, type Buffer, type ConvKernel, type Dim, type Epilogue, evaluate, type Expr, type MatmulKernel, mul, type ScalarOp, type StridedOperand, type ZeroPoint } from "../../../ir/index.ts";
 import { spanOf } from "../../../tune/index.ts";
 import { stridesOf } from "./strides.ts";
 
@@ -38,7 +38,8 @@ export function randomContents(buffers: readonly Buffer[], bindings: Bindings, s
   return new Map(buffers.map((item) => {
     const { write } = codecOf(item.dtype);
     const array = newArray(item.dtype, Math.max(1, spanOf(item, bindings))) as Float32Array;
-    for (let i = 0; i < array.length; i++) array[i] = write(random());
+    const largest = item.dtype === "int8" ? 127 : 0;
+    for (let i = 0; i < array.length; i++) array[i] = item.dtype === "uint8" ? Math.floor((random() + 1) * 127.9) : largest > 0 ? Math.round(random() * largest) : write(random());
     return [item, array];
   }));
 }
@@ -48,8 +49,14 @@ function elementAt(contents: Contents, item: Buffer, position: number): number {
   return codecOf(item.dtype).read(Number(contents.get(item)![position]));
 }
 
+/** To the nearest integer, half to even. */
+function rounded(value: number): number {
+  const floor = Math.floor(value);
+  return value - floor === 0.5 ? floor + (floor & 1) : Math.round(value);
+}
+
 const OPERATIONS: Partial<Record<ScalarOp, (a: number, b: number) => number>> = {
-  add: (a, b) => a + b, sub: (a, b) => a - b, mul: (a, b) => a * b, max: Math.max, min: Math.min, tanh: Math.tanh, exp: Math.exp,
+  add: (a, b) => a + b, sub: (a, b) => a - b, mul: (a, b) => a * b, max: Math.max, min: Math.min, div: (a, b) => a / b, round: rounded, tanh: Math.tanh, exp: Math.exp,
 };
 
 /** An epilogue's value at a point; knows the operators that tests use. */
@@ -60,6 +67,7 @@ export function epilogueValue(epilogue: Epilogue | undefined, sum: number, point
       case "accumulator": return sum;
       case "axis": return point[epilogue!.axes.indexOf(expr.axis)]!;
       case "load": return elementAt(contents, expr.buffer, positionOf(expr.buffer, expr.index.map(value), bindings));
+      case "cast": return expr.type === "i32" ? Math.trunc(value(expr.arg)) : value(expr.arg);
       case "op": return OPERATIONS[expr.op]!(value(expr.args[0]!), expr.args[1] ? value(expr.args[1]) : 0);
       default: throw new Error(`no test evaluation of ${expr.kind}`);
     }
@@ -81,6 +89,8 @@ function* pointsOf(sizes: readonly number[]): Generator<number[]> {
 /** Positions in the output and the values expected there. */
 export type Expected = Map<number, number>;
 
+const zeroOf = (zero: ZeroPoint | undefined): number => (typeof zero === "number" ? zero : 0);
+
 export function expectedMatmul({ batch, m, n, k, a, b, output, epilogue }: MatmulKernel, bindings: Bindings, contents: Contents): Expected {
   const at = (dim: Dim | undefined): number => evaluate(dim ?? 0, bindings);
   const depth = at(k);
@@ -90,7 +100,7 @@ export function expectedMatmul({ batch, m, n, k, a, b, output, epilogue }: Matmu
     const [row, column] = point.slice(-2) as [number, number];
     let sum = 0;
     for (let z = 0; z < depth; z++) {
-      sum += elementAt(contents, a.buffer, start(a) + row * at(a.rowStride) + z * at(a.columnStride)) * elementAt(contents, b.buffer, start(b) + z * at(b.rowStride) + column * at(b.columnStride));
+      sum += (elementAt(contents, a.buffer, start(a) + row * at(a.rowStride) + z * at(a.columnStride)) - zeroOf(a.zero)) * elementAt(contents, b.buffer, start(b) + z * at(b.rowStride) + column * at(b.columnStride));
     }
     expected.set(positionOf(output, point, bindings), epilogueValue(epilogue, sum, point, contents, bindings));
   }
@@ -113,7 +123,7 @@ export function expectedConv(conv: ConvKernel, bindings: Bindings, contents: Con
       const [y, x] = [oy * strides[0]! - pads[0]! + ky * dilations[0]!, ox * strides[1]! - pads[1]! + kx * dilations[1]!];
       if (y < 0 || x < 0 || y >= height || x >= width) continue;
       const from = group * inside + c;
-      sum += elementAt(contents, input, positionOf(input, first ? [image, from, y, x] : [image, y, x, from], bindings)) * elementAt(contents, weights, positionOf(weights, [channel, c, ky, kx], bindings));
+      sum += (elementAt(contents, input, positionOf(input, first ? [image, from, y, x] : [image, y, x, from], bindings)) - zeroOf(conv.inputZero)) * elementAt(contents, weights, positionOf(weights, [channel, c, ky, kx], bindings));
     }
     expected.set(positionOf(output, point, bindings), epilogueValue(conv.epilogue, sum, point, contents, bindings));
   }
@@ -158,6 +168,19 @@ export function biasReluResidual(output: Buffer, bias: Buffer, residual: Buffer)
   return { axes, value: op("add", op("max", op("add", { kind: "accumulator", type: "f32" }, load(bias, index.slice(-1))), { kind: "const", type: "f32", value: 0 }), load(residual, index)) };
 }
 
+/** Sums in units of 1/8192, with a bias and a residual in units of 1/4 or their own, as bytes in units of 1/2: every step is exact in float32. */
+export function requantized(output: Buffer, bias: Buffer, residual: Buffer | undefined): Epilogue {
+  const axes = output.dims.map((extent, i) => ({ name: `o${i}`, extent }));
+  const index = axes.map((axis): Expr => ({ kind: "axis", type: "i64", axis }));
+  const number = (value: number): Expr => ({ kind: "const", type: "f32", value });
+  const scaled = op("add", op("mul", { kind: "cast", type: "f32", arg: { kind: "accumulator", type: "i32" } }, number(1 / 8192)), op("mul", load(bias, index.slice(-1)), number(0.25)));
+  const bytes = residual?.dtype === "uint8" || residual?.dtype === "int8";
+  const added = residual && (bytes ? op("mul", { kind: "cast", type: "f32", arg: { kind: "load", type: "i32", buffer: residual, index } }, number(0.25)) : load(residual, index));
+  const [low, high] = output.dtype === "int8" ? [-128, 127] : [0, 255];
+  const clipped = op("max", op("min", added ? op("add", scaled, added) : scaled, number(high / 2)), number(low / 2));
+  return { axes, value: { kind: "cast", type: "i32", arg: op("round", op("div", clipped, number(0.5))) } };
+}
+
 export interface Sample<K> {
   readonly kernel: K;
   readonly bindings: Bindings;
@@ -169,6 +192,11 @@ export interface Sample<K> {
 export interface MatmulOptions {
   readonly dtype: DType;
   readonly output?: DType;
+  /** Of B, when it is another, and the zero point of A. */
+  readonly right?: DType;
+  readonly zero?: number;
+  /** Bytes as results, with this residual added before. */
+  readonly requantize?: DType | "alone";
   readonly m: Dim;
   readonly n: number;
   readonly k: number;
@@ -178,23 +206,30 @@ export interface MatmulOptions {
   readonly bindings?: Bindings;
 }
 
-export function matmulSample({ dtype, output: outputType = dtype, m, n, k, batch = [], constant = false, epilogue = false, bindings = new Map() }: MatmulOptions): Sample<MatmulKernel> {
+export function matmulSample({ dtype, right = dtype, zero, requantize, output: outputType = dtype, m, n, k, batch = [], constant = false, epilogue = false, bindings = new Map() }: MatmulOptions): Sample<MatmulKernel> {
   const batchesOfB = constant ? [] : batch;
   const a = buffer("a", dtype, [...batch, m, k]);
-  const b = buffer("b", dtype, [...batchesOfB, k, n]);
+  const b = buffer("b", right, [...batchesOfB, k, n]);
   const output = buffer("c", outputType, [...batch, m, n]);
-  const [bias, residual] = [buffer("bias", dtype, [n]), buffer("residual", dtype, output.dims)];
+  const [bias, residual] = [buffer("bias", requantize ? "uint8" : dtype, [n]), buffer("residual", requantize && requantize !== "alone" ? requantize : dtype, output.dims)];
+  const read = requantize === "alone" ? [bias] : epilogue || requantize ? [bias, residual] : [];
   const kernel: MatmulKernel = {
     kind: "matmul", name: "product", batch, m, n, k, output,
-    a: { buffer: a, batchStrides: batch.map((_, i) => mul(...batch.slice(i + 1), m, k)), rowStride: k, columnStride: 1 },
+    a: { buffer: a, batchStrides: batch.map((_, i) => mul(...batch.slice(i + 1), m, k)), rowStride: k, columnStride: 1, ...(zero !== undefined && { zero }) },
     b: { buffer: b, batchStrides: batch.map((_, i) => (constant ? 0 : mul(...batch.slice(i + 1), k, n))), rowStride: n, columnStride: 1 },
     ...(epilogue && { epilogue: biasReluResidual(output, bias, residual) }),
+    ...(requantize && { epilogue: requantized(output, bias, requantize === "alone" ? undefined : residual) }),
   };
-  return { kernel, bindings, inputs: [a, b, ...(epilogue ? [bias, residual] : [])], ...(constant && { constant: b }) };
+  return { kernel, bindings, inputs: [a, b, ...read], ...(constant && { constant: b }) };
 }
 
 export interface ConvOptions {
   readonly dtype: DType;
+  /** Of the weights, when it is another, and the zero point of the input. */
+  readonly right?: DType;
+  readonly zero?: number;
+  /** Bytes as results. */
+  readonly requantize?: boolean;
   readonly batch: Dim;
   readonly channels: number;
   readonly size: number;
@@ -209,17 +244,18 @@ export interface ConvOptions {
   readonly bindings?: Bindings;
 }
 
-export function convSample({ dtype, batch, channels, size, outputs, kernel: side, stride = 1, pad = 0, dilation = 1, groups = 1, channelsFirst = false, epilogue = false, bindings = new Map() }: ConvOptions): Sample<ConvKernel> {
+export function convSample({ dtype, right = dtype, zero, requantize = false, batch, channels, size, outputs, kernel: side, stride = 1, pad = 0, dilation = 1, groups = 1, channelsFirst = false, epilogue = false, bindings = new Map() }: ConvOptions): Sample<ConvKernel> {
   const out = Math.floor((size + 2 * pad - dilation * (side - 1) - 1) / stride) + 1;
   const input = buffer("x", dtype, channelsFirst ? [batch, channels, size, size] : [batch, size, size, channels]);
-  const weights = buffer("w", dtype, [outputs, channels / groups, side, side]);
+  const weights = buffer("w", right, [outputs, channels / groups, side, side]);
   const output = buffer("y", dtype, [batch, out, out, outputs]);
-  const [bias, residual] = [buffer("bias", dtype, [outputs]), buffer("residual", dtype, output.dims)];
+  const [bias, residual] = [buffer("bias", requantize ? "uint8" : dtype, [outputs]), buffer("residual", dtype, output.dims)];
   const kernel: ConvKernel = {
     kind: "conv", name: "convolution", input, weights, output, groups, kernel: [side, side], strides: [stride, stride], dilations: [dilation, dilation], pads: [pad, pad],
     ...(channelsFirst && { inputChannelsFirst: true }), ...(epilogue && { epilogue: biasReluResidual(output, bias, residual) }),
+    ...(requantize && { epilogue: requantized(output, bias, undefined) }), ...(zero !== undefined && { inputZero: zero }),
   };
-  return { kernel, bindings, inputs: [input, weights, ...(epilogue ? [bias, residual] : [])], constant: weights };
+  return { kernel, bindings, inputs: [input, weights, ...(requantize ? [bias] : epilogue ? [bias, residual] : [])], constant: weights };
 }
 
 export interface AttentionOptions {

@@ -58,6 +58,23 @@ function layerNorm(dtype: Buffer["dtype"], rows: Dim, size: number): LoopKernel 
   return loop("layernorm", [n, c], tensor("y", dtype, rows, size), op("add", op("mul", normal, at(scale, c)), at(bias, c)));
 }
 
+/** The mean of an image, channels last. */
+function imageMean(dtype: Buffer["dtype"], n: Dim, size: Dim, channels: number): LoopKernel {
+  const image = axis("n", n), c = axis("c", channels), h = axis("h", size), w = axis("w", size);
+  const sum = reduceOver("sum", [h, w], castTo("f32", at(tensor("x", dtype, n, size, size, channels), image, h, w, c)));
+  return loop("mean", [image, c], tensor("y", "float16", n, channels), op("mul", sum, constant("f32", 0.25)));
+}
+
+/** The largest of 3x3 neighbours inside the image, every second place. */
+function pooled(dtype: Buffer["dtype"], size: number, channels: number): LoopKernel {
+  const outside = (size + 1) >> 1;
+  const y = axis("y", outside), x = axis("x", outside), c = axis("c", channels), h = axis("h", 3), w = axis("w", 3);
+  const [row, column] = [[y, h], [x, w]].map(([place, tap]) => op("add", op("add", op("mul", axisIndex(place!), i64(2)), axisIndex(tap!)), i64(-1))) as [Expr, Expr];
+  const inside = [row, column].map((index) => op("and", op("ge", index, i64(0)), op("lt", index, i64(size)))) as [Expr, Expr];
+  const value = castTo("i32", at(tensor("x", dtype, size, size, channels), row, column, axisIndex(c)));
+  return loop("pool", [y, x, c], tensor("y", dtype, outside, outside, channels), reduceOver("max", [h, w], select(op("and", ...inside), value, constant("i32", -2147483648))));
+}
+
 function fixedCases(): Case[] {
   const s = symbol("s"), m = symbol("m", { min: 1, max: 1000 });
   const bias = loop("bias", [axis("n", s), axis("c", m)], tensor("y", "float16", s, m), constant("f32", 0));
@@ -77,6 +94,8 @@ function fixedCases(): Case[] {
     ...[1, 31, 128, 1000].map((size) => filled("softmax", softmax("float32", 5, m), { m: size })),
     filled("softmax of fp16", softmax("float16", 7, 64)), filled("softmax of long rows", softmax("float32", 2, 3001)),
     filled("layernorm", layerNorm("float32", s, 768), { s: 3 }), filled("layernorm of fp16", layerNorm("float16", s, 768), { s: 2 }), filled("layernorm of an odd size", layerNorm("bfloat16", s, 77), { s: 6 }),
+    ...[1, 4, 20].map((size) => filled("image mean", imageMean("float16", s, size, 24), { s: 3 })), filled("image mean of bytes", imageMean("uint8", 2, 9, 16)), filled("image mean, odd", imageMean("float32", 2, 3, 7)),
+    filled("pool", pooled("uint8", 7, 16)), filled("pool, odd", pooled("int8", 6, 5)),
     filled("guarded gather", pick), filled("heads", heads, { m: 7 }),
     ...[0, 3, 700].map((size) => filled("total", total, { m: size })), filled("columns", { ...columns, outputs: [{ buffer: tensor("y", "int32", 9), value: columns.outputs[0]!.value }] }, { m: 40 }),
   ];

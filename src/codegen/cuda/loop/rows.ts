@@ -99,7 +99,7 @@ class RowCode {
     const scalar = (): void => {
       code.block(`for (${type} ${at} = lane; ${at} < ${params.dim(countOf(ordered))}; ${at} += ${threads})`, () => {
         const place = single ? new Point(point, new Map([[inner, at]])) : splitIndex(this.#emitter, at, ordered, point);
-        body(place, () => false);
+        body(place, () => false, "0");
       });
     };
     if (aligned === "false") return scalar();

@@ -1,6 +1,6 @@
 /**
- * How a loop kernel runs on a GPU: one thread for a few neighbouring elements of the output, or a group of threads for
- * each row, on which reductions are made together.
+ * How a loop kernel runs on a GPU: one thread for a few neighbouring elements of the output, with what is reduced for each
+ * of them (see columns.ts), or a group of threads for each row, on which reductions are made together.
  *
  * Rows are the points of the axes that the shared reductions depend on (a softmax's rows); the other axes of the domain
  * are its columns, and the group's threads divide them.
@@ -12,6 +12,7 @@ import { affineOf, type Axis, type Buffer, type Dim, dimMul, type Expr, freeAxes
 
 export type LoopShape =
   | { readonly kind: "elements"; readonly lane: Axis | undefined; readonly others: readonly Axis[]; readonly width: number }
+  | { readonly kind: "columns"; readonly lane: Axis; readonly others: readonly Axis[]; readonly width: number; /** Threads that share a reduction. */ readonly splits: number }
   | { readonly kind: "rows"; readonly rows: readonly Axis[]; readonly columns: readonly Axis[]; readonly threads: number; readonly rowsPerBlock: number };
 
 /** Threads of a block whose size nothing else decides. */
@@ -65,8 +66,12 @@ export function vectorWidth(kernel: FlatKernel, axis: Axis): number {
     note(buffer, offset);
     visitExpr(value, (e) => { if (e.kind === "load") note(e.buffer, e.index[0]!); });
   }
-  return Math.min(8, 128 / bits);
+  const width = Math.min(8, 128 / bits);
+  return typeof axis.extent === "number" && axis.extent < width ? wholeParts(axis.extent, width) : width;
 }
+
+/** The largest vector that divides a short axis. */
+const wholeParts = (extent: number, width: number): number => (extent % width === 0 ? width : wholeParts(extent, width / 2));
 
 /** @param perThread elements of a row */
 export function shapeOf(kernel: FlatKernel, perThread: number = ELEMENTS_PER_THREAD[0]): LoopShape {

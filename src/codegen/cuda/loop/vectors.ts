@@ -49,10 +49,11 @@ export class Vectors {
   }
 
   /**
-   * One vector: loads at `base`, `body` for each of its elements, stores. @param body answers the values that `stores` take, in their order
+   * One vector: loads at `base`, `body` for each of its elements, stores. @param body answers the values that `stores` take, in their order;
+   * it is given the element's index as C++
    * @param others outputs that `body` stores itself, element by element
    */
-  step(base: string, point: Point, body: (point: Point, isVector: (output: FlatOutput) => boolean) => ReadonlyMap<FlatOutput, string>): void {
+  step(base: string, point: Point, body: (point: Point, isVector: (output: FlatOutput) => boolean, element: string) => ReadonlyMap<FlatOutput, string>): void {
     const { code, params } = this.#emitter;
     const start = new Point(point, new Map([[this.#axis, base]]));
     const vectors = this.#loads.map((load) => {
@@ -68,7 +69,7 @@ export class Vectors {
     code.block(`for (int ${step} = 0; ${step} < ${this.#width}; ${step}++)`, () => {
       const inner = new Point(point, new Map([[this.#axis, `(${base} + ${step})`]]));
       for (const { load, name } of vectors) inner.provide(load, `element(${name}.at[${step}])`);
-      const values = body(inner, (output) => this.#stores.includes(output));
+      const values = body(inner, (output) => this.#stores.includes(output), step);
       for (const { output, name } of results) this.#emitter.store(`${name}.at[${step}]`, output.buffer.dtype, values.get(output)!);
     });
     for (const { output, name } of results) {

@@ -9,6 +9,7 @@
  */
 import type { Bindings, ConstantLookup, MatmulKernel, Tactic } from "../../../ir/index.ts";
 import type { Isa } from "../function.ts";
+import { blockMatmulTactics } from "./block-matmul.ts";
 import { compileMatmul, matmulTacticName, type MatmulParameters } from "./matmul.ts";
 import { clamp, even, type MatmulSizes, matmulSizes } from "./matmul-sizes.ts";
 import { tileMatmulTactics } from "./matmul-tile-tactics.ts";
@@ -31,6 +32,7 @@ const DEPTH = 512;
 
 /** Empty when there is no product of these types on this instruction set. */
 export function matmulTactics(kernel: MatmulKernel, isa: Isa, constants: ConstantLookup, optimum: Bindings): Tactic[] {
+  if (kernel.b.blocks) return blockMatmulTactics(kernel, isa, constants);
   const operands = matmulOperands(kernel, isa, constants);
   if (!operands) return [];
   const sizes = matmulSizes(kernel, operands.product, optimum);
