@@ -127,3 +127,19 @@ test("lower priority is given to threads there are and to later ones", () => {
   `);
   assert.equal(stdout, "4\n");
 });
+
+/** Linux takes a slice from 6.12 on, and shows it where it is built to. */
+const [major = 0, minor = 0] = release().split(".").map(Number);
+const showsSlices = major * 100 + minor >= 612 && existsSync("/proc/self/sched");
+
+test("the pool's threads ask for long slices, so that whoever wakes goes first", { skip: !showsSlices && "this Linux shows no slices" }, () => {
+  const { stdout } = runProcess(`
+    import { readdirSync, readFileSync } from "node:fs";
+    const slices = () => readdirSync("/proc/self/task").map((id) => /se.slice +: +100000000/.test(readFileSync("/proc/self/task/" + id + "/sched", "utf8")));
+    openPool({ threads: 2 });
+    await busy(8, 10).program.run({ threads: 2 });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    console.log(slices().filter((long) => long).length);
+  `);
+  assert.equal(stdout, "2\n");
+});

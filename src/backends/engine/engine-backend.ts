@@ -19,8 +19,8 @@ import type { GpuHosts } from "../gpu/gpu-host.ts";
 import { HostedEngine, type HostedEngineOptions, inTurns } from "../gpu/hosted-engine.ts";
 import type { Compiler } from "./compiler.ts";
 import { type EngineCache, hashFile } from "./engine-cache.ts";
-import { EngineModel, type Origin, threadsOfShare } from "./engine-model.ts";
-import { localEngine } from "./local-engine.ts";
+import { EngineModel, type Origin } from "./engine-model.ts";
+import { localEngine, threadsOfShare } from "./local-engine.ts";
 import type { NativePool } from "./native-pool.ts";
 
 type Level = CompileRequest["levels"][number];

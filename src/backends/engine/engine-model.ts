@@ -108,11 +108,6 @@ export class EngineModel implements BackendModel {
   }
 }
 
-/** Rounded up: the pool has no more threads than processors, and who begins late gets what others leave, so that none stands idle. */
-export function threadsOfShare(threads: number, shares: number): number {
-  return Math.max(1, Math.ceil(threads / shares));
-}
-
 function describe({ name, type, dims }: ValueInfo): TensorDescription {
   return { name, dtype: type, dims: dims ? dims.map((dim) => dim) : null };
 }

@@ -7,7 +7,7 @@ import { addressOf } from "../../native/index.ts";
 import type { Engine, ExecutionContext, ValueInfo } from "../../runtime/index.ts";
 import type { BatchResults, BatchTensor } from "../contract.ts";
 import { decodeStrings, encodeStrings } from "../strings.ts";
-import { type ServedEngine, type ServedInstance, threadsOfShare } from "./engine-model.ts";
+import type { ServedEngine, ServedInstance } from "./engine-model.ts";
 import type { NativePool } from "./native-pool.ts";
 
 export function localEngine(engine: Engine, pool: NativePool): ServedEngine {
@@ -88,4 +88,9 @@ class LocalInstance implements ServedInstance {
 
 function toBatchTensor(tensor: Tensor): BatchTensor {
   return { bytes: tensor.type === "string" ? encodeStrings(tensor.data as string[]) : tensor.bytes, shape: tensor.dims };
+}
+
+/** Rounded up: the pool has no more threads than processors, and who begins late gets what others leave, so that none stands idle. */
+export function threadsOfShare(threads: number, shares: number): number {
+  return Math.max(1, Math.ceil(threads / shares));
 }
