@@ -62,7 +62,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const compiler = new Compiler();
   const pool = new NativePool();
   const gpus = new GpuHosts({ log, env: process.env, module: options.gpuModule });
-  const engine = new EngineBackend({ gpus, cache: new EngineCache(options.cache), compiler, pool, keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
+  const engine = new EngineBackend({ log, gpus, cache: new EngineCache(options.cache), compiler, pool, keys: options.keys, tuneLevel: options.tuneLevel ?? 3, defaultMaxBatch, version: options.version });
   const counts = new Map<string, Statistics>();
   const store = new ModelStore({
     repositories, backends: [engine, new OnnxruntimeBackend(), new IdentityBackend(pool), new RepeatBackend()], log, config: options.config ?? {}, retries: options.loadRetries ?? 0,

@@ -1,2 +1,2 @@
 /** The package's version, written into every engine. */
-export const VERSION = "0.2.0";
+export const VERSION = "0.3.0";

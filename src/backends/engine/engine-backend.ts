@@ -8,6 +8,7 @@
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import type { Logger } from "pino";
 import { type Precision, PRECISIONS, SinterError, UserError } from "../../base/index.ts";
 import { EngineFile } from "../../engine/index.ts";
 import { availableThreads, detectCpu } from "../../native/index.ts";
@@ -29,6 +30,7 @@ type Level = CompileRequest["levels"][number];
 const UNLOADABLE: ReadonlySet<string> = new Set(["engine-damaged", "engine-incompatible", "file-io"]);
 
 export interface EngineBackendOptions {
+  readonly log: Logger;
   readonly cache: EngineCache;
   readonly compiler: Compiler;
   readonly pool: NativePool;
@@ -59,8 +61,15 @@ export class EngineBackend implements Backend {
   async load(source: ModelSource, file: string): Promise<BackendModel> {
     const threads = threadsFor(source.config);
     if (!file.endsWith(".onnx")) return this.#loadEngine(source, file, threads);
-    const request = { ...this.#request(source.config, file, threads), ...whereOf(source.config) };
-    return this.#make(request, "urgent", (answer) => this.#loadModel(request, answer, gpusOf(source.config)));
+    const onProcessor = this.#request(source.config, file, threads);
+    const request = { ...onProcessor, ...whereOf(source.config) };
+    try {
+      return await this.#make(request, "urgent", (answer) => this.#loadModel(request, answer, gpusOf(source.config)));
+    } catch (error) {
+      if (request.gpu === undefined || !(error instanceof SinterError) || error.code !== "no-gpu") throw error;
+      this.#options.log.warn({ model: source.config.name, reason: error.message }, "the configuration asks for a GPU; the model runs on the processor");
+      return this.#make(onProcessor, "urgent", (answer) => this.#loadModel(onProcessor, answer));
+    }
   }
 
   /** Compiles and opens; an engine that was kept and does not load any more is made anew. */
