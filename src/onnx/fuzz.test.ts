@@ -3,18 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SinterError, Tensor } from "../base/index.ts";
 import { printGraph } from "../ir/index.ts";
+import { randomFrom } from "../testing/random.ts";
 import { importModel, makeModel } from "./index.ts";
-
-/** xorshift32. */
-function generator(seed: number): (below: number) => number {
-  let state = seed | 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
 
 const weights = new Tensor("float32", Float32Array.from({ length: 12 }, (_, i) => i), [3, 4]);
 
@@ -58,7 +48,7 @@ test("random changes of a model give a graph or an error of ours", () => {
   const model = sampleModel();
   assert.ok(printGraph(importModel(model).graph).includes("Mul"));
   for (let seed = 1; seed <= 20_000; seed++) {
-    const bytes = mutated(model, generator(seed * 2654435761));
+    const bytes = mutated(model, randomFrom(seed * 2654435761));
     try {
       printGraph(importModel(bytes).graph);
     } catch (error) {

@@ -4,9 +4,7 @@
  * Source: Protocol Buffers, "Encoding".
  */
 import { WIRE } from "../base/index.ts";
-
-/** A whole number from 0 on, below another. */
-export type Random = (below: number) => number;
+import type { Random } from "./random.ts";
 
 interface Field {
   readonly number: number;

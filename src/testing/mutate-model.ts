@@ -14,7 +14,8 @@ import { inferTypes } from "../ops/index.ts";
 import { runPasses } from "../passes/index.ts";
 import { evaluateNode } from "../reference/index.ts";
 import { assumeProfiles, resolveProfiles } from "../schedule/index.ts";
-import { mutateMessage, type Random } from "./mutate-message.ts";
+import { mutateMessage } from "./mutate-message.ts";
+import { type Random, randomFrom } from "./random.ts";
 
 export interface ModelMutationCounts {
   /** Refused while it was read, or while its types were inferred. */
@@ -26,17 +27,6 @@ export interface ModelMutationCounts {
   /** The longest that one change took. */
   slowestMs: number;
   slowest: string;
-}
-
-/** xorshift32. */
-function randomFrom(seed: number): Random {
-  let state = seed | 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
 }
 
 /** Passes take much longer than reading: one model in so many goes through them. */

@@ -8,7 +8,7 @@ import type { Engine, ExecutionContext, ValueInfo } from "../../runtime/index.ts
 import type { BatchResults, BatchTensor } from "../contract.ts";
 import { decodeStrings, encodeStrings } from "../strings.ts";
 import type { ServedEngine, ServedInstance } from "./engine-model.ts";
-import type { NativePool } from "./native-pool.ts";
+import { type NativePool, StagedInputs } from "./native-pool.ts";
 
 export function localEngine(engine: Engine, pool: NativePool): ServedEngine {
   const { inputs, outputs, threads, hasReferenceSteps, metadata } = engine;
@@ -21,29 +21,25 @@ class LocalInstance implements ServedInstance {
   readonly #pool: NativePool;
   readonly #inputs: readonly ValueInfo[];
   readonly #outputs: readonly ValueInfo[];
-  readonly #staged: (Uint8Array | undefined)[] = [];
+  readonly #staged: StagedInputs;
   readonly #disposed: () => void;
 
   constructor(engine: Engine, pool: NativePool, disposed: () => void) {
     this.#context = engine.createContext();
     this.#threads = engine.threads;
     this.#pool = pool;
+    this.#staged = new StagedInputs(pool);
     this.#inputs = engine.inputs;
     this.#outputs = engine.outputs;
     this.#disposed = disposed;
   }
 
   get memoryBytes(): number {
-    return this.#context.memoryBytes + this.#staged.reduce((sum, block) => sum + (block?.byteLength ?? 0), 0);
+    return this.#context.memoryBytes + this.#staged.sizeBytes;
   }
 
   stage(input: number, sizeBytes: number): Uint8Array {
-    let block = this.#staged[input];
-    if (!block || block.byteLength < sizeBytes) {
-      if (block) this.#pool.give(block);
-      this.#staged[input] = block = this.#pool.take(sizeBytes);
-    }
-    return block.subarray(0, sizeBytes);
+    return this.#staged.take(input, sizeBytes);
   }
 
   binds(bytes: Uint8Array): boolean {
@@ -80,7 +76,7 @@ class LocalInstance implements ServedInstance {
 
   dispose(): void {
     void Promise.resolve(this.#context.dispose()).then(() => {
-      for (const block of this.#staged.splice(0)) if (block) this.#pool.give(block);
+      this.#staged.dispose();
       this.#disposed();
     });
   }

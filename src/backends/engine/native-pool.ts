@@ -39,3 +39,31 @@ function capacityFor(sizeBytes: number): number {
   while (capacity < sizeBytes) capacity *= 2;
   return capacity;
 }
+
+/** Blocks in which an instance's inputs are gathered, kept from batch to batch. */
+export class StagedInputs {
+  readonly #pool: NativePool;
+  readonly #blocks = new Map<number, Uint8Array>();
+
+  constructor(pool: NativePool) {
+    this.#pool = pool;
+  }
+
+  get sizeBytes(): number {
+    return [...this.#blocks.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  take(input: number, sizeBytes: number): Uint8Array {
+    let block = this.#blocks.get(input);
+    if (!block || block.byteLength < sizeBytes) {
+      if (block) this.#pool.give(block);
+      this.#blocks.set(input, (block = this.#pool.take(sizeBytes)));
+    }
+    return block.subarray(0, sizeBytes);
+  }
+
+  dispose(): void {
+    for (const block of this.#blocks.values()) this.#pool.give(block);
+    this.#blocks.clear();
+  }
+}

@@ -8,9 +8,10 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { UserError } from "../../base/index.ts";
-import { dataTypeOfConfig, type ModelConfig, type ModelDescription, parameterOf, type TensorConfig } from "../../repository/index.ts";
+import { type ModelConfig, parameterOf } from "../../repository/index.ts";
 import type { Backend, BackendInstance, BackendModel, BatchResults, BatchTensor, ModelSource } from "../contract.ts";
-import type { NativePool } from "../engine/native-pool.ts";
+import { type NativePool, StagedInputs } from "../engine/native-pool.ts";
+import { ModelOfNoFile } from "../no-file.ts";
 
 const MS_PER_SECOND = 1000;
 const MOST_DELAY_MS = 600_000;
@@ -32,10 +33,8 @@ export class IdentityBackend implements Backend {
   }
 }
 
-class IdentityModel implements BackendModel {
-  readonly description: ModelDescription;
+class IdentityModel extends ModelOfNoFile {
   readonly summary = "its inputs";
-  readonly defaultInstances = 1;
   readonly #pool: NativePool;
   readonly #creationMs: number;
   readonly #executeMs: number;
@@ -44,23 +43,12 @@ class IdentityModel implements BackendModel {
 
   /** @throws UserError "config-invalid" where inputs and outputs are no pairs */
   constructor(config: ModelConfig, pool: NativePool) {
-    this.description = describe(config);
+    requirePairs(config);
+    super(config);
     this.#pool = pool;
     this.#creationMs = delayOf(config, "creation_delay_sec", MS_PER_SECOND);
     this.#executeMs = delayOf(config, "execute_delay_ms", 1);
     this.#multiplier = Number(parameterOf(config, "instance_wise_delay_multiplier") ?? 0) || 0;
-  }
-
-  memoryBytes(): number {
-    return 0;
-  }
-
-  admits(): boolean {
-    return true;
-  }
-
-  usualShapes(): undefined {
-    return undefined;
   }
 
   async createInstance(): Promise<BackendInstance> {
@@ -68,27 +56,21 @@ class IdentityModel implements BackendModel {
     const factor = Math.max(1, this.#multiplier * this.#instances++);
     return new IdentityInstance(this.#pool, this.#executeMs * factor);
   }
-
-  dispose(): void {}
 }
 
 class IdentityInstance implements BackendInstance {
   readonly #pool: NativePool;
   readonly #delayMs: number;
-  readonly #staged = new Map<number, Uint8Array>();
+  readonly #staged: StagedInputs;
 
   constructor(pool: NativePool, delayMs: number) {
     this.#pool = pool;
     this.#delayMs = delayMs;
+    this.#staged = new StagedInputs(pool);
   }
 
   stage(input: number, sizeBytes: number): Uint8Array {
-    let block = this.#staged.get(input);
-    if (!block || block.byteLength < sizeBytes) {
-      if (block) this.#pool.give(block);
-      this.#staged.set(input, (block = this.#pool.take(sizeBytes)));
-    }
-    return block.subarray(0, sizeBytes);
+    return this.#staged.take(input, sizeBytes);
   }
 
   binds(): boolean {
@@ -110,24 +92,16 @@ class IdentityInstance implements BackendInstance {
   }
 
   dispose(): void {
-    for (const block of this.#staged.values()) this.#pool.give(block);
-    this.#staged.clear();
+    this.#staged.dispose();
   }
 }
 
-function describe({ name, input = [], output = [], max_batch_size = 0 }: ModelConfig): ModelDescription {
+function requirePairs({ name, input = [], output = [] }: ModelConfig): void {
   if (input.length === 0) throw new UserError("config-invalid", `Model "${name}": backend "identity" has no file to derive a configuration from; give its inputs and outputs.`);
   if (input.length !== output.length) throw new UserError("config-invalid", `Model "${name}": backend "identity" has ${input.length} inputs and ${output.length} outputs; each output is the input in its place.`);
-  const described = ({ name: tensor, data_type, dims, reshape }: TensorConfig): ModelDescription["inputs"][number] => {
-    const type = dataTypeOfConfig(data_type);
-    if (!type) throw new UserError("config-invalid", `Model "${name}": "${tensor}" has data_type ${data_type ?? "TYPE_INVALID"}; expected a type.`);
-    const inner = reshape ? (reshape.shape ?? []) : dims;
-    return { name: tensor, dtype: type.dtype, dims: [...(max_batch_size > 0 ? [null] : []), ...inner.map((dim) => (dim === -1 ? null : dim))] };
-  };
   for (const [i, { data_type }] of input.entries()) {
     if (data_type !== output[i]!.data_type) throw new UserError("config-invalid", `Model "${name}": output "${output[i]!.name}" is ${output[i]!.data_type}; its input "${input[i]!.name}" is ${data_type}.`);
   }
-  return { inputs: input.map(described), outputs: output.map(described) };
 }
 
 function delayOf(config: ModelConfig, parameter: string, unitMs: number): number {

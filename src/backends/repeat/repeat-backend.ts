@@ -6,8 +6,9 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { UserError } from "../../base/index.ts";
-import { dataTypeOfConfig, type ModelConfig, type ModelDescription, type TensorConfig } from "../../repository/index.ts";
+import { dataTypeOfConfig, type ModelConfig } from "../../repository/index.ts";
 import type { Backend, BackendInstance, BackendModel, BatchResults, BatchTensor, ModelSource } from "../contract.ts";
+import { ModelOfNoFile } from "../no-file.ts";
 
 const INPUTS = ["IN", "DELAY", "WAIT"];
 const OUTPUTS = ["OUT", "IDX"];
@@ -26,15 +27,14 @@ export class RepeatBackend implements Backend {
   }
 }
 
-class RepeatModel implements BackendModel {
-  readonly description: ModelDescription;
+class RepeatModel extends ModelOfNoFile {
   readonly summary = "an answer per element";
-  readonly defaultInstances = 1;
   readonly #elementBytes: number;
   #free: Promise<unknown> = Promise.resolve();
 
   /** @throws UserError "config-invalid" */
   constructor(config: ModelConfig) {
+    super(config);
     const { name, input = [], output = [], max_batch_size = 0 } = config;
     const refuse = (what: string): UserError => new UserError("config-invalid", `Model "${name}": backend "repeat" ${what}.`);
     if (max_batch_size > 0 || !config.model_transaction_policy?.decoupled) throw refuse("needs max_batch_size: 0 and model_transaction_policy { decoupled: true }");
@@ -43,20 +43,6 @@ class RepeatModel implements BackendModel {
     const type = dataTypeOfConfig(input[0]!.data_type);
     if (!type || type.sizeBytes === 0) throw refuse(`repeats elements of a size, not ${input[0]!.data_type}`);
     this.#elementBytes = type.sizeBytes;
-    const described = ({ name: tensor, data_type, dims }: TensorConfig): ModelDescription["inputs"][number] => ({ name: tensor, dtype: dataTypeOfConfig(data_type)!.dtype, dims: dims.map((dim) => (dim === -1 ? null : dim)) });
-    this.description = { inputs: input.map(described), outputs: output.map(described) };
-  }
-
-  memoryBytes(): number {
-    return 0;
-  }
-
-  admits(): boolean {
-    return true;
-  }
-
-  usualShapes(): undefined {
-    return undefined;
   }
 
   async createInstance(): Promise<BackendInstance> {
@@ -77,8 +63,6 @@ class RepeatModel implements BackendModel {
       answer({ outputs: [{ bytes, shape: [1] }, { bytes: new Uint8Array(Uint32Array.of(i).buffer), shape: [1] }], release: () => undefined });
     }
   }
-
-  dispose(): void {}
 }
 
 /** Nothing of a decoupled model is run in batches. */

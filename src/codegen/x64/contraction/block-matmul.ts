@@ -94,20 +94,13 @@ class BlockMatmulGenerator {
 
   #block(block: MatmulBlock, output: OutputWriter): void {
     const w = this.#w;
-    const row = w.local(w.get(block.rowBegin));
     const rows = w.local();
-    const top = w.f.label("rows");
-    const done = w.f.label("rowsDone");
-    w.f.bind(top);
-    w.f.emit("cmp", w.get(row), block.rowEnd.slot);
-    w.f.jump("ge", done);
-    w.set(rows, w.min(w.sub(w.get(block.rowEnd), w.get(row)), w.size(this.#height)));
-    const a = this.#rowsOfA(block, row, rows);
-    w.choose(rows, Array.from({ length: this.#heights() }, (_, i) => i + 1), (height) => this.#group(block, a, height));
-    this.#finish(block, output, row, rows);
-    w.f.emit("add", row.slot, w.size(this.#height));
-    w.f.jump("always", top);
-    w.f.bind(done);
+    w.count(w.get(block.rowBegin), w.get(block.rowEnd), w.size(this.#height), (row) => {
+      w.set(rows, w.min(w.sub(w.get(block.rowEnd), w.get(row)), w.size(this.#height)));
+      const a = this.#rowsOfA(block, row, rows);
+      w.choose(rows, Array.from({ length: this.#heights() }, (_, i) => i + 1), (height) => this.#group(block, a, height));
+      this.#finish(block, output, row, rows);
+    });
   }
 
   /** Rows that a group can have, up to this many. */
