@@ -4,10 +4,10 @@
  * drifted do. Bytes are looked at where they lie, one row of channels in sixteen, so that counting costs about a hundredth of
  * a run. Scales that are found as a run goes never saturate, and are not counted.
  */
-import { constantValue, type Graph, int64Constant, makeNode, type Node, usersOf, Value } from "../../ir/index.ts";
+import { constantValue, type Graph, type Node, usersOf, type Value } from "../../ir/index.ts";
 import { dataTypeOf } from "../../onnx/index.ts";
-import { inferNode } from "../../ops/index.ts";
 import { shapeOperand } from "../attributes.ts";
+import { append } from "./append.ts";
 import { constantNumbers, isByte, isNode } from "./operands.ts";
 
 export const SATURATION_OUTPUT = "sinter.saturation";
@@ -33,14 +33,6 @@ export function countSaturation(graph: Graph): string[] {
 
 const nameOf = (node: Node): string => node.origins[0] ?? (node.name || node.outputs[0]!.name);
 
-function append(graph: Graph, op: string, inputs: readonly Value[], attributes: Node["attributes"], name: string): Value {
-  const output = new Value(name);
-  const node = makeNode({ op, name, inputs: [...inputs], outputs: [output], attributes });
-  graph.nodes.push(node);
-  inferNode(node);
-  return output;
-}
-
 /** float32 [1]: the share of the node's sampled bytes that are at an end. */
 function shareOf(graph: Graph, node: Node): Value {
   const bytes = node.outputs[0]!;
@@ -60,5 +52,5 @@ function rowsOf(bytes: Value, add: (op: string, inputs: readonly Value[], attrib
   const channels = bytes.dims!.at(-1);
   if (bytes.dims!.length < 2 || typeof channels !== "number") return bytes;
   const rows = add("Reshape", [bytes, shapeOperand([-1, channels])]);
-  return add("Slice", [rows, int64Constant([0], [1]), int64Constant([Number.MAX_SAFE_INTEGER], [1]), int64Constant([0], [1]), int64Constant([STRIDE], [1])]);
+  return add("Slice", [rows, shapeOperand([0]), shapeOperand([Number.MAX_SAFE_INTEGER]), shapeOperand([0]), shapeOperand([STRIDE])]);
 }

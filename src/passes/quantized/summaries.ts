@@ -3,9 +3,9 @@
  * of every channel, the shape, and some of the elements for a histogram. So calibration reads kilobytes of each sample where
  * the activations themselves are megabytes.
  */
-import { type AttributeValue, type Graph, makeNode, Value } from "../../ir/index.ts";
-import { inferNode } from "../../ops/index.ts";
+import type { AttributeValue, Graph, Value } from "../../ir/index.ts";
 import { shapeOperand } from "../attributes.ts";
+import { append } from "./append.ts";
 
 /** A value to summarize, and the axis of its channels. */
 export interface Summarized {
@@ -29,13 +29,7 @@ const MOST_ELEMENTS = 1 << 14;
 /** Adds the outputs. @returns their names by the values' names */
 export function summarize(graph: Graph, wanted: readonly Summarized[]): Map<string, Summary> {
   return new Map(wanted.map(({ value, channelAxis }) => {
-    const add = (op: string, of: readonly Value[], attributes: Record<string, AttributeValue> = {}): Value => {
-      const output = new Value(`${value.name}/sinter.${op}`);
-      const node = makeNode({ op, name: output.name, inputs: [...of], outputs: [output], attributes });
-      graph.nodes.push(node);
-      inferNode(node);
-      return output;
-    };
+    const add = (op: string, of: readonly Value[], attributes: Readonly<Record<string, AttributeValue>> = {}): Value => append(graph, op, of, attributes, `${value.name}/sinter.${op}`);
     const others = shapeOperand(value.dims!.map((_, axis) => axis).filter((axis) => axis !== channelAxis));
     const [least, largest, sums] = ["ReduceMin", "ReduceMax", "ReduceSum"].map((op) => add(op, [value, others], { keepdims: 0 })) as [Value, Value, Value];
     const stride = strideOf(value);

@@ -15,11 +15,10 @@ import { type Isa, mem, type VReg } from "../function.ts";
 import { type BlockPanels, blockPanels, integerBytes, NIBBLES, SCALE_BYTES } from "./block-panels.ts";
 import { copyBlock, paddedPitch } from "./copy.ts";
 import { evenHeight, matmulBytes } from "./matmul.ts";
-import { type MatmulBlock, placeBlock } from "./matmul-block.ts";
-import { OutputWriter, stridesOf } from "./output.ts";
+import { type MatmulBlock, placeBlock, writeSums } from "./matmul-block.ts";
+import { OutputWriter, stridesOf, type Tail } from "./output.ts";
 import { PANEL_COLUMNS } from "./panels.ts";
-import { bytesOf } from "./products.ts";
-import { KernelWriter, type Local, type Size } from "./writer.ts";
+import { KernelWriter, type Local } from "./writer.ts";
 
 /** Most rows that are multiplied at once, as registers allow. */
 const mostRows = ({ name }: Isa): number => (name === "avx512" ? 8 : 2);
@@ -264,22 +263,9 @@ class BlockMatmulGenerator {
 
   #rows(block: MatmulBlock, output: OutputWriter, row: Local, rows: Local, columns: number): void {
     const w = this.#w;
-    const size = bytesOf(this.#kernel.output.dtype);
-    const [rowBytes, columnBytes] = stridesOf(this.#kernel.output).slice(-2).map((stride) => mul(size, stride)) as [ReturnType<typeof mul>, ReturnType<typeof mul>];
-    const vectors = Math.ceil(columns / w.lanes);
-    output.begin();
-    w.count(0, w.get(rows), 1, (r) => {
-      const index = w.add(w.get(row), w.get(r)) as VReg;
-      const column = w.get(block.columnBegin);
-      output.row({
-        from: w.address(w.scratch, w.mul(w.get(r), SUMS_PITCH)),
-        outer: [...block.outer.map((outer): Size => w.value(outer)), index],
-        column,
-        to: w.address(w.get(block.output), w.mul(index, w.size(rowBytes)), w.mul(column, w.size(columnBytes))),
-        vectors,
-        ...(columns % w.lanes > 0 && { tail: { mask: w.vectors.tailMask(columns % w.lanes), columns } }),
-      });
-    });
+    const rest = columns % w.lanes;
+    const tail = (): Tail | undefined => (rest > 0 ? { mask: w.vectors.tailMask(rest), columns } : undefined);
+    writeSums(w, this.#kernel, block, output, { from: w.move(w.scratch), pitch: SUMS_PITCH, row, rows, column: block.columnBegin, vectors: Math.ceil(columns / w.lanes), tail });
   }
 }
 

@@ -1,6 +1,7 @@
 /** A block of a matrix product's output, whatever multiplies it: where it begins and ends, and where its operands lie. */
 import { type Buffer, type Dim, type MatmulKernel, mul, type PackedData } from "../../../ir/index.ts";
-import { stridesOf } from "./output.ts";
+import type { VReg } from "../function.ts";
+import { type OutputWriter, stridesOf, type Tail } from "./output.ts";
 import { bytesOf } from "./products.ts";
 import type { KernelWriter, Local, Size } from "./writer.ts";
 
@@ -45,4 +46,35 @@ export function placeBlock(w: KernelWriter, { a, b, m, n, output }: MatmulKernel
     b: packed ? w.local(w.packedPointer(packed)) : start(b.buffer, b.offset ?? 0, b.batchStrides),
     output: start(output, 0, stridesOf(output)),
   };
+}
+
+/** Rows of sums in scratch memory, on their way to the output. */
+export interface SumRows {
+  /** Address of the first row's sums, and bytes from one row to the next. */
+  readonly from: VReg;
+  readonly pitch: number;
+  /** Index of the first row, and how many there are. */
+  readonly row: Local;
+  readonly rows: Local;
+  readonly column: Local;
+  readonly vectors: number;
+  tail(): Tail | undefined;
+}
+
+/** The epilogue and the stores of some rows. */
+export function writeSums(w: KernelWriter, kernel: MatmulKernel, block: MatmulBlock, output: OutputWriter, sums: SumRows): void {
+  const [rowBytes, columnBytes] = stridesOf(kernel.output).slice(-2).map((stride) => mul(bytesOf(kernel.output.dtype), stride)) as [Dim, Dim];
+  output.begin();
+  const shared = output.shared([...block.outer.map((index) => w.value(index)), 0]);
+  const from = w.local(sums.from);
+  const to = w.local(w.address(w.get(block.output), w.mul(w.get(sums.row), w.size(rowBytes)), w.mul(w.get(sums.column), w.size(columnBytes))));
+  w.count(0, w.get(sums.rows), 1, (r) => {
+    const tail = sums.tail();
+    output.row({
+      from: w.get(from), outer: shared ? [] : [...block.outer.map((index) => w.value(index)), w.add(w.get(sums.row), w.get(r))],
+      column: w.get(sums.column), to: w.get(to), vectors: sums.vectors, ...(tail && { tail }),
+    }, shared);
+    w.f.emit("add", from.slot, sums.pitch);
+    w.f.emit("add", to.slot, typeof rowBytes === "number" ? rowBytes : w.size(rowBytes));
+  });
 }

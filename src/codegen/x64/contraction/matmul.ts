@@ -14,7 +14,7 @@ import type { Isa, VReg } from "../function.ts";
 import { copyBlock, paddedPitch } from "./copy.ts";
 import { type ColumnLayout, RegisterTile } from "./microkernel.ts";
 import { type Conversion, copyWordRows, packMovingColumns } from "./copy-words.ts";
-import { type MatmulBlock, placeBlock } from "./matmul-block.ts";
+import { type MatmulBlock, placeBlock, writeSums } from "./matmul-block.ts";
 import { type MatmulOperands, matmulOperands } from "./matmul-operands.ts";
 import { OutputWriter, stridesOf, type Tail } from "./output.ts";
 import { PANEL_ROW_BYTES, panelCount } from "./panels.ts";
@@ -122,7 +122,7 @@ export class MatmulGenerator {
       const [first, second, ...outer] = w.split(tile, [...inner, ...[...kernel.batch].reverse()]);
       const [rowBlock, columnBlock] = this.#p.byRows ? [second, first] : [first, second];
       const [rows, columns] = [w.size(this.#blockRows), this.#groupColumns * this.#p.blockGroups];
-      this.block(placeBlock(w, kernel, this.#packed(), { outer: outer.reverse(), rowBlock: rowBlock!, columnBlock: columnBlock!, rows, columns }), output);
+      this.#block(placeBlock(w, kernel, this.#packed(), { outer: outer.reverse(), rowBlock: rowBlock!, columnBlock: columnBlock!, rows, columns }), output);
     });
     const { code } = w.f.finish();
     return {
@@ -148,7 +148,7 @@ export class MatmulGenerator {
     const { a, m, n } = this.#kernel;
     const packed = this.#packed();
     assert(packed, `the columns of "${this.#kernel.name}" are no packed constant`);
-    this.block({
+    this.#block({
       outer: [], rowBegin: begin, rowEnd: w.local(w.add(w.get(begin), w.size(m))), columnBegin: w.local(0), columnEnd: w.local(w.size(n)),
       a: w.local(w.address(w.pointer(a.buffer), w.mul(w.get(begin), w.size(mul(bytesOf(a.buffer.dtype), a.rowStride))))),
       b: w.local(w.packedPointer(packed)), output: w.local(w.pointer(this.#kernel.output)),
@@ -160,7 +160,7 @@ export class MatmulGenerator {
     return this.#p.b === "constant" ? this.#operands.packed : undefined;
   }
 
-  private block(block: MatmulBlock, output: OutputWriter): void {
+  #block(block: MatmulBlock, output: OutputWriter): void {
     const w = this.#w;
     const words = this.#words;
     const depth = this.#depth;
@@ -388,25 +388,8 @@ export class MatmulGenerator {
 
   /** The epilogue and the stores of one register tile. */
   #finish(block: MatmulBlock, output: OutputWriter, group: Group, row: Local, rows: Local, target: Local): void {
-    const w = this.#w;
-    const strides = stridesOf(this.#kernel.output);
-    const size = bytesOf(this.#kernel.output.dtype);
-    const [rowBytes, columnBytes] = [mul(size, strides.at(-2)!), mul(size, strides.at(-1)!)];
-    output.begin();
-    const outer = block.outer.map((index) => w.value(index));
-    const shared = output.shared([...outer, 0]);
-    const from = w.local(w.get(target));
-    const place = (index: Size): VReg => w.address(w.get(block.output), w.mul(index, w.size(rowBytes)), w.mul(w.get(group.column), w.size(columnBytes)));
-    const to = w.local(place(w.get(row)));
-    w.count(0, w.get(rows), 1, (r) => {
-      const tail = this.#tail(group);
-      output.row({
-        from: w.get(from), outer: shared ? [] : [...block.outer.map((index) => w.value(index)), w.add(w.get(row), w.get(r))],
-        column: w.get(group.column), to: w.get(to), vectors: group.vectors, ...(tail && { tail }),
-      }, shared);
-      w.f.emit("add", from.slot, this.#cPitch);
-      w.f.emit("add", to.slot, typeof rowBytes === "number" ? rowBytes : w.size(rowBytes));
-    });
+    const { column, vectors } = group;
+    writeSums(this.#w, this.#kernel, block, output, { from: this.#w.get(target), pitch: this.#cPitch, row, rows, column, vectors, tail: () => this.#tail(group) });
   }
 }
 
